@@ -1,0 +1,121 @@
+// MpiSession and Comm: MPI's life, and the few collectives that impart speaks.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace impart::comm {
+
+/// Owns MPI_Init and MPI_Finalize. Declare it in `main` before the `try`, so that handlers can still speak.
+/// It does not finalize while an exception is in flight: the other ranks could wait for ever; it aborts instead.
+class MpiSession {
+ public:
+  MpiSession(int* argc, char*** argv);
+  ~MpiSession();
+  MpiSession(const MpiSession&) = delete;
+  MpiSession& operator=(const MpiSession&) = delete;
+};
+
+/// Maps a C++ type to MPI's. An unsupported type does not compile.
+template <class T>
+struct MpiType;
+
+#define IMPART_MPI_TYPE(cpp, mpi)              \
+  template <>                                  \
+  struct MpiType<cpp> {                        \
+    static MPI_Datatype get() { return mpi; }  \
+  }
+IMPART_MPI_TYPE(float, MPI_FLOAT);
+IMPART_MPI_TYPE(double, MPI_DOUBLE);
+IMPART_MPI_TYPE(std::int32_t, MPI_INT32_T);
+IMPART_MPI_TYPE(std::int64_t, MPI_INT64_T);
+IMPART_MPI_TYPE(std::uint64_t, MPI_UINT64_T);
+IMPART_MPI_TYPE(std::byte, MPI_BYTE);
+#undef IMPART_MPI_TYPE
+
+/// A group of ranks. Move-only; made by `world`, `self`, `split` or `split_by_node`; borrowed as `const Comm&`.
+///
+/// Every method but `rank`, `size` and `is_root` is collective: all ranks of the group call it with the same sizes.
+/// `hint` names the call in error messages. A failing MPI call ends all ranks (MPI's error handler stays fatal).
+class Comm {
+ public:
+  static Comm world();  ///< a duplicate of MPI_COMM_WORLD, so that a library's messages cannot mix with ours
+  static Comm self();   ///< this rank alone
+
+  Comm(Comm&& other) noexcept;
+  Comm& operator=(Comm&& other) noexcept;
+  Comm(const Comm&) = delete;
+  Comm& operator=(const Comm&) = delete;
+  ~Comm();
+
+  [[nodiscard]] Comm split(int color, int key) const;
+  [[nodiscard]] Comm split_by_node() const;  ///< the ranks that share this rank's memory
+
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  [[nodiscard]] int size() const noexcept { return size_; }
+  [[nodiscard]] bool is_root() const noexcept { return rank_ == 0; }
+  [[nodiscard]] MPI_Comm mpi() const noexcept { return comm_; }
+
+  void barrier() const;
+
+  /// Element-wise sum, on every rank. The order of summation is MPI's: use it for integers, or where at most one rank
+  /// has a non-zero value in each place; else see TreeReducer.
+  template <class T>
+  void sum_in_place(std::span<T> values, const char* hint) const;
+  template <class T>
+  void max_in_place(std::span<T> values, const char* hint) const;
+  template <class T>
+  void min_in_place(std::span<T> values, const char* hint) const;
+  /// `values` of rank `root` to all.
+  template <class T>
+  void broadcast(std::span<T> values, int root, const char* hint) const;
+  void broadcast(std::string& text, int root, const char* hint) const;
+  /// Swaps `send` for the `receive.size()` values that `peer` sends. Called by both.
+  template <class T>
+  void exchange(std::span<const T> send, std::span<T> receive, int peer) const;
+  /// One text from each rank, on the root; empty elsewhere.
+  [[nodiscard]] std::vector<std::string> gather_strings(const std::string& mine, const char* hint) const;
+
+ private:
+  Comm(MPI_Comm comm, bool owned);
+
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  bool owned_ = false;
+  int rank_ = 0;
+  int size_ = 1;
+};
+
+/// Runs `work`, which may fail on some ranks and not on others, and brings all ranks to one result: either it
+/// succeeded everywhere, or every rank throws the Error of the lowest rank that failed. `work` must not communicate.
+///
+/// `what` is said in front of the message: "reading dataset mnist". (Decision 4.)
+void agree(const Comm& comm, const std::string& what, const std::function<void()>& work);
+
+/// Memory that all ranks of a node share: written by one of them, read by all (an MPI-3 shared window).
+class NodeBuffer {
+ public:
+  /// Collective over `comm`. All ranks of a node give the same size, in bytes.
+  NodeBuffer(const Comm& comm, std::size_t size);
+  NodeBuffer(const NodeBuffer&) = delete;
+  NodeBuffer& operator=(const NodeBuffer&) = delete;
+  ~NodeBuffer();  ///< collective: all ranks release a buffer in the same order
+
+  /// The memory; `is_writer` says whether this rank is the one of its node that fills it.
+  [[nodiscard]] std::span<std::byte> bytes() const noexcept { return bytes_; }
+  [[nodiscard]] bool is_writer() const noexcept { return node_.is_root(); }
+  /// Collective: after it, all ranks see what the writer wrote.
+  void publish() const;
+
+ private:
+  Comm node_;
+  MPI_Win window_ = MPI_WIN_NULL;
+  std::span<std::byte> bytes_;
+};
+
+}  // namespace impart::comm

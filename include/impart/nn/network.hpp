@@ -1,0 +1,69 @@
+// Network: a chain of layers, built for one batch size, whose values live in a StateDict elsewhere.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "impart/core/state_dict.hpp"
+#include "impart/nn/layer.hpp"
+#include "impart/nn/spec.hpp"
+
+namespace impart::nn {
+
+/// Names, shapes and kinds of a model's tensors: "conv1.weight", ... Throws as check_model does.
+StateLayoutPtr state_layout(const ModelSpec& spec);
+
+/// Initial values, a pure function of (spec, seed) and of each tensor's name.
+StateDict initial_state(const ModelSpec& spec, std::uint64_t seed);
+/// Initial values of one layer's tensors alone, as for a replaced head.
+void initialise_layer(const ModelSpec& spec, const std::string& layer, std::uint64_t seed, StateDict& state);
+
+/// Sets the number of threads that oneDNN and OpenBLAS use in the calling thread to one. impart's parallelism is over
+/// shards, so each thread that runs a Network calls this once.
+void use_one_kernel_thread();
+
+/// The instruction set that the kernels use here ("avx512_core"), for lineage.
+std::string kernel_isa();
+
+/// What to build beside the forward pass.
+struct NetworkOptions {
+  bool training = false;  ///< build backward, too
+  /// By layer name: false freezes it: no gradient for its parameters, and a batch norm uses its running statistics.
+  /// Backward ends at the lowest layer that is not frozen. Empty: nothing is frozen.
+  std::function<bool(const std::string& layer)> trainable;
+};
+
+/// A model for batches of exactly `batch` samples. Shapes, kernels, memory plan and scratch are decided in the
+/// constructor; `forward` and `backward` allocate nothing. Not thread-safe: one Network a thread.
+class Network {
+ public:
+  Network(const ModelSpec& spec, std::int64_t batch, NetworkOptions options = {});
+  Network(Network&&) noexcept;
+  Network& operator=(Network&&) noexcept;
+  ~Network();
+
+  [[nodiscard]] std::int64_t batch() const noexcept;
+  /// Takes the values of `state` (packs them). Call again after each change. `state` must outlive the next pass.
+  void load(const StateDict& state);
+  /// `input`: (N, input shape), row-major. The result, (N, classes), belongs to the network until the next call.
+  std::span<const float> forward(const Pass& pass, std::span<const float> input);
+  /// `grad_output`: (N, classes), d(loss)/d(output of the last forward); overwritten. Gradients of all parameters that are
+  /// not frozen are written to `gradients` (same layout as the state); buffers get the change that this batch asks for.
+  void backward(const Pass& pass, std::span<float> grad_output, StateDict& gradients);
+
+  /// Name of the first layer whose parameters or output, in the last forward, are not finite.
+  [[nodiscard]] std::optional<std::string> first_not_finite() const;
+  /// Bytes of activations, gradients of activations, and scratch.
+  [[nodiscard]] std::size_t memory_bytes() const noexcept;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace impart::nn

@@ -1,0 +1,198 @@
+#include "impart/comm/comm.hpp"
+
+#include <exception>
+#include <limits>
+#include <utility>
+
+#include "impart/core/error.hpp"
+#include "impart/core/log.hpp"
+
+namespace impart::comm {
+
+namespace {
+
+// MPI 3 counts are int; a longer message would wrap silently.
+int mpi_count(std::size_t n, const char* hint) {
+  if (n > static_cast<std::size_t>(std::numeric_limits<int>::max())) {
+    log::error(std::string(hint) + ": a message of " + std::to_string(n) + " values exceeds MPI's limit of 2^31-1");
+    MPI_Abort(MPI_COMM_WORLD, 1);
+  }
+  return static_cast<int>(n);
+}
+
+template <class T>
+void all_reduce(std::span<T> values, MPI_Op op, MPI_Comm comm, const char* hint) {
+  MPI_Allreduce(MPI_IN_PLACE, values.data(), mpi_count(values.size(), hint), MpiType<T>::get(), op, comm);
+}
+
+}  // namespace
+
+MpiSession::MpiSession(int* argc, char*** argv) {
+  int provided = 0;
+  // The loader's and the checkpoint's threads make no MPI calls.
+  MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
+}
+
+MpiSession::~MpiSession() {
+  if (std::uncaught_exceptions() > 0) {
+    MPI_Abort(MPI_COMM_WORLD, 1);
+  } else {
+    MPI_Finalize();
+  }
+}
+
+Comm::Comm(MPI_Comm comm, bool owned) : comm_(comm), owned_(owned) {
+  MPI_Comm_rank(comm_, &rank_);
+  MPI_Comm_size(comm_, &size_);
+}
+
+Comm Comm::world() {
+  MPI_Comm copy = MPI_COMM_NULL;
+  MPI_Comm_dup(MPI_COMM_WORLD, &copy);
+  return {copy, true};
+}
+
+Comm Comm::self() { return {MPI_COMM_SELF, false}; }
+
+Comm::Comm(Comm&& other) noexcept
+    : comm_(std::exchange(other.comm_, MPI_COMM_NULL)),
+      owned_(std::exchange(other.owned_, false)),
+      rank_(other.rank_),
+      size_(other.size_) {}
+
+Comm& Comm::operator=(Comm&& other) noexcept {
+  std::swap(comm_, other.comm_);
+  std::swap(owned_, other.owned_);
+  rank_ = other.rank_;
+  size_ = other.size_;
+  return *this;
+}
+
+Comm::~Comm() {
+  // Freeing is collective: while an exception is in flight the other ranks may never come.
+  if (owned_ && std::uncaught_exceptions() == 0) MPI_Comm_free(&comm_);
+}
+
+Comm Comm::split(int color, int key) const {
+  MPI_Comm part = MPI_COMM_NULL;
+  MPI_Comm_split(comm_, color, key, &part);
+  return {part, true};
+}
+
+Comm Comm::split_by_node() const {
+  MPI_Comm node = MPI_COMM_NULL;
+  MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node);
+  return {node, true};
+}
+
+void Comm::barrier() const { MPI_Barrier(comm_); }
+
+template <class T>
+void Comm::sum_in_place(std::span<T> values, const char* hint) const {
+  all_reduce(values, MPI_SUM, comm_, hint);
+}
+
+template <class T>
+void Comm::max_in_place(std::span<T> values, const char* hint) const {
+  all_reduce(values, MPI_MAX, comm_, hint);
+}
+
+template <class T>
+void Comm::min_in_place(std::span<T> values, const char* hint) const {
+  all_reduce(values, MPI_MIN, comm_, hint);
+}
+
+template <class T>
+void Comm::broadcast(std::span<T> values, int root, const char* hint) const {
+  MPI_Bcast(values.data(), mpi_count(values.size(), hint), MpiType<T>::get(), root, comm_);
+}
+
+void Comm::broadcast(std::string& text, int root, const char* hint) const {
+  auto length = static_cast<std::uint64_t>(text.size());
+  broadcast(std::span(&length, 1), root, hint);
+  text.resize(length);
+  MPI_Bcast(text.data(), mpi_count(text.size(), hint), MPI_CHAR, root, comm_);
+}
+
+template <class T>
+void Comm::exchange(std::span<const T> send, std::span<T> receive, int peer) const {
+  MPI_Sendrecv(send.data(), mpi_count(send.size(), "exchange"), MpiType<T>::get(), peer, 0, receive.data(),
+               mpi_count(receive.size(), "exchange"), MpiType<T>::get(), peer, 0, comm_, MPI_STATUS_IGNORE);
+}
+
+std::vector<std::string> Comm::gather_strings(const std::string& mine, const char* hint) const {
+  const int length = mpi_count(mine.size(), hint);
+  std::vector<int> lengths(is_root() ? static_cast<std::size_t>(size_) : 0);
+  MPI_Gather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, 0, comm_);
+  std::vector<int> offsets;
+  std::size_t total = 0;
+  for (const int n : lengths) {
+    offsets.push_back(mpi_count(total, hint));
+    total += static_cast<std::size_t>(n);
+  }
+  std::string all(total, '\0');
+  MPI_Gatherv(mine.data(), length, MPI_CHAR, all.data(), lengths.data(), offsets.data(), MPI_CHAR, 0, comm_);
+  std::vector<std::string> texts;
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    texts.push_back(all.substr(static_cast<std::size_t>(offsets[i]), static_cast<std::size_t>(lengths[i])));
+  }
+  return texts;
+}
+
+#define IMPART_INSTANTIATE(T)                                                     \
+  template void Comm::sum_in_place<T>(std::span<T>, const char*) const;           \
+  template void Comm::max_in_place<T>(std::span<T>, const char*) const;           \
+  template void Comm::min_in_place<T>(std::span<T>, const char*) const;           \
+  template void Comm::broadcast<T>(std::span<T>, int, const char*) const;         \
+  template void Comm::exchange<T>(std::span<const T>, std::span<T>, int) const
+IMPART_INSTANTIATE(float);
+IMPART_INSTANTIATE(double);
+IMPART_INSTANTIATE(std::int32_t);
+IMPART_INSTANTIATE(std::int64_t);
+IMPART_INSTANTIATE(std::uint64_t);
+#undef IMPART_INSTANTIATE
+template void Comm::broadcast<std::byte>(std::span<std::byte>, int, const char*) const;
+
+void agree(const Comm& comm, const std::string& what, const std::function<void()>& work) {
+  std::string message;
+  auto kind = ErrorKind::kRun;
+  bool failed = false;
+  try {
+    work();
+  } catch (const Error& e) {
+    failed = true;
+    message = e.what();
+    kind = e.kind();
+  } catch (const std::exception& e) {
+    failed = true;
+    message = e.what();
+  }
+  int lowest = failed ? comm.rank() : comm.size();
+  comm.min_in_place(std::span(&lowest, 1), "agree");
+  if (lowest == comm.size()) return;
+  comm.broadcast(message, lowest, "agree");
+  auto usage = static_cast<std::int32_t>(kind == ErrorKind::kUsage);
+  comm.broadcast(std::span(&usage, 1), lowest, "agree");
+  throw Error(message, usage != 0 ? ErrorKind::kUsage : ErrorKind::kRun).at(what).collective();
+}
+
+NodeBuffer::NodeBuffer(const Comm& comm, std::size_t size) : node_(comm.split_by_node()) {
+  const auto mine = static_cast<MPI_Aint>(is_writer() ? size : 0);
+  void* base = nullptr;
+  MPI_Win_allocate_shared(mine, 1, MPI_INFO_NULL, node_.mpi(), static_cast<void*>(&base), &window_);
+  MPI_Aint length = 0;
+  int unit = 0;
+  MPI_Win_shared_query(window_, 0, &length, &unit, static_cast<void*>(&base));
+  bytes_ = {static_cast<std::byte*>(base), static_cast<std::size_t>(length)};
+}
+
+NodeBuffer::~NodeBuffer() {
+  if (std::uncaught_exceptions() == 0) MPI_Win_free(&window_);
+}
+
+void NodeBuffer::publish() const {
+  // Between processes the barrier orders the writer's stores before the readers' loads; the fence says so to MPI.
+  MPI_Win_fence(0, window_);
+}
+
+}  // namespace impart::comm
