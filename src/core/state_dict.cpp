@@ -68,7 +68,16 @@ std::optional<std::string> StateLayout::difference(const StateLayout& other) con
   return std::nullopt;
 }
 
-StateDict::StateDict(StateLayoutPtr layout) : layout_(std::move(layout)), arena_(layout_->arena_size()) {}
+StateDict::StateDict(StateLayoutPtr layout)
+    : layout_(std::move(layout)), storage_(layout_->arena_size()), arena_(storage_.span()) {}
+
+StateDict StateDict::view(StateLayoutPtr layout, std::span<float> arena) {
+  if (arena.size() != layout->arena_size()) throw Error("a view's memory does not fit the model's layout");
+  StateDict view;
+  view.layout_ = std::move(layout);
+  view.arena_ = arena;
+  return view;
+}
 
 StateDict StateDict::clone() const {
   StateDict copy(layout_);

@@ -57,11 +57,13 @@ class StateLayout {
 using StateLayoutPtr = std::shared_ptr<const StateLayout>;
 
 /// Values for a layout: the parameters and buffers of a model, their gradients, or an optimizer's state.
-/// Owns its arena; move-only, copies are written out with `clone`.
+/// Owns its arena, or borrows memory that must outlive it; move-only, copies are written out with `clone`.
 class StateDict {
  public:
   StateDict() = default;
   explicit StateDict(StateLayoutPtr layout);  ///< zeros
+  /// A view on `arena`. REQUIRES: arena.size() == layout->arena_size().
+  static StateDict view(StateLayoutPtr layout, std::span<float> arena);
 
   [[nodiscard]] StateDict clone() const;
   /// Copies all values. REQUIRES: the same layout object or an equal one in the same order.
@@ -71,8 +73,8 @@ class StateDict {
   [[nodiscard]] const StateLayoutPtr& layout_ptr() const noexcept { return layout_; }
   [[nodiscard]] bool empty() const noexcept { return layout_ == nullptr; }
 
-  [[nodiscard]] std::span<float> arena() noexcept { return arena_.span(); }
-  [[nodiscard]] std::span<const float> arena() const noexcept { return arena_.span(); }
+  [[nodiscard]] std::span<float> arena() noexcept { return arena_; }
+  [[nodiscard]] std::span<const float> arena() const noexcept { return arena_; }
   [[nodiscard]] std::span<float> parameters() noexcept;
   [[nodiscard]] std::span<const float> parameters() const noexcept;
   [[nodiscard]] std::span<float> buffers() noexcept;
@@ -86,7 +88,8 @@ class StateDict {
 
  private:
   StateLayoutPtr layout_;
-  AlignedBuffer<float> arena_;
+  AlignedBuffer<float> storage_;
+  std::span<float> arena_;
 };
 
 }  // namespace impart

@@ -1,0 +1,60 @@
+// BatchLoader: this rank's part of each global batch, prepared one step ahead in a thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "impart/comm/tree_reducer.hpp"
+#include "impart/core/tensor.hpp"
+#include "impart/data/dataset.hpp"
+
+namespace impart::data {
+
+/// The samples of one shard: views that stay valid as long as their Batch.
+struct ShardBatch {
+  std::int64_t size = 0;                      ///< samples; 0 in the tail of an epoch
+  std::span<const float> inputs;              ///< (size, sample shape)
+  std::span<const std::int32_t> labels;       ///< (size)
+  std::span<const std::uint64_t> sample_ids;  ///< (size)
+  std::span<const std::uint64_t> rows;        ///< (size), positions in the dataset
+};
+
+/// One step's samples of one rank.
+struct Batch {
+  std::int64_t step = 0;
+  std::int64_t global_size = 0;     ///< samples of all ranks together
+  std::vector<ShardBatch> shards;   ///< of this rank, in the order of the shards
+};
+
+struct LoaderOptions {
+  std::int64_t batch_size = 0;  ///< global; a multiple of `shards`
+  int shards = 1;
+  comm::ShardRange range;       ///< the shards of this rank
+  std::uint64_t seed = 0;
+  bool shuffle = true;          ///< a new order each epoch, a pure function of (seed, epoch)
+};
+
+/// Steps that visit every sample once: the last may be smaller.
+std::int64_t steps_per_epoch(std::int64_t samples, std::int64_t batch_size);
+
+/// Endless: epoch after epoch. In the last step of an epoch, the shards are filled in order, so that all but one are
+/// full or empty, and no sample is lost or seen twice. Holds two batches: one in use, one in the making.
+class BatchLoader {
+ public:
+  /// Starts at global step `first_step`, as if it had served the steps before.
+  BatchLoader(DatasetPtr dataset, LoaderOptions options, std::int64_t first_step = 0);
+  BatchLoader(const BatchLoader&) = delete;
+  BatchLoader& operator=(const BatchLoader&) = delete;
+  ~BatchLoader();
+
+  /// The next batch; valid until the next call. Throws what the dataset threw.
+  const Batch& next();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace impart::data

@@ -1,0 +1,21 @@
+// Distillation: a student learns what its teachers think of each sample.
+#pragma once
+
+#include <memory>
+
+#include "impart/core/tensor.hpp"
+#include "impart/nn/objective.hpp"
+
+namespace impart::share {
+
+struct DistilOptions {
+  double kd_weight = 0.5;    ///< w, in [0, 1]
+  double temperature = 4.0;  ///< T > 0
+};
+
+/// (1 - w) CE(labels) + w T^2 KL(p_teacher^T || p_student^T) (Hinton, Vinyals, Dean 2015).
+/// `teacher`: (dataset size, classes), the teachers' probabilities at temperature T, by a sample's row in the dataset;
+/// borrowed.
+std::unique_ptr<nn::Objective> make_distillation(const Tensor& teacher, const DistilOptions& options);
+
+}  // namespace impart::share

@@ -1,0 +1,65 @@
+// Model: what a checkpoint predicts with: one network, or an ensemble that votes.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "impart/comm/comm.hpp"
+#include "impart/core/state_dict.hpp"
+#include "impart/data/dataset.hpp"
+#include "impart/io/checkpoint.hpp"
+#include "impart/nn/spec.hpp"
+
+namespace impart::share {
+
+/// How the members of an ensemble come to one prediction (scikit-learn's words).
+enum class Voting {
+  kSoft,  ///< the weighted mean of their probabilities
+  kHard,  ///< the class with most (weighted) votes
+};
+
+/// Parses "soft" or "hard". Throws Error (usage) for another word.
+Voting parse_voting(std::string_view word);
+
+struct Member {
+  std::string name;
+  nn::ModelSpec spec;
+  double weight = 1.0;
+};
+
+/// One network (one member, its tensors under their own names), or an ensemble (several; the tensors of member `a` are
+/// named `a/conv1.weight`).
+struct Model {
+  std::vector<Member> members;
+  Voting voting = Voting::kSoft;
+  StateDict state;
+
+  [[nodiscard]] bool is_ensemble() const noexcept { return members.size() > 1; }
+  [[nodiscard]] const Shape& input_shape() const { return members.front().spec.input; }
+  [[nodiscard]] int classes() const { return members.front().spec.classes; }
+  /// The state of one member alone, under its network's own names: a copy.
+  [[nodiscard]] StateDict member_state(const Member& member) const;
+};
+
+/// A model of one network.
+Model single(nn::ModelSpec spec, StateDict state);
+/// An ensemble. Throws Error unless inputs and classes agree, and there are at least two members with distinct names.
+Model ensemble(std::vector<Member> members, std::vector<const StateDict*> states, Voting voting);
+
+/// What a checkpoint stores as its model, and back. Throws Error on a spec that is neither, or tensors that don't fit it.
+io::ModelRecord to_record(const Model& model);
+Model from_checkpoint(io::Checkpoint checkpoint);
+
+/// Probabilities of every sample, (size, classes), on every rank, at a softmax temperature. A hard vote gives the parts
+/// of the votes. Collective.
+Tensor probabilities(const comm::Comm& comm, const Model& model, const data::Dataset& dataset, double temperature,
+                     int threads);
+
+/// "accuracy", "loss" (cross entropy) and "f1_macro" of `model` over `dataset`. Collective.
+std::map<std::string, double> evaluate(const comm::Comm& comm, const Model& model, const data::Dataset& dataset,
+                                       int threads);
+
+}  // namespace impart::share

@@ -1,0 +1,99 @@
+// Trainer: the one training loop. Transfer, distillation and the clients of a federation are this loop with another
+// objective, other parameters to train, or another stream of data.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "impart/comm/comm.hpp"
+#include "impart/core/progress.hpp"
+#include "impart/core/state_dict.hpp"
+#include "impart/data/dataset.hpp"
+#include "impart/io/checkpoint.hpp"
+#include "impart/nn/objective.hpp"
+#include "impart/nn/spec.hpp"
+#include "impart/train/optimizer.hpp"
+
+namespace impart::train {
+
+enum class Keep : std::uint8_t {
+  kLast,  ///< the weights after the last step
+  kBest,  ///< the weights with the best value of the monitored metric
+};
+
+struct TrainerOptions {
+  std::string stage;            ///< for messages and records
+  int epochs = 1;
+  std::int64_t batch_size = 64;  ///< global
+  int shards = 8;
+  int threads = 1;              ///< of this rank
+  std::uint64_t seed = 0;
+  OptimizerOptions optimizer;
+  ScheduleOptions schedule;
+  std::vector<ParameterGroup> groups;
+
+  std::string monitor = "accuracy";  ///< "accuracy", "f1_macro" (higher is better) or "loss" of the validation data
+  Keep keep = Keep::kLast;
+  int patience = 0;             ///< stop after so many epochs without improvement; 0: never
+  double min_delta = 0;         ///< an improvement is more than this
+
+  ProgressMode progress = ProgressMode::kNone;
+};
+
+/// One logged value: "train.loss", "validation.accuracy".
+struct TrainEvent {
+  std::int64_t epoch = 0;
+  std::int64_t step = 0;
+  std::string name;
+  double value = 0;
+};
+
+/// What a training run works on, beside its options. All are borrowed.
+struct TrainTask {
+  const nn::ModelSpec& spec;
+  const nn::Objective& objective;
+  data::DatasetPtr train;
+  data::DatasetPtr validation;                      ///< may be null
+  std::function<void(const TrainEvent&)> on_event;  ///< called on every rank; may be empty
+  /// Set (by a signal handler) to stop at the next step boundary. May be null.
+  const std::atomic<bool>* stop = nullptr;
+  /// Where training can continue from: `state/step-*.h5` are written and read here. Empty: nowhere.
+  std::filesystem::path state_directory;
+  /// Identity of the run that the saved state belongs to; a state with another one is not continued.
+  std::string state_key;
+};
+
+enum class TrainEnd : std::uint8_t { kFinished, kEarly, kStopped };
+
+struct TrainSeconds {
+  double compute = 0;
+  double communication = 0;
+  double input = 0;
+  double checkpoint = 0;
+};
+
+struct TrainResult {
+  TrainEnd end = TrainEnd::kFinished;
+  std::int64_t epochs = 0;   ///< completed
+  std::int64_t steps = 0;
+  std::int64_t samples = 0;
+  std::map<std::string, double> metrics;  ///< of the weights that are kept: "train.loss", "validation.accuracy" ...
+  std::map<std::string, std::vector<io::MetricPoint>> history;
+  TrainSeconds seconds;
+};
+
+/// Trains `state` in place. Collective over `comm`: all ranks give equal options and equal values, and get equal
+/// results bit for bit, whatever their number. When stopped, the state is on disk (if there is a state directory), and
+/// the same call continues there.
+///
+/// Throws Error: options that don't fit (usage), a loss that is not finite (names stage, step and layer), a state that
+/// cannot be written.
+TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task, StateDict& state);
+
+}  // namespace impart::train
