@@ -1,0 +1,149 @@
+#include "impart/data/batch_loader.hpp"
+
+#include <algorithm>
+#include <array>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <numeric>
+#include <thread>
+#include <utility>
+
+#include "impart/core/rng.hpp"
+
+namespace impart::data {
+
+std::int64_t steps_per_epoch(std::int64_t samples, std::int64_t batch_size) {
+  return (samples + batch_size - 1) / batch_size;
+}
+
+namespace {
+
+/// Memory of one batch, and the views on it.
+struct Slot {
+  std::vector<float> inputs;
+  std::vector<std::int32_t> labels;
+  std::vector<std::uint64_t> ids;
+  std::vector<std::uint64_t> rows;
+  Batch batch;
+};
+
+}  // namespace
+
+struct BatchLoader::Impl {
+  Impl(DatasetPtr d, LoaderOptions o, std::int64_t first_step)
+      : dataset(std::move(d)),
+        options(o),
+        steps(steps_per_epoch(dataset->size(), options.batch_size)),
+        step_to_fill(first_step) {
+    const auto samples = static_cast<std::size_t>(options.range.size() * (options.batch_size / options.shards));
+    for (auto& slot : slots) {
+      slot.inputs.resize(samples * static_cast<std::size_t>(dataset->sample_shape().elements()));
+      slot.labels.resize(samples);
+      slot.ids.resize(samples);
+      slot.rows.resize(samples);
+    }
+    thread = std::thread([this] { serve(); });
+  }
+
+  ~Impl() {
+    {
+      const std::lock_guard lock(mutex);
+      ending = true;
+    }
+    changed.notify_all();
+    thread.join();
+  }
+
+  /// Fills slots in turn, always one ahead of the one in use.
+  void serve() {
+    for (;; ++step_to_fill) {
+      auto& slot = slots[static_cast<std::size_t>(step_to_fill % 2)];
+      std::exception_ptr failure;
+      try {
+        fill(slot, step_to_fill);
+      } catch (...) {
+        failure = std::current_exception();
+      }
+      std::unique_lock lock(mutex);
+      ready = &slot;
+      error = failure;
+      changed.notify_all();
+      changed.wait(lock, [&] { return ready == nullptr || ending; });
+      if (ending || failure) return;
+    }
+  }
+
+  void fill(Slot& slot, std::int64_t step) {
+    const auto epoch = step / steps;
+    if (epoch != order_epoch) {
+      order_epoch = epoch;
+      if (options.shuffle) {
+        order = Rng(options.seed, "shuffle", 0, static_cast<std::uint64_t>(epoch)).permutation(dataset->size());
+      } else {
+        order.resize(static_cast<std::size_t>(dataset->size()));
+        std::iota(order.begin(), order.end(), 0);
+      }
+    }
+    const auto first = (step % steps) * options.batch_size;
+    slot.batch.step = step;
+    slot.batch.global_size = std::min(options.batch_size, dataset->size() - first);
+    slot.batch.shards.clear();
+
+    const auto each = options.batch_size / options.shards;
+    const auto elements = static_cast<std::size_t>(dataset->sample_shape().elements());
+    std::size_t at = 0;
+    for (int shard = options.range.begin; shard < options.range.end; ++shard) {
+      const auto begin = std::min(shard * each, slot.batch.global_size);
+      const auto end = std::min((shard + 1) * each, slot.batch.global_size);
+      const auto start = at;
+      for (auto i = begin; i < end; ++i, ++at) {
+        const auto row = order[static_cast<std::size_t>(first + i)];
+        dataset->get(row, std::span(slot.inputs).subspan(at * elements, elements));
+        slot.labels[at] = dataset->label(row);
+        slot.ids[at] = dataset->id(row);
+        slot.rows[at] = static_cast<std::uint64_t>(row);
+      }
+      const auto count = at - start;
+      slot.batch.shards.push_back({end - begin, std::span(slot.inputs).subspan(start * elements, count * elements),
+                                   std::span(slot.labels).subspan(start, count),
+                                   std::span(slot.ids).subspan(start, count),
+                                   std::span(slot.rows).subspan(start, count)});
+    }
+  }
+
+  DatasetPtr dataset;
+  LoaderOptions options;
+  std::int64_t steps;
+  std::array<Slot, 2> slots;
+
+  // Of the thread alone.
+  std::int64_t step_to_fill;
+  std::int64_t order_epoch = -1;
+  std::vector<std::int64_t> order;
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  Slot* ready = nullptr;  // filled and not yet taken
+  std::exception_ptr error;
+  bool ending = false;
+  std::thread thread;
+};
+
+BatchLoader::BatchLoader(DatasetPtr dataset, LoaderOptions options, std::int64_t first_step)
+    : impl_(std::make_unique<Impl>(std::move(dataset), options, first_step)) {}
+
+BatchLoader::~BatchLoader() = default;
+
+const Batch& BatchLoader::next() {
+  auto& loader = *impl_;
+  std::unique_lock lock(loader.mutex);
+  loader.changed.wait(lock, [&] { return loader.ready != nullptr; });
+  if (loader.error) std::rethrow_exception(loader.error);
+  // Taking the slot lets the thread fill the other one, which the caller has done with.
+  auto* taken = std::exchange(loader.ready, nullptr);
+  loader.changed.notify_all();
+  return taken->batch;
+}
+
+}  // namespace impart::data
