@@ -34,6 +34,8 @@ class StateLayout {
   /// `entries` in order; offsets are assigned here.
   /// Throws Error when two entries share a name.
   explicit StateLayout(std::vector<StateEntry> entries);
+  StateLayout(StateLayout&&) = default;  // a copy's index would point into the original's names
+  StateLayout& operator=(StateLayout&&) = default;
 
   [[nodiscard]] std::span<const StateEntry> entries() const noexcept { return entries_; }
   [[nodiscard]] const StateEntry* find(std::string_view name) const noexcept;
