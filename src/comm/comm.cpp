@@ -21,7 +21,8 @@ int mpi_count(std::size_t n, const char* hint) {
 }
 
 template <class T>
-void all_reduce(std::span<T> values, MPI_Op op, MPI_Comm comm, const char* hint) {
+void all_reduce(std::span<T> values, MPI_Op op, MPI_Comm comm, int size, const char* hint) {
+  if (size == 1) return;
   MPI_Allreduce(MPI_IN_PLACE, values.data(), mpi_count(values.size(), hint), MpiType<T>::get(), op, comm);
 }
 
@@ -42,6 +43,7 @@ MpiSession::~MpiSession() {
 }
 
 Comm::Comm(MPI_Comm comm, bool owned) : comm_(comm), owned_(owned) {
+  if (!owned) return;
   MPI_Comm_rank(comm_, &rank_);
   MPI_Comm_size(comm_, &size_);
 }
@@ -85,29 +87,33 @@ Comm Comm::split_by_node() const {
   return {node, true};
 }
 
-void Comm::barrier() const { MPI_Barrier(comm_); }
+void Comm::barrier() const {
+  if (size_ > 1) MPI_Barrier(comm_);
+}
 
 template <class T>
 void Comm::sum_in_place(std::span<T> values, const char* hint) const {
-  all_reduce(values, MPI_SUM, comm_, hint);
+  all_reduce(values, MPI_SUM, comm_, size_, hint);
 }
 
 template <class T>
 void Comm::max_in_place(std::span<T> values, const char* hint) const {
-  all_reduce(values, MPI_MAX, comm_, hint);
+  all_reduce(values, MPI_MAX, comm_, size_, hint);
 }
 
 template <class T>
 void Comm::min_in_place(std::span<T> values, const char* hint) const {
-  all_reduce(values, MPI_MIN, comm_, hint);
+  all_reduce(values, MPI_MIN, comm_, size_, hint);
 }
 
 template <class T>
 void Comm::broadcast(std::span<T> values, int root, const char* hint) const {
+  if (size_ == 1) return;
   MPI_Bcast(values.data(), mpi_count(values.size(), hint), MpiType<T>::get(), root, comm_);
 }
 
 void Comm::broadcast(std::string& text, int root, const char* hint) const {
+  if (size_ == 1) return;
   auto length = static_cast<std::uint64_t>(text.size());
   broadcast(std::span(&length, 1), root, hint);
   text.resize(length);
@@ -121,6 +127,7 @@ void Comm::exchange(std::span<const T> send, std::span<T> receive, int peer) con
 }
 
 std::vector<std::string> Comm::gather_strings(const std::string& mine, const char* hint) const {
+  if (size_ == 1) return {mine};
   const int length = mpi_count(mine.size(), hint);
   std::vector<int> lengths(is_root() ? static_cast<std::size_t>(size_) : 0);
   MPI_Gather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, 0, comm_);
@@ -166,6 +173,9 @@ void agree(const Comm& comm, const std::string& what, const std::function<void()
   } catch (const std::exception& e) {
     failed = true;
     message = e.what();
+  } catch (...) {
+    failed = true;  // whatever it was, the other ranks must not wait for this one
+    message = "an unknown exception";
   }
   int lowest = failed ? comm.rank() : comm.size();
   comm.min_in_place(std::span(&lowest, 1), "agree");

@@ -22,6 +22,14 @@ std::vector<int> allowed_rank_counts(int shards) {
   return counts;
 }
 
+int largest_rank_count(int shards, int limit) {
+  int best = 1;
+  for (const int n : allowed_rank_counts(shards)) {
+    if (n <= limit) best = n;
+  }
+  return best;
+}
+
 void check_rank_count(int ranks, int shards) {
   std::string allowed;
   for (const int n : allowed_rank_counts(shards)) {

@@ -46,7 +46,8 @@ IMPART_MPI_TYPE(std::byte, MPI_BYTE);
 class Comm {
  public:
   static Comm world();  ///< a duplicate of MPI_COMM_WORLD, so that a library's messages cannot mix with ours
-  static Comm self();   ///< this rank alone
+  /// This rank alone. Its methods make no MPI calls, so that any thread may use one, even without an MpiSession.
+  static Comm self();
 
   Comm(Comm&& other) noexcept;
   Comm& operator=(Comm&& other) noexcept;

@@ -21,6 +21,9 @@ struct ShardRange {
 /// Rank counts over which `shards` can be spread: the powers of two that divide it.
 std::vector<int> allowed_rank_counts(int shards);
 
+/// The largest of them that is at most `limit`: how many of a rank's threads can share its shards.
+int largest_rank_count(int shards, int limit);
+
 /// Throws Error (usage), which lists the allowed counts, unless `ranks` is one of them.
 void check_rank_count(int ranks, int shards);
 

@@ -21,6 +21,7 @@ class WeightedSum {
   void add(const StateDict& state, double weight);
   /// The sums themselves, so that they can be added over ranks.
   [[nodiscard]] std::span<double> sums() noexcept { return sums_; }
+  [[nodiscard]] std::span<const double> sums() const noexcept { return sums_; }
   [[nodiscard]] StateDict result() const;
 
  private:

@@ -59,7 +59,6 @@ ParameterGroup group_of(std::span<const ParameterGroup> groups, std::string_view
 class Optimizer {
  public:
   Optimizer(const OptimizerOptions& options, StateLayoutPtr layout, std::span<const ParameterGroup> groups);
-  ~Optimizer();
 
   /// One update in place. `step` counts from 0; `factor` is the schedule's. Buffers are not touched.
   void update(StateDict& state, const StateDict& gradients, double factor, std::int64_t step);

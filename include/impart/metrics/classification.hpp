@@ -1,0 +1,38 @@
+// Classification metrics as sums that can be merged: never means of means.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace impart::metrics {
+
+/// Counts of (label, prediction), from which accuracy and F1 follow. Two of them, over different samples, add up.
+class ConfusionMatrix {
+ public:
+  explicit ConfusionMatrix(int classes);
+
+  void add(std::int32_t label, std::int32_t prediction);
+  void merge(const ConfusionMatrix& other);  ///< REQUIRES: the same number of classes
+
+  [[nodiscard]] std::int64_t count() const;
+  [[nodiscard]] double accuracy() const;   ///< 0 without samples
+  /// Mean over classes of 2 TP / (2 TP + FP + FN), as scikit-learn's f1_score(average="macro"); a class that neither
+  /// occurs nor is predicted is left out.
+  [[nodiscard]] double f1_macro() const;
+
+ private:
+  [[nodiscard]] std::int64_t at(std::size_t label, std::size_t prediction) const {
+    return counts_[label * classes_ + prediction];
+  }
+
+  std::size_t classes_;
+  std::vector<std::int64_t> counts_;  // (label, prediction)
+};
+
+/// The largest of a row; the first of equals.
+std::int32_t argmax(std::span<const float> row);
+
+}  // namespace impart::metrics

@@ -1,0 +1,253 @@
+#include "impart/share/federate.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "impart/comm/tree_reducer.hpp"
+#include "impart/core/error.hpp"
+#include "impart/core/log.hpp"
+#include "impart/core/rng.hpp"
+#include "impart/core/worker_team.hpp"
+#include "impart/share/combine.hpp"
+#include "impart/share/model.hpp"
+
+namespace impart::share {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// Deals `clients` over `slots` so that the slots have about equal numbers of samples: the largest first, each to the
+/// slot with least so far. A slot is worked by one rank; the deal does not depend on the number of ranks.
+std::vector<std::vector<int>> deal(const std::vector<int>& clients, const std::vector<data::DatasetPtr>& data,
+                                   int slots) {
+  const auto samples = [&](int client) { return data[static_cast<std::size_t>(client)]->size(); };
+  auto order = clients;
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return samples(a) > samples(b); });
+  std::vector<std::vector<int>> result(static_cast<std::size_t>(slots));
+  std::vector<std::int64_t> load(static_cast<std::size_t>(slots));
+  for (const int client : order) {
+    const auto least = std::min_element(load.begin(), load.end()) - load.begin();
+    load[static_cast<std::size_t>(least)] += samples(client);
+    result[static_cast<std::size_t>(least)].push_back(client);
+  }
+  return result;
+}
+
+class Federation {
+ public:
+  Federation(const comm::Comm& comm, const FederateOptions& options, const FederateTask& task, StateDict& state)
+      : comm_(comm),
+        options_(options),
+        task_(task),
+        state_(state),
+        self_(comm::Comm::self()),
+        range_((comm::check_rank_count(comm.size(), options.shards),
+                comm::shards_of_rank(comm.rank(), comm.size(), options.shards))),
+        team_(comm::largest_rank_count(range_.size(), options.threads)),
+        progress_(comm.is_root() ? options.progress : ProgressMode::kNone, options.stage, "rounds", options.rounds) {}
+
+  train::TrainResult execute() {
+    comm::agree(comm_, "continuing from " + task_.state_directory.string(), [&] { restore(); });
+    while (round_ < options_.rounds) {
+      if (!run_round()) {
+        result_.end = train::TrainEnd::kStopped;
+        break;
+      }
+      if (round_ < options_.rounds) save();
+    }
+    comm::agree(comm_, "saving the federation's state", [&] { writer_.finish(); });
+    result_.epochs = round_;
+    result_.steps = round_;
+    return std::move(result_);
+  }
+
+ private:
+  /// What the clients of one block of slots add to a round: the sum of their models, and how they fared.
+  struct Contribution {
+    explicit Contribution(const StateLayoutPtr& layout) : sum(layout) {}
+    WeightedSum sum;
+    double loss = 0;  // weighted by samples
+    bool stopped = false;
+  };
+
+  /// False when a stop came before the round was complete; then nothing has changed.
+  bool run_round() {
+    const auto clients =
+        select_clients(static_cast<int>(task_.clients.size()), options_.fraction_fit, options_.seed, round_);
+    std::int64_t samples = 0;
+    for (const int client : clients) samples += task_.clients[static_cast<std::size_t>(client)]->size();
+    const auto slots = deal(clients, task_.clients, options_.shards);
+
+    const auto start = Clock::now();
+    const auto sum = sum_slots(slots, samples);
+    result_.seconds.compute += since(start);
+    if (!sum) return false;
+
+    state_ = sum->sum.result();
+    ++round_;
+    result_.samples += samples * options_.local.epochs;
+    event("train.loss", sum->loss / static_cast<double>(samples));
+    if (task_.validation != nullptr) {
+      Model model = single(task_.spec, state_.clone());
+      for (const auto& [name, value] : evaluate(comm_, model, *task_.validation, options_.threads)) {
+        event("validation." + name, value);
+      }
+    }
+    progress_.update(round_, fmt::format("round {}/{}", round_, options_.rounds));
+    return true;
+  }
+
+  /// The models of all clients, each times n_k / n, summed over slots in the fixed tree of the gradients.
+  std::optional<Contribution> sum_slots(const std::vector<std::vector<int>>& slots, std::int64_t samples) {
+    // A client that fails on one rank fails the stage on all.
+    std::vector<Contribution> parts(static_cast<std::size_t>(team_.size()), Contribution(state_.layout_ptr()));
+    comm::agree(comm_, options_.stage, [&] {
+      team_.run([&](int worker) {
+        const auto mine = comm::shards_of_rank(worker, team_.size(), range_.size());
+        parts[static_cast<std::size_t>(worker)] =
+            sum_block({range_.begin + mine.begin, range_.begin + mine.end}, slots, samples);
+      });
+    });
+    for (std::size_t distance = 1; distance < parts.size(); distance *= 2) {
+      for (std::size_t i = 0; i < parts.size(); i += 2 * distance) add(parts[i], parts[i + distance]);
+    }
+    auto& total = parts.front();
+    double stopped = total.stopped ? 1.0 : 0.0;
+    comm_.max_in_place(std::span(&stopped, 1), "federation stop");
+    if (stopped > 0) return std::nullopt;
+
+    const auto start = Clock::now();
+    std::vector<double> message(total.sum.sums().begin(), total.sum.sums().end());
+    message.push_back(total.loss);
+    comm::TreeReducer<double>(comm_).sum_in_place(message);
+    std::copy(message.begin(), message.end() - 1, total.sum.sums().begin());
+    total.loss = message.back();
+    result_.seconds.communication += since(start);
+    return std::move(total);
+  }
+
+  Contribution sum_block(comm::ShardRange range, const std::vector<std::vector<int>>& slots, std::int64_t samples) {
+    if (range.size() > 1 && range.size() % 2 == 0) {
+      const int middle = range.begin + range.size() / 2;
+      auto left = sum_block({range.begin, middle}, slots, samples);
+      if (left.stopped) return left;
+      const auto right = sum_block({middle, range.end}, slots, samples);
+      add(left, right);
+      return left;
+    }
+    Contribution sum(state_.layout_ptr());
+    for (int slot = range.begin; slot < range.end && !sum.stopped; ++slot) {
+      for (const int client : slots[static_cast<std::size_t>(slot)]) {
+        train_client(client, samples, sum);
+        if (sum.stopped) break;
+      }
+    }
+    return sum;
+  }
+
+  static void add(Contribution& into, const Contribution& from) {
+    const auto to = into.sum.sums();
+    const auto values = from.sum.sums();
+    for (std::size_t i = 0; i < to.size(); ++i) to[i] += values[i];
+    into.loss += from.loss;
+    into.stopped |= from.stopped;
+  }
+
+  void train_client(int client, std::int64_t samples, Contribution& sum) {
+    const auto& data = task_.clients[static_cast<std::size_t>(client)];
+    auto options = options_.local;
+    options.stage = fmt::format("round {}: client {}", round_ + 1, client);
+    options.shards = 1;  // one rank, one thread: there is nothing to be independent of
+    options.threads = 1;
+    options.seed = Rng(options_.seed, "client", static_cast<std::uint64_t>(client),
+                       static_cast<std::uint64_t>(round_)).next64();
+    options.batch_size = std::min(options.batch_size, data->size());
+    options.progress = ProgressMode::kNone;
+
+    auto local = state_.clone();
+    const auto result = train::train(self_, options, {task_.spec, task_.objective, data, nullptr, {}, task_.stop, {}, {}},
+                                     local);
+    if (result.end == train::TrainEnd::kStopped) {
+      sum.stopped = true;
+      return;
+    }
+    const auto n = static_cast<double>(data->size());
+    sum.sum.add(local, n / static_cast<double>(samples));
+    sum.loss += n * result.metrics.at("train.loss");
+  }
+
+  void event(const std::string& name, double value) {
+    result_.history[name].push_back({round_, value});
+    result_.metrics[name] = value;
+    if (task_.on_event) task_.on_event({round_, round_, name, value});
+  }
+
+  void save() {
+    if (task_.state_directory.empty()) return;
+    const auto start = Clock::now();
+    comm::agree(comm_, "saving the federation's state", [&] {
+      if (!comm_.is_root()) return;
+      io::Checkpoint checkpoint;
+      checkpoint.model = {nn::to_json(task_.spec), task_.spec.input, task_.spec.classes};
+      checkpoint.state = state_.clone();
+      checkpoint.lineage.stage = task_.state_key;
+      checkpoint.lineage.ranks = comm_.size();
+      checkpoint.metrics = result_.history;
+      checkpoint.progress = io::ProgressRecord{options_.stage, round_, round_, result_.samples, options_.seed, {}};
+      writer_.submit(task_.state_directory, std::move(checkpoint));
+    });
+    result_.seconds.checkpoint += since(start);
+  }
+
+  void restore() {
+    if (task_.state_directory.empty()) return;
+    auto found = io::read_newest(task_.state_directory);
+    if (!found || found->second.lineage.stage != task_.state_key || !found->second.progress) return;
+    auto& [path, checkpoint] = *found;
+    state_.copy_from(checkpoint.state);
+    round_ = checkpoint.progress->step;
+    result_.samples = checkpoint.progress->samples;
+    result_.history = checkpoint.metrics;
+    for (const auto& [name, points] : result_.history) result_.metrics[name] = points.back().value;
+    log::info(fmt::format("{}: continuing after round {} of {} ({})", options_.stage, round_, options_.rounds,
+                          path.filename().string()));
+  }
+
+  const comm::Comm& comm_;
+  const FederateOptions& options_;
+  const FederateTask& task_;
+  StateDict& state_;
+  comm::Comm self_;
+  comm::ShardRange range_;
+  WorkerTeam team_;
+  io::CheckpointWriter writer_;
+  ProgressLine progress_;
+  std::int64_t round_ = 0;
+  train::TrainResult result_;
+};
+
+}  // namespace
+
+std::vector<int> select_clients(int clients, double fraction, std::uint64_t seed, std::int64_t round) {
+  const auto count = std::clamp(static_cast<std::int64_t>(std::ceil(fraction * clients)), std::int64_t{1},
+                                std::int64_t{clients});
+  const auto order = Rng(seed, "select clients", 0, static_cast<std::uint64_t>(round)).permutation(clients);
+  std::vector<int> chosen(order.begin(), order.begin() + count);
+  std::sort(chosen.begin(), chosen.end());
+  return chosen;
+}
+
+train::TrainResult federate(const comm::Comm& comm, const FederateOptions& options, const FederateTask& task,
+                            StateDict& state) {
+  return Federation(comm, options, task, state).execute();
+}
+
+}  // namespace impart::share

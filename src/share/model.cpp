@@ -1,0 +1,160 @@
+#include "impart/share/model.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <set>
+#include <utility>
+
+#include "impart/core/error.hpp"
+#include "impart/metrics/classification.hpp"
+#include "impart/nn/network.hpp"
+#include "impart/train/evaluator.hpp"
+
+namespace impart::share {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string_view word_of(Voting voting) { return voting == Voting::kSoft ? "soft" : "hard"; }
+
+/// Throws unless `state` has exactly the tensors of the model's members.
+void check_state(const Model& model, const std::string& where) {
+  std::vector<StateEntry> wanted;
+  for (const auto& member : model.members) {
+    for (auto entry : nn::state_layout(member.spec)->entries()) {
+      if (model.is_ensemble()) entry.name.insert(0, member.name + "/");
+      wanted.push_back(entry);
+    }
+  }
+  if (const auto difference = StateLayout(std::move(wanted)).difference(model.state.layout())) {
+    throw Error("the tensors do not fit the model's description").at(where).got(*difference);
+  }
+}
+
+}  // namespace
+
+Voting parse_voting(std::string_view word) {
+  if (word == "soft") return Voting::kSoft;
+  if (word == "hard") return Voting::kHard;
+  throw Error("unknown voting", ErrorKind::kUsage).expected("soft or hard").got("'" + std::string(word) + "'");
+}
+
+StateDict Model::member_state(const Member& member) const {
+  StateDict result(nn::state_layout(member.spec));
+  for (const auto& entry : result.layout().entries()) {
+    const auto from = state.values(is_ensemble() ? member.name + "/" + entry.name : entry.name);
+    std::copy(from.begin(), from.end(), result.values(entry).begin());
+  }
+  return result;
+}
+
+Model single(nn::ModelSpec spec, StateDict state) {
+  Model model;
+  auto name = spec.name;
+  model.members.push_back({std::move(name), std::move(spec), 1.0});
+  model.state = std::move(state);
+  return model;
+}
+
+Model ensemble(std::vector<Member> members, std::vector<const StateDict*> states, Voting voting) {
+  if (members.size() < 2) throw Error("an ensemble needs two members or more").got(std::to_string(members.size()));
+  std::set<std::string> names;
+  std::vector<StateEntry> entries;
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    const auto& [name, spec, weight] = members[i];
+    if (!names.insert(name).second) throw Error("two members of the ensemble share the name '" + name + "'");
+    if (!(weight > 0) || !std::isfinite(weight)) throw Error("member '" + name + "' needs a positive weight");
+    if (spec.input != members[0].spec.input || spec.classes != members[0].spec.classes) {
+      throw Error("the members of an ensemble must agree in inputs and classes")
+          .expected(members[0].spec.input.str() + " to " + std::to_string(members[0].spec.classes))
+          .got(spec.input.str() + " to " + std::to_string(spec.classes) + " of '" + name + "'");
+    }
+    for (auto entry : states[i]->layout().entries()) {
+      entry.name.insert(0, name + "/");
+      entries.push_back(std::move(entry));
+    }
+  }
+  Model model{std::move(members), voting, StateDict(std::make_shared<StateLayout>(std::move(entries)))};
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    for (const auto& entry : states[i]->layout().entries()) {
+      const auto from = states[i]->values(entry);
+      std::copy(from.begin(), from.end(), model.state.values(model.members[i].name + "/" + entry.name).begin());
+    }
+  }
+  return model;
+}
+
+io::ModelRecord to_record(const Model& model) {
+  if (!model.is_ensemble()) {
+    return {nn::to_json(model.members[0].spec), model.input_shape(), model.classes()};
+  }
+  Json members = Json::array();
+  for (const auto& member : model.members) {
+    members.push_back(
+        {{"name", member.name}, {"weight", member.weight}, {"model", Json::parse(nn::to_json(member.spec))}});
+  }
+  return {Json{{"ensemble", {{"voting", word_of(model.voting)}, {"members", members}}}}.dump(), model.input_shape(),
+          model.classes()};
+}
+
+Model from_checkpoint(io::Checkpoint checkpoint) {
+  Model model;
+  try {
+    const auto json = Json::parse(checkpoint.model.spec);
+    if (json.contains("ensemble")) {
+      model.voting = parse_voting(json.at("ensemble").at("voting").get<std::string>());
+      for (const auto& member : json.at("ensemble").at("members")) {
+        model.members.push_back({member.at("name").get<std::string>(),
+                                 nn::model_spec_from_json(member.at("model").dump()),
+                                 member.at("weight").get<double>()});
+      }
+      if (model.members.size() < 2) throw Error("an ensemble of fewer than two members");
+    } else {
+      auto spec = nn::model_spec_from_json(checkpoint.model.spec);
+      auto name = spec.name;
+      model.members.push_back({std::move(name), std::move(spec), 1.0});
+    }
+  } catch (const nlohmann::json::exception& e) {
+    throw Error("the checkpoint's model description cannot be read").got(e.what());
+  }
+  model.state = std::move(checkpoint.state);
+  check_state(model, "checkpoint");
+  return model;
+}
+
+Tensor probabilities(const comm::Comm& comm, const Model& model, const data::Dataset& dataset, double temperature,
+                     int threads) {
+  const auto classes = static_cast<std::size_t>(model.classes());
+  const double total = std::accumulate(model.members.begin(), model.members.end(), 0.0,
+                                       [](double sum, const Member& m) { return sum + m.weight; });
+  Tensor result(Shape{dataset.size(), model.classes()});
+  std::vector<float> row(classes);
+  for (const auto& member : model.members) {
+    const auto state = model.member_state(member);
+    const auto outputs = train::predict(comm, member.spec, state, dataset, threads);
+    const auto share = static_cast<float>(member.weight / total);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(dataset.size()); ++i) {
+      nn::softmax(outputs.values().subspan(i * classes, classes), static_cast<float>(temperature), row);
+      const auto sum = result.values().subspan(i * classes, classes);
+      if (model.is_ensemble() && model.voting == Voting::kHard) {
+        sum[static_cast<std::size_t>(metrics::argmax(row))] += share;
+      } else {
+        for (std::size_t c = 0; c < classes; ++c) sum[c] += share * row[c];
+      }
+    }
+  }
+  return result;
+}
+
+std::map<std::string, double> evaluate(const comm::Comm& comm, const Model& model, const data::Dataset& dataset,
+                                       int threads) {
+  // Cross entropy of softmax(log p) is -log p: the objective that takes outputs serves for probabilities, too.
+  auto outputs = probabilities(comm, model, dataset, 1.0, threads);
+  for (auto& p : outputs.values()) p = std::log(std::max(p, 1e-30F));
+  return train::classification_metrics(outputs, dataset, *nn::make_cross_entropy());
+}
+
+}  // namespace impart::share

@@ -1,0 +1,63 @@
+#include "impart/train/evaluator.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "impart/core/worker_team.hpp"
+#include "impart/metrics/classification.hpp"
+#include "impart/nn/network.hpp"
+
+namespace impart::train {
+
+Tensor predict(const comm::Comm& comm, const nn::ModelSpec& spec, const StateDict& state, const data::Dataset& dataset,
+               int threads) {
+  const auto classes = static_cast<std::size_t>(spec.classes);
+  const auto elements = static_cast<std::size_t>(spec.input.elements());
+  const auto blocks = (dataset.size() + kEvaluationBatch - 1) / kEvaluationBatch;
+  Tensor outputs(Shape{dataset.size(), spec.classes});
+
+  WorkerTeam team(threads);
+  const auto stride = static_cast<std::int64_t>(comm.size()) * team.size();
+  team.run([&](int worker) {
+    nn::use_one_kernel_thread();
+    std::optional<nn::Network> network;
+    std::vector<float> inputs;
+    for (auto block = static_cast<std::int64_t>(comm.rank()) * team.size() + worker; block < blocks; block += stride) {
+      const auto first = block * kEvaluationBatch;
+      const auto count = std::min(kEvaluationBatch, dataset.size() - first);
+      if (!network || network->batch() != count) {
+        network.emplace(spec, count);
+        network->load(state);
+      }
+      inputs.resize(static_cast<std::size_t>(count) * elements);
+      for (std::int64_t i = 0; i < count; ++i) {
+        dataset.get(first + i, std::span(inputs).subspan(static_cast<std::size_t>(i) * elements, elements));
+      }
+      const auto result = network->forward({}, inputs);
+      std::copy(result.begin(), result.end(), outputs.values().begin() + first * spec.classes);
+    }
+  });
+  // Each output was computed once; adding zeros leaves its bits.
+  comm.sum_in_place(outputs.values().first(static_cast<std::size_t>(dataset.size()) * classes), "predict");
+  return outputs;
+}
+
+std::map<std::string, double> classification_metrics(const Tensor& outputs, const data::Dataset& dataset,
+                                                     const nn::Objective& objective) {
+  const auto classes = static_cast<std::size_t>(dataset.classes());
+  metrics::ConfusionMatrix confusion(dataset.classes());
+  double loss = 0;
+  for (std::int64_t i = 0; i < dataset.size(); ++i) {
+    const auto row = outputs.values().subspan(static_cast<std::size_t>(i) * classes, classes);
+    const auto label = dataset.label(i);
+    const auto position = static_cast<std::uint64_t>(i);
+    confusion.add(label, metrics::argmax(row));
+    loss += objective.evaluate(row, {{&label, 1}, {&position, 1}}, dataset.classes(), 1.0F, {});
+  }
+  return {{"accuracy", confusion.accuracy()},
+          {"f1_macro", confusion.f1_macro()},
+          {"loss", dataset.size() == 0 ? 0 : loss / static_cast<double>(dataset.size())}};
+}
+
+}  // namespace impart::train

@@ -1,0 +1,289 @@
+#include "impart/train/trainer.hpp"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "impart/core/error.hpp"
+#include "impart/core/log.hpp"
+#include "impart/data/batch_loader.hpp"
+#include "impart/train/evaluator.hpp"
+#include "impart/train/gradient_engine.hpp"
+
+namespace impart::train {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// A layer is trained when any of its parameters is.
+std::function<bool(const std::string&)> trainable_layers(const nn::ModelSpec& spec,
+                                                         std::span<const ParameterGroup> groups) {
+  std::map<std::string, bool> trainable;
+  for (const auto& entry : nn::state_layout(spec)->entries()) {
+    if (entry.kind != StateKind::kParameter) continue;
+    trainable[entry.name.substr(0, entry.name.rfind('.'))] |= !group_of(groups, entry.name).frozen;
+  }
+  return [trainable = std::move(trainable)](const std::string& layer) {
+    const auto it = trainable.find(layer);
+    return it == trainable.end() || it->second;
+  };
+}
+
+/// One call of `train`: what its steps and epochs share.
+class Run {
+ public:
+  Run(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task, StateDict& state)
+      : comm_(comm),
+        options_(options),
+        task_(task),
+        state_(state),
+        engine_(comm, task.spec, task.objective,
+                {options.batch_size, options.shards, options.threads, options.seed,
+                 trainable_layers(task.spec, options.groups)}),
+        optimizer_(options.optimizer, state.layout_ptr(), options.groups),
+        steps_per_epoch_(data::steps_per_epoch(task.train->size(), options.batch_size)),
+        total_steps_(steps_per_epoch_ * options.epochs),
+        progress_(comm.is_root() ? options.progress : ProgressMode::kNone, options.stage, "samples",
+                  task.train->size() * options.epochs),
+        lower_is_better_(options.monitor == "loss") {
+    if (task.train->size() == 0) throw Error("there is nothing to train on").at(options.stage).collective();
+    if (task.validation == nullptr && (options.keep == Keep::kBest || options.patience > 0)) {
+      throw Error("keeping the best weights and stopping early need validation data", ErrorKind::kUsage)
+          .at(options.stage)
+          .hint("give the dataset a `validation` split")
+          .collective();
+    }
+  }
+
+  TrainResult execute() {
+    comm::agree(comm_, "continuing from " + task_.state_directory.string(), [&] { restore(); });
+    if (step_ < total_steps_ && !stopped_early_) run_steps();
+    if (result_.end != TrainEnd::kStopped && !best_.empty()) {
+      state_.copy_from(best_);
+      result_.metrics = best_metrics_;
+    }
+    comm::agree(comm_, "saving the training state", [&] { writer_.finish(); });
+    result_.epochs = step_ / steps_per_epoch_;
+    result_.steps = step_;
+    result_.samples = samples_;
+    const auto seconds = engine_.seconds();
+    result_.seconds.communication = seconds.communication;
+    return std::move(result_);
+  }
+
+ private:
+  void run_steps() {
+    data::BatchLoader loader(task_.train, {options_.batch_size, options_.shards, engine_.range(), options_.seed, true},
+                             step_);
+    while (step_ < total_steps_) {
+      const auto start = Clock::now();
+      const auto& batch = loader.next();
+      result_.seconds.input += since(start);
+
+      const bool want_stop = task_.stop != nullptr && task_.stop->load();
+      const auto outcome = step(batch, want_stop);
+      const bool epoch_ends = step_ % steps_per_epoch_ == 0;
+      if (epoch_ends) end_epoch();
+      if (stopped_early_) {
+        result_.end = TrainEnd::kEarly;
+        return;
+      }
+      if (outcome.stop && step_ < total_steps_) {
+        save();
+        result_.end = TrainEnd::kStopped;
+        return;
+      }
+    }
+  }
+
+  StepResult step(const data::Batch& batch, bool want_stop) {
+    const auto start = Clock::now();
+    const double exchanged = engine_.seconds().communication;
+    const auto outcome = engine_.compute(state_, batch, want_stop);
+    if (!std::isfinite(outcome.loss)) fail_not_finite(batch, outcome.loss);
+
+    const double factor = schedule_factor(options_.schedule, step_, steps_per_epoch_, total_steps_);
+    optimizer_.update(state_, engine_.gradient(), factor, step_);
+    const auto changes = engine_.gradient().buffers();
+    const auto buffers = state_.buffers();
+    for (std::size_t i = 0; i < buffers.size(); ++i) buffers[i] += changes[i];
+
+    ++step_;
+    samples_ += batch.global_size;
+    epoch_loss_ += outcome.loss * static_cast<double>(batch.global_size);
+    epoch_samples_ += batch.global_size;
+    result_.seconds.compute += since(start) - (engine_.seconds().communication - exchanged);
+    progress_.update(samples_, fmt::format("epoch {}/{} loss {:.4f}", (step_ - 1) / steps_per_epoch_ + 1,
+                                           options_.epochs, epoch_loss_ / static_cast<double>(epoch_samples_)));
+    return outcome;
+  }
+
+  /// All ranks see the same loss, so all come here; the lowest rank that finds a layer names it.
+  [[noreturn]] void fail_not_finite(const data::Batch& batch, double loss) {
+    auto layer = engine_.first_not_finite(state_, batch);
+    int finder = layer ? comm_.rank() : comm_.size();
+    comm_.min_in_place(std::span(&finder, 1), "not finite");
+    auto name = layer.value_or("");
+    if (finder < comm_.size()) comm_.broadcast(name, finder, "not finite");
+    throw Error(fmt::format("the loss is {} at step {}", loss, batch.step))
+        .at(options_.stage)
+        .expected("a finite loss")
+        .got(name.empty() ? "finite outputs of every layer, so the loss itself overflowed"
+                          : "the first values that are not finite in layer '" + name + "'")
+        .hint("lower the learning rate, or check the data; the last saved state is untouched")
+        .collective();
+  }
+
+  void event(const std::string& name, double value) {
+    result_.history[name].push_back({step_, value});
+    result_.metrics[name] = value;
+    if (task_.on_event) task_.on_event({step_ / steps_per_epoch_, step_, name, value});
+  }
+
+  void end_epoch() {
+    event("train.loss", epoch_loss_ / static_cast<double>(epoch_samples_));
+    epoch_loss_ = 0;
+    epoch_samples_ = 0;
+    if (task_.validation != nullptr) {
+      const auto start = Clock::now();
+      const auto outputs = predict(comm_, task_.spec, state_, *task_.validation, options_.threads);
+      const auto objective = nn::make_cross_entropy();
+      const auto metrics = classification_metrics(outputs, *task_.validation, *objective);
+      for (const auto& [name, value] : metrics) event("validation." + name, value);
+      result_.seconds.compute += since(start);
+      judge(metrics.at(options_.monitor));
+    }
+    if (step_ < total_steps_ && !stopped_early_) save();
+  }
+
+  /// Remembers the best epoch, and says when to stop.
+  void judge(double value) {
+    const bool first = epochs_without_gain_ < 0;
+    const double gain = lower_is_better_ ? best_value_ - value : value - best_value_;
+    if (first || gain > options_.min_delta) {
+      best_value_ = value;
+      epochs_without_gain_ = 0;
+      if (options_.keep == Keep::kBest) {
+        best_ = state_.clone();
+        best_metrics_ = result_.metrics;
+        save_best();
+      }
+    } else {
+      ++epochs_without_gain_;
+      stopped_early_ = options_.patience > 0 && epochs_without_gain_ >= options_.patience;
+    }
+  }
+
+  [[nodiscard]] io::Checkpoint snapshot(const StateDict& state) const {
+    io::Checkpoint checkpoint;
+    checkpoint.model = {nn::to_json(task_.spec), task_.spec.input, task_.spec.classes};
+    checkpoint.state = state.clone();
+    checkpoint.lineage.stage = task_.state_key;
+    checkpoint.lineage.ranks = comm_.size();
+    checkpoint.metrics = result_.history;
+    checkpoint.progress = io::ProgressRecord{options_.stage, step_ / steps_per_epoch_, step_, samples_, options_.seed, {}};
+    return checkpoint;
+  }
+
+  [[nodiscard]] bool saves() const { return !task_.state_directory.empty(); }
+
+  /// The root hands a snapshot to the writer's thread.
+  void save() {
+    if (!saves()) return;
+    const auto start = Clock::now();
+    comm::agree(comm_, "saving the training state", [&] {
+      if (!comm_.is_root()) return;
+      auto checkpoint = snapshot(state_);
+      checkpoint.optimizer = io::OptimizerRecord{std::string(optimizer_.kind()), optimizer_.snapshot()};
+      checkpoint.progress->extra = {{"best_value", best_value_},
+                                    {"epochs_without_gain", static_cast<double>(epochs_without_gain_)},
+                                    {"epoch_loss", epoch_loss_},
+                                    {"epoch_samples", static_cast<double>(epoch_samples_)}};
+      writer_.submit(task_.state_directory, std::move(checkpoint));
+    });
+    result_.seconds.checkpoint += since(start);
+  }
+
+  [[nodiscard]] std::filesystem::path best_path() const { return task_.state_directory / "best.h5"; }
+
+  void save_best() {
+    if (!saves()) return;
+    const auto start = Clock::now();
+    comm::agree(comm_, "saving the best weights", [&] {
+      if (!comm_.is_root()) return;
+      std::filesystem::create_directories(task_.state_directory);
+      auto checkpoint = snapshot(best_);
+      io::write_checkpoint(best_path(), checkpoint);
+    });
+    result_.seconds.checkpoint += since(start);
+  }
+
+  /// Every rank reads the newest state of the same key, if there is one.
+  void restore() {
+    if (!saves()) return;
+    auto found = io::read_newest(task_.state_directory);
+    if (!found || found->second.lineage.stage != task_.state_key || !found->second.progress) return;
+    auto& [path, checkpoint] = *found;
+    if (const auto difference = state_.layout().difference(checkpoint.state.layout())) {
+      throw Error("a saved state of another model").at(path.string()).got(*difference);
+    }
+    for (const auto& entry : state_.layout().entries()) {
+      const auto from = checkpoint.state.values(entry.name);
+      std::copy(from.begin(), from.end(), state_.values(entry).begin());
+    }
+    if (checkpoint.optimizer) optimizer_.restore(checkpoint.optimizer->kind, checkpoint.optimizer->slots);
+    const auto& progress = *checkpoint.progress;
+    step_ = progress.step;
+    samples_ = progress.samples;
+    best_value_ = progress.extra.at("best_value");
+    epochs_without_gain_ = static_cast<int>(progress.extra.at("epochs_without_gain"));
+    epoch_loss_ = progress.extra.at("epoch_loss");
+    epoch_samples_ = static_cast<std::int64_t>(progress.extra.at("epoch_samples"));
+    result_.history = checkpoint.metrics;
+    for (const auto& [name, points] : result_.history) result_.metrics[name] = points.back().value;
+    if (options_.keep == Keep::kBest && epochs_without_gain_ >= 0) {
+      auto best = io::read_checkpoint(best_path());
+      best_ = std::move(best.state);
+      for (const auto& [name, points] : best.metrics) best_metrics_[name] = points.back().value;
+    }
+    log::info(fmt::format("{}: continuing after step {} of {} ({})", options_.stage, step_, total_steps_,
+                          path.filename().string()));
+  }
+
+  const comm::Comm& comm_;
+  const TrainerOptions& options_;
+  const TrainTask& task_;
+  StateDict& state_;
+  GradientEngine engine_;
+  Optimizer optimizer_;
+  io::CheckpointWriter writer_;
+  std::int64_t steps_per_epoch_;
+  std::int64_t total_steps_;
+  ProgressLine progress_;
+  bool lower_is_better_;
+
+  std::int64_t step_ = 0;
+  std::int64_t samples_ = 0;
+  double epoch_loss_ = 0;  // sum over the samples of the epoch so far
+  std::int64_t epoch_samples_ = 0;
+
+  double best_value_ = 0;
+  int epochs_without_gain_ = -1;  // -1: nothing judged yet
+  bool stopped_early_ = false;
+  StateDict best_;
+  std::map<std::string, double> best_metrics_;
+  TrainResult result_;
+};
+
+}  // namespace
+
+TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task, StateDict& state) {
+  return Run(comm, options, task, state).execute();
+}
+
+}  // namespace impart::train
