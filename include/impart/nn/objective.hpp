@@ -11,8 +11,9 @@ namespace impart::nn {
 
 /// What the samples of a batch should give.
 struct Targets {
-  std::span<const std::int32_t> labels;    ///< (N), 0 to classes-1
-  std::span<const std::uint64_t> rows;     ///< (N), the samples' positions in the dataset, for tables kept beside it
+  std::span<const std::int32_t> labels;  ///< (N), 0 to classes-1
+  std::span<const std::uint64_t>
+      rows;  ///< (N), the samples' positions in the dataset, for tables kept beside it
 };
 
 /// A loss. Pure: one object may serve several threads.
@@ -22,8 +23,8 @@ class Objective {
 
   /// `outputs`: (N, classes). Returns the sum (not the mean) of the samples' losses, and writes `scale` times the sum's
   /// gradient to `gradient` (N, classes), unless that is empty. The caller gives 1 / (global batch) as `scale`.
-  virtual double evaluate(std::span<const float> outputs, const Targets& targets, std::int64_t classes, float scale,
-                          std::span<float> gradient) const = 0;
+  virtual double evaluate(std::span<const float> outputs, const Targets& targets, std::int64_t classes,
+                          float scale, std::span<float> gradient) const = 0;
 };
 
 /// -log softmax(outputs)[label].

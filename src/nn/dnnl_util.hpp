@@ -1,0 +1,53 @@
+// What all uses of oneDNN share. Only for .cpp files that build primitives.
+#pragma once
+
+#include <dnnl.hpp>
+#include <unordered_map>
+#include <utility>
+
+#include "impart/nn/layer.hpp"
+
+namespace impart::nn {
+
+/// The one engine of this process.
+const dnnl::engine& cpu_engine();
+
+/// A primitive with its arguments. Memory made without a handle is pointed at the caller's values at each execution.
+class Call {
+ public:
+  Call() = default;
+  /// Reserves the primitive's scratchpad in `scratch`, which outlives this.
+  template <class Primitive>
+  Call(const Primitive& primitive, const dnnl::memory::desc& scratchpad, Scratch& scratch)
+      : primitive_(primitive), stream_(cpu_engine()), scratch_(&scratch) {
+    scratch.reserve(scratchpad.get_size());
+    bind(DNNL_ARG_SCRATCHPAD, dnnl::memory(scratchpad, cpu_engine(), DNNL_MEMORY_NONE));
+  }
+
+  void bind(int argument, dnnl::memory memory) { arguments_[argument] = std::move(memory); }
+  /// For memory that the caller owns: bound with `bind` once, pointed with `point` at each execution.
+  void point(int argument, const float* values) {
+    // oneDNN takes inputs and outputs by the same type; it writes to outputs alone.
+    arguments_.at(argument).set_data_handle(const_cast<float*>(values));
+  }
+  void execute() {
+    arguments_.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch_->data());
+    primitive_.execute(stream_, arguments_);
+    stream_.wait();
+  }
+
+ private:
+  dnnl::primitive primitive_;
+  dnnl::stream stream_;
+  Scratch* scratch_ = nullptr;
+  std::unordered_map<int, dnnl::memory> arguments_;
+};
+
+/// Attributes that every primitive here has: the caller brings the scratchpad.
+inline dnnl::primitive_attr user_scratchpad() {
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attributes;
+}
+
+}  // namespace impart::nn

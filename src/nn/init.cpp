@@ -1,0 +1,98 @@
+// The tensors of a model and their initial values.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "impart/core/error.hpp"
+#include "impart/core/rng.hpp"
+#include "impart/nn/layer.hpp"
+#include "impart/nn/network.hpp"
+#include "impart/nn/spec.hpp"
+
+namespace impart::nn {
+
+namespace {
+
+struct LayerTensors {
+  std::string layer;
+  std::vector<ParameterSpec> tensors;
+};
+
+std::vector<LayerTensors> tensors_of(const ModelSpec& given) {
+  ModelSpec spec = given;
+  name_layers(spec);
+  const auto shapes = check_model(spec);
+  std::vector<LayerTensors> all;
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    const Shape& input = i == 0 ? spec.input : shapes[i - 1];
+    all.push_back({spec.layers[i].name, make_layer(spec.layers[i])->parameters(input)});
+  }
+  return all;
+}
+
+void fill(const ParameterSpec& tensor, const std::string& full_name, std::uint64_t seed,
+          std::span<float> values) {
+  Rng rng(seed, "init", name_id(full_name));
+  switch (tensor.init) {
+    case Init::kHe: {
+      const double deviation = std::sqrt(2.0 / static_cast<double>(tensor.fan_in));
+      for (float& v : values) v = static_cast<float>(deviation * rng.normal());
+      break;
+    }
+    case Init::kGlorot: {
+      const double bound = std::sqrt(6.0 / static_cast<double>(tensor.fan_in + tensor.fan_out));
+      for (float& v : values) v = static_cast<float>(bound * (2.0 * rng.uniform_double() - 1.0));
+      break;
+    }
+    case Init::kZeros:
+      std::fill(values.begin(), values.end(), 0.0F);
+      break;
+    case Init::kOnes:
+      std::fill(values.begin(), values.end(), 1.0F);
+      break;
+  }
+}
+
+void fill_layer(const LayerTensors& layer, std::uint64_t seed, StateDict& state) {
+  for (const auto& tensor : layer.tensors) {
+    const std::string name = layer.layer + "." + tensor.name;
+    const auto values = state.values(name);
+    if (static_cast<std::int64_t>(values.size()) != tensor.shape.elements()) {
+      throw Error("'" + name + "' has another size in the state than in the model")
+          .expected(tensor.shape.str())
+          .got(std::to_string(values.size()) + " values");
+    }
+    fill(tensor, name, seed, values);
+  }
+}
+
+}  // namespace
+
+StateLayoutPtr state_layout(const ModelSpec& spec) {
+  std::vector<StateEntry> entries;
+  for (const auto& layer : tensors_of(spec)) {
+    for (const auto& tensor : layer.tensors) {
+      entries.push_back({layer.layer + "." + tensor.name, tensor.shape, tensor.kind, 0});
+    }
+  }
+  return std::make_shared<const StateLayout>(std::move(entries));
+}
+
+StateDict initial_state(const ModelSpec& spec, std::uint64_t seed) {
+  StateDict state(state_layout(spec));
+  for (const auto& layer : tensors_of(spec)) fill_layer(layer, seed, state);
+  return state;
+}
+
+void initialise_layer(const ModelSpec& spec, const std::string& layer, std::uint64_t seed, StateDict& state) {
+  for (const auto& tensors : tensors_of(spec)) {
+    if (tensors.layer == layer) {
+      fill_layer(tensors, seed, state);
+      return;
+    }
+  }
+  throw Error("the model has no layer '" + layer + "'");
+}
+
+}  // namespace impart::nn

@@ -1,0 +1,88 @@
+#include "impart/nn/layer.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <array>
+
+#include "impart/core/error.hpp"
+#include "impart/core/suggest.hpp"
+#include "nn/layers.hpp"
+#include "nn/settings.hpp"
+
+namespace impart::nn {
+
+namespace {
+
+struct Kind {
+  std::string_view name;
+  std::unique_ptr<Layer> (*make)(const LayerSpec&);
+};
+
+constexpr std::array<Kind, 8> kKinds{{
+    {"conv2d", make_conv2d},
+    {"dense", make_dense},
+    {"max_pool2d", make_max_pool2d},
+    {"avg_pool2d", make_avg_pool2d},
+    {"batch_norm", make_batch_norm},
+    {"relu", make_relu},
+    {"dropout", make_dropout},
+    {"flatten", make_flatten},
+}};
+
+}  // namespace
+
+std::vector<ParameterSpec> Layer::parameters(const Shape& /*input*/) const { return {}; }
+bool Layer::absorb(const LayerSpec& /*next*/) { return false; }
+void Layer::load(std::span<const std::span<const float>> /*state*/) {}
+
+std::vector<std::string_view> layer_kinds() {
+  std::vector<std::string_view> names;
+  for (const auto& kind : kKinds) names.push_back(kind.name);
+  return names;
+}
+
+std::unique_ptr<Layer> make_layer(const LayerSpec& spec) {
+  for (const auto& kind : kKinds) {
+    if (kind.name == spec.kind) return kind.make(spec);
+  }
+  const auto names = layer_kinds();
+  const std::string near = suggestion(spec.kind, names);
+  auto error = Error(fmt::format("unknown kind of layer \"{}\"", spec.kind), ErrorKind::kUsage)
+                   .expected(fmt::format("one of {}", fmt::join(names, ", ")));
+  if (!near.empty()) throw std::move(error).hint(near);
+  throw error;
+}
+
+std::int64_t Window::output_extent(std::int64_t extent) const {
+  const std::int64_t room = extent + 2 * padding - kernel;
+  return room < 0 ? 0 : room / stride + 1;
+}
+
+ImageShape image_shape(const Shape& shape) {
+  if (shape.rank() != 3) {
+    throw Error("the input does not fit", ErrorKind::kUsage)
+        .expected("an image of channels x height x width")
+        .got(shape.str());
+  }
+  return {shape[0], shape[1], shape[2]};
+}
+
+Shape window_output(const Window& window, const ImageShape& input, std::int64_t channels) {
+  const auto height = window.output_extent(input.height);
+  const auto width = window.output_extent(input.width);
+  if (height < 1 || width < 1) {
+    throw Error("the window is larger than the image", ErrorKind::kUsage)
+        .expected(fmt::format("at least {0}x{0} with padding {1}", window.kernel, window.padding))
+        .got(fmt::format("{}x{}", input.height, input.width))
+        .hint("lower `kernel`, or raise `padding`");
+  }
+  return {channels, height, width};
+}
+
+Init read_init(const Settings& settings) {
+  static constexpr std::array<std::string_view, 2> words{"he", "glorot"};
+  return settings.word_or("init", "he", words) == "he" ? Init::kHe : Init::kGlorot;
+}
+
+}  // namespace impart::nn

@@ -1,0 +1,36 @@
+// The layers' factories, one for each kind, and what several of them share.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "impart/core/tensor.hpp"
+#include "impart/nn/layer.hpp"
+#include "impart/nn/spec.hpp"
+#include "nn/geometry.hpp"
+
+namespace impart::nn {
+
+class Settings;
+
+/// `shape` as (C, H, W). Throws Error (usage) when it has another rank.
+ImageShape image_shape(const Shape& shape);
+/// Extents after `window` with that many channels. Throws Error (usage) when the window is larger than the padded image.
+Shape window_output(const Window& window, const ImageShape& input, std::int64_t channels);
+
+/// The window of a "max_pool2d" or "avg_pool2d". Throws Error (usage) for bad settings.
+Window read_pool_window(const LayerSpec& spec);
+
+/// The `init` setting of a layer with weights: "he" (default) or "glorot".
+Init read_init(const Settings& settings);
+
+std::unique_ptr<Layer> make_conv2d(const LayerSpec& spec);
+std::unique_ptr<Layer> make_dense(const LayerSpec& spec);
+std::unique_ptr<Layer> make_max_pool2d(const LayerSpec& spec);
+std::unique_ptr<Layer> make_avg_pool2d(const LayerSpec& spec);
+std::unique_ptr<Layer> make_batch_norm(const LayerSpec& spec);
+std::unique_ptr<Layer> make_relu(const LayerSpec& spec);
+std::unique_ptr<Layer> make_dropout(const LayerSpec& spec);
+std::unique_ptr<Layer> make_flatten(const LayerSpec& spec);
+
+}  // namespace impart::nn

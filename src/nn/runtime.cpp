@@ -1,0 +1,45 @@
+// The process's oneDNN engine, and the threads and instruction set that the libraries use.
+#include <cblas.h>
+#include <omp.h>
+
+#include "impart/nn/network.hpp"
+#include "nn/dnnl_util.hpp"
+
+namespace impart::nn {
+
+const dnnl::engine& cpu_engine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+void use_one_kernel_thread() {
+  // OpenMP's number of threads belongs to the calling thread, OpenBLAS's to the process.
+  omp_set_num_threads(1);
+  static const bool once = (openblas_set_num_threads(1), true);
+  static_cast<void>(once);
+}
+
+std::string kernel_isa() {
+  switch (dnnl::get_effective_cpu_isa()) {
+    case dnnl::cpu_isa::sse41:
+      return "sse41";
+    case dnnl::cpu_isa::avx:
+      return "avx";
+    case dnnl::cpu_isa::avx2:
+      return "avx2";
+    case dnnl::cpu_isa::avx2_vnni:
+      return "avx2_vnni";
+    case dnnl::cpu_isa::avx512_core:
+      return "avx512_core";
+    case dnnl::cpu_isa::avx512_core_vnni:
+      return "avx512_core_vnni";
+    case dnnl::cpu_isa::avx512_core_bf16:
+      return "avx512_core_bf16";
+    case dnnl::cpu_isa::avx512_core_amx:
+      return "avx512_core_amx";
+    default:
+      return "generic";
+  }
+}
+
+}  // namespace impart::nn

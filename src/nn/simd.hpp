@@ -1,0 +1,119 @@
+// Vec: as many floats as one register of the instruction set that this file is compiled for holds.
+//
+// Everything is in an unnamed namespace: kernels.inl is compiled for several instruction sets, and functions that the
+// linker merged could end up with instructions that the machine does not have.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace impart::nn {
+namespace {
+
+/// One float with the interface of Vec: what is left over at the end of a row.
+struct One {
+  static constexpr std::int64_t kWidth = 1;
+  using Mask = bool;
+  using Index = std::int32_t;
+  float v;
+
+  static One load(const float* p) { return {*p}; }
+  static One set(float x) { return {x}; }
+  static Index index(std::int32_t i) { return i; }
+  static Index load_index(const std::uint8_t* p) { return *p; }
+  static void store_index(std::uint8_t* p, Index i) { *p = static_cast<std::uint8_t>(i); }
+  static Mask greater(One a, One b) { return a.v > b.v; }
+  static Mask greater_or_nan(One a, One b) { return a.v > b.v || a.v != a.v; }
+  static Mask not_positive(One a) { return a.v <= 0; }
+  static Mask equal(Index a, Index b) { return a == b; }
+  static One select(Mask m, One a, One b) { return m ? a : b; }
+  static Index select(Mask m, Index a, Index b) { return m ? a : b; }
+  static One fma(One a, One b, One c) { return {__builtin_fmaf(a.v, b.v, c.v)}; }
+  void store(float* p) const { *p = v; }
+  friend One operator+(One a, One b) { return {a.v + b.v}; }
+  friend One operator-(One a, One b) { return {a.v - b.v}; }
+  friend One operator*(One a, One b) { return {a.v * b.v}; }
+};
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+
+struct Vec {
+  static constexpr std::int64_t kWidth = 16;
+  static constexpr int kRegisters = 32;
+  using Mask = __mmask16;
+  using Index = __m512i;
+  __m512 v;
+
+  static Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static Vec set(float x) { return {_mm512_set1_ps(x)}; }
+  static Index index(std::int32_t i) { return _mm512_set1_epi32(i); }
+  static Index load_index(const std::uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static void store_index(std::uint8_t* p, Index i) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(i));
+  }
+  static Mask greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ); }
+  static Mask greater_or_nan(Vec a, Vec b) {
+    return static_cast<Mask>(_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ) |
+                             _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q));
+  }
+  static Mask not_positive(Vec a) { return _mm512_cmp_ps_mask(a.v, _mm512_setzero_ps(), _CMP_LE_OQ); }
+  static Mask equal(Index a, Index b) { return _mm512_cmpeq_epi32_mask(a, b); }
+  static Vec select(Mask m, Vec a, Vec b) { return {_mm512_mask_mov_ps(b.v, m, a.v)}; }
+  static Index select(Mask m, Index a, Index b) { return _mm512_mask_mov_epi32(b, m, a); }
+  static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+  void store(float* p) const { _mm512_storeu_ps(p, v); }
+  friend Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+  friend Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+  friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+};
+
+#elif defined(__AVX2__) && defined(__FMA__)
+
+struct Vec {
+  static constexpr std::int64_t kWidth = 8;
+  static constexpr int kRegisters = 16;
+  using Mask = __m256;
+  using Index = __m256i;
+  __m256 v;
+
+  static Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static Vec set(float x) { return {_mm256_set1_ps(x)}; }
+  static Index index(std::int32_t i) { return _mm256_set1_epi32(i); }
+  static Index load_index(const std::uint8_t* p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
+  static void store_index(std::uint8_t* p, Index i) {
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(i), _mm256_extracti128_si256(i, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+  }
+  static Mask greater(Vec a, Vec b) { return _mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ); }
+  static Mask greater_or_nan(Vec a, Vec b) {
+    return _mm256_or_ps(_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ), _mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q));
+  }
+  static Mask not_positive(Vec a) { return _mm256_cmp_ps(a.v, _mm256_setzero_ps(), _CMP_LE_OQ); }
+  static Mask equal(Index a, Index b) { return _mm256_castsi256_ps(_mm256_cmpeq_epi32(a, b)); }
+  static Vec select(Mask m, Vec a, Vec b) { return {_mm256_blendv_ps(b.v, a.v, m)}; }
+  static Index select(Mask m, Index a, Index b) { return _mm256_blendv_epi8(b, a, _mm256_castps_si256(m)); }
+  static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+  void store(float* p) const { _mm256_storeu_ps(p, v); }
+  friend Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
+  friend Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
+  friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+};
+
+#else
+
+struct Vec : One {
+  static constexpr int kRegisters = 16;
+};
+
+#endif
+
+}  // namespace
+}  // namespace impart::nn

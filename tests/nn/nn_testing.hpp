@@ -1,0 +1,143 @@
+// What the tests of nn share: small models, values, and one layer on its own.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "impart/core/rng.hpp"
+#include "impart/nn/layer.hpp"
+#include "impart/nn/network.hpp"
+#include "impart/nn/spec.hpp"
+
+namespace impart::nn::testing {
+
+using SettingList = std::vector<std::pair<std::string, SettingValue>>;
+
+inline std::int64_t whole(int value) { return value; }
+
+inline LayerSpec layer(std::string kind, SettingList settings = {}, std::string name = "") {
+  return {std::move(kind), std::move(name), std::move(settings)};
+}
+
+inline LayerSpec conv2d(int filters, int kernel, int stride = 1, int padding = 0, bool bias = true) {
+  return layer("conv2d", {{"filters", whole(filters)},
+                          {"kernel", whole(kernel)},
+                          {"stride", whole(stride)},
+                          {"padding", whole(padding)},
+                          {"bias", bias}});
+}
+inline LayerSpec dense(int units, bool bias = true) {
+  return layer("dense", {{"units", whole(units)}, {"bias", bias}});
+}
+inline LayerSpec pool(const std::string& kind, int kernel, int stride, int padding = 0) {
+  return layer(kind, {{"kernel", whole(kernel)}, {"stride", whole(stride)}, {"padding", whole(padding)}});
+}
+
+inline ModelSpec model(Shape input, int classes, std::vector<LayerSpec> layers) {
+  ModelSpec spec{"test", std::move(input), classes, std::move(layers)};
+  name_layers(spec);
+  return spec;
+}
+
+/// The convolutional network of the example deck, 93,322 parameters.
+inline ModelSpec digits_cnn() {
+  return model({1, 28, 28}, 10,
+               {conv2d(32, 3), layer("relu"), pool("max_pool2d", 2, 2), conv2d(64, 3), layer("relu"),
+                pool("max_pool2d", 2, 2), conv2d(64, 3), layer("relu"), layer("flatten"), dense(64),
+                layer("relu"), dense(10)});
+}
+
+inline std::vector<float> normal_values(std::size_t n, std::uint64_t seed, double scale = 1.0) {
+  Rng rng(seed, "test");
+  std::vector<float> values(n);
+  for (float& v : values) v = static_cast<float>(scale * rng.normal());
+  return values;
+}
+
+/// Different values, `gap` apart and none within gap/2 of zero, in random order: no maximum and no rectifier changes its
+/// mind when one of them moves by less than gap/2.
+inline std::vector<float> spread_values(std::size_t n, std::uint64_t seed, double gap) {
+  std::vector<float> values(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    values[i] = static_cast<float>((static_cast<double>(i) - static_cast<double>(n / 2) + 0.5) * gap);
+  }
+  Rng(seed, "test").shuffle(std::span<float>(values));
+  return values;
+}
+
+inline double dot(std::span<const float> a, std::span<const float> b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  return sum;
+}
+
+/// ||a - b|| / ||b||.
+inline double relative_difference(std::span<const float> a, std::span<const float> b) {
+  double difference = 0;
+  double norm = 0;
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    difference += d * d;
+    norm += static_cast<double>(b[i]) * static_cast<double>(b[i]);
+  }
+  return std::sqrt(difference) / (std::sqrt(norm) + 1e-30);
+}
+
+/// One layer with its values and gradients, without a network around it.
+struct LoneLayer {
+  LoneLayer(const LayerSpec& spec, const Shape& sample, std::int64_t batch, bool trainable = true,
+            const std::vector<LayerSpec>& absorbed = {})
+      : layer(make_layer(spec)), input(static_cast<std::size_t>(sample.with_batch(batch).elements())) {
+    for (std::uint64_t i = 0; i < static_cast<std::uint64_t>(batch); ++i) ids.push_back(100 + i);
+    pass = {.training = true, .seed = 5, .step = 3, .sample_ids = ids};
+    for (const auto& tensor : layer->parameters(sample)) {
+      const auto size = static_cast<std::size_t>(tensor.shape.elements());
+      tensors.push_back(tensor);
+      state.push_back(normal_values(size, 17 + tensors.size(), 0.5));
+      if (tensor.name == "running_var") {
+        for (float& v : state.back()) v = 0.5F + std::abs(v);
+      }
+      gradients.emplace_back(size);
+    }
+    for (const auto& next : absorbed) {
+      if (!layer->absorb(next)) throw std::logic_error(spec.kind + " does not absorb " + next.kind);
+    }
+    output.resize(static_cast<std::size_t>(layer->output_shape(sample).with_batch(batch).elements()));
+    layer->setup({.input = sample.with_batch(batch),
+                  .training = true,
+                  .trainable = trainable,
+                  .need_input_gradient = true,
+                  .scratch = &scratch});
+    scratch.allocate();
+    grad_input.resize(input.size());
+  }
+
+  std::span<const float> forward() {
+    views.assign(state.begin(), state.end());
+    layer->load(views);
+    layer->forward(pass, input, output);
+    return output;
+  }
+
+  /// After forward, from d(loss)/d(output).
+  void backward(std::vector<float> grad_output) {
+    std::vector<std::span<float>> to(gradients.begin(), gradients.end());
+    layer->backward(pass, input, output, grad_output, grad_input, to);
+  }
+
+  std::vector<std::uint64_t> ids;
+  Pass pass;
+  Scratch scratch;
+  std::unique_ptr<Layer> layer;
+  std::vector<ParameterSpec> tensors;
+  std::vector<std::vector<float>> state;
+  std::vector<std::vector<float>> gradients;
+  std::vector<std::span<const float>> views;
+  std::vector<float> input, output, grad_input;
+};
+
+}  // namespace impart::nn::testing
