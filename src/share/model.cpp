@@ -24,7 +24,8 @@ std::string_view word_of(Voting voting) { return voting == Voting::kSoft ? "soft
 void check_state(const Model& model, const std::string& where) {
   std::vector<StateEntry> wanted;
   for (const auto& member : model.members) {
-    for (auto entry : nn::state_layout(member.spec)->entries()) {
+    const auto layout = nn::state_layout(member.spec);
+    for (auto entry : layout->entries()) {
       if (model.is_ensemble()) entry.name.insert(0, member.name + "/");
       wanted.push_back(entry);
     }

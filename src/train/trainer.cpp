@@ -23,8 +23,9 @@ double since(Clock::time_point start) { return std::chrono::duration<double>(Clo
 /// A layer is trained when any of its parameters is.
 std::function<bool(const std::string&)> trainable_layers(const nn::ModelSpec& spec,
                                                          std::span<const ParameterGroup> groups) {
+  const auto layout = nn::state_layout(spec);
   std::map<std::string, bool> trainable;
-  for (const auto& entry : nn::state_layout(spec)->entries()) {
+  for (const auto& entry : layout->entries()) {
     if (entry.kind != StateKind::kParameter) continue;
     trainable[entry.name.substr(0, entry.name.rfind('.'))] |= !group_of(groups, entry.name).frozen;
   }

@@ -1,0 +1,166 @@
+#include "impart/train/trainer.hpp"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "impart/core/error.hpp"
+#include "impart/nn/network.hpp"
+#include "memory_source.hpp"
+#include "train/small_net.hpp"
+
+namespace impart::train {
+namespace {
+
+using testing_support::made_up_dataset;
+using testing_support::small_net;
+
+struct Trained {
+  TrainResult result;
+  StateDict state;
+};
+
+class Training : public testing::Test {
+ protected:
+  Training() {
+    options_.stage = "stage";
+    options_.epochs = 4;
+    options_.batch_size = 32;
+    options_.seed = 11;
+    options_.optimizer = {.learning_rate = 0.05, .momentum = 0.9, .nesterov = true, .weight_decay = 1e-3};
+    options_.schedule = {.kind = ScheduleKind::kCosine, .warmup_epochs = 1};
+  }
+
+  Trained run(const comm::Comm& comm) {
+    const auto objective = nn::make_cross_entropy();
+    Trained trained{{}, nn::initial_state(spec_, 3)};
+    TrainTask task{spec_, *objective, made_up_dataset(comm, 150, spec_.input, 4),
+                   made_up_dataset(comm, 90, spec_.input, 4), on_event_, &stop_, directory_, "key"};
+    trained.result = train(comm, options_, task, trained.state);
+    return trained;
+  }
+
+  /// A directory that all ranks of `world_` know, empty at first.
+  void use_directory(const std::string& name) {
+    directory_ = std::filesystem::temp_directory_path() / ("impart_trainer_test_" + name + "_" + std::to_string(world_.size()));
+    if (world_.is_root()) std::filesystem::remove_all(directory_);
+    world_.barrier();
+  }
+  void TearDown() override {
+    world_.barrier();
+    if (world_.is_root() && !directory_.empty()) std::filesystem::remove_all(directory_);
+  }
+
+  comm::Comm world_ = comm::Comm::world();
+  nn::ModelSpec spec_ = small_net();
+  TrainerOptions options_;
+  std::function<void(const TrainEvent&)> on_event_;
+  std::atomic<bool> stop_{false};
+  std::filesystem::path directory_;
+};
+
+void expect_equal(const StateDict& a, const StateDict& b) {
+  EXPECT_TRUE(std::equal(a.arena().begin(), a.arena().end(), b.arena().begin(), b.arena().end()));
+}
+
+TEST_F(Training, LearnsAndGivesTheSameBitsOnAnyNumberOfRanks) {
+  const auto alone = run(comm::Comm::self());
+  EXPECT_GT(alone.result.metrics.at("validation.accuracy"), 0.9);
+  EXPECT_EQ(alone.result.samples, 600);
+  EXPECT_EQ(alone.result.steps, 20);
+  options_.threads = 2;
+  const auto together = run(world_);
+  expect_equal(alone.state, together.state);
+  EXPECT_EQ(alone.result.metrics, together.result.metrics);
+}
+
+TEST_F(Training, StoppedAndContinuedEqualsUninterrupted) {
+  options_.keep = Keep::kBest;
+  const auto whole = run(world_);
+  for (const bool at_once : {true, false}) {  // in the first epoch, and in the second
+    use_directory("stop");
+    stop_ = at_once;
+    on_event_ = [&](const TrainEvent&) { stop_ = true; };
+    const auto first = run(world_);
+    EXPECT_EQ(first.result.end, TrainEnd::kStopped);
+    EXPECT_LT(first.result.steps, whole.result.steps);
+    stop_ = false;
+    on_event_ = nullptr;
+    const auto second = run(world_);
+    EXPECT_EQ(second.result.end, TrainEnd::kFinished);
+    expect_equal(whole.state, second.state);
+    EXPECT_EQ(whole.result.metrics, second.result.metrics);
+    EXPECT_EQ(whole.result.history.at("train.loss").size(), second.result.history.at("train.loss").size());
+    world_.barrier();
+  }
+}
+
+TEST_F(Training, SavedStateOfAnotherRunIsNotContinued) {
+  use_directory("other");
+  stop_ = true;
+  run(world_);
+  stop_ = false;
+  const auto objective = nn::make_cross_entropy();
+  auto state = nn::initial_state(spec_, 3);
+  TrainTask task{spec_, *objective, made_up_dataset(world_, 150, spec_.input, 4), nullptr, {}, nullptr, directory_,
+                 "another key"};
+  EXPECT_EQ(train(world_, options_, task, state).history.at("train.loss").size(), 4U);
+  expect_equal(state, run(comm::Comm::self()).state);
+}
+
+TEST_F(Training, KeepsTheBestAndStopsEarly) {
+  options_.epochs = 60;
+  options_.keep = Keep::kBest;
+  options_.patience = 2;
+  options_.schedule = {};
+  const auto trained = run(world_);
+  EXPECT_EQ(trained.result.end, TrainEnd::kEarly);
+  EXPECT_LT(trained.result.epochs, 60);
+  double best = 0;
+  for (const auto& point : trained.result.history.at("validation.accuracy")) best = std::max(best, point.value);
+  EXPECT_EQ(trained.result.metrics.at("validation.accuracy"), best);
+}
+
+TEST_F(Training, FrozenParametersStayAsTheyAre) {
+  options_.groups = {{"conv1.*", 1.0, true}, {"bn1.*", 1.0, true}};
+  const auto before = nn::initial_state(spec_, 3);
+  const auto trained = run(world_);
+  for (const auto& entry : before.layout().entries()) {
+    const auto a = before.values(entry);
+    const auto b = trained.state.values(entry);
+    const bool frozen = matches("conv1.*", entry.name) || matches("bn1.*", entry.name);
+    EXPECT_EQ(std::equal(a.begin(), a.end(), b.begin()), frozen) << entry.name;
+  }
+}
+
+TEST_F(Training, LossThatIsNotFiniteNamesStageStepAndLayer) {
+  options_.optimizer.learning_rate = 1e30;
+  options_.schedule = {};
+  try {
+    run(world_);
+    FAIL() << "training with a rate of 1e30 went on";
+  } catch (const Error& e) {
+    const std::string line = e.what();
+    EXPECT_TRUE(e.is_collective());
+    EXPECT_NE(line.find("stage: the loss is"), std::string::npos) << line;
+    EXPECT_NE(line.find("at step "), std::string::npos) << line;
+    EXPECT_NE(line.find("in layer '"), std::string::npos) << line;
+  }
+}
+
+TEST_F(Training, BestNeedsValidationData) {
+  options_.keep = Keep::kBest;
+  const auto objective = nn::make_cross_entropy();
+  auto state = nn::initial_state(spec_, 3);
+  TrainTask task{spec_, *objective, made_up_dataset(world_, 50, spec_.input, 4), nullptr, {}, nullptr, {}, ""};
+  EXPECT_THROW(train(world_, options_, task, state), Error);
+}
+
+TEST_F(Training, UnwritableStateDirectoryFailsEverywhere) {
+  directory_ = "/proc/no such directory";
+  EXPECT_THROW(run(world_), Error);
+  directory_.clear();
+}
+
+}  // namespace
+}  // namespace impart::train
