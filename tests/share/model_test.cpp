@@ -1,0 +1,94 @@
+#include "impart/share/model.hpp"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "impart/core/error.hpp"
+#include "impart/nn/network.hpp"
+#include "memory_source.hpp"
+#include "train/small_net.hpp"
+
+namespace impart::share {
+namespace {
+
+using testing_support::made_up_dataset;
+using testing_support::small_net;
+
+class Voters : public testing::Test {
+ protected:
+  Model make(Voting voting, double weight_of_b = 1.0) {
+    return ensemble({{"a", spec_, 1.0}, {"b", spec_, weight_of_b}}, {&a_, &b_}, voting);
+  }
+
+  comm::Comm world_ = comm::Comm::world();
+  nn::ModelSpec spec_ = small_net();
+  StateDict a_ = nn::initial_state(spec_, 1);
+  StateDict b_ = nn::initial_state(spec_, 2);
+  data::DatasetPtr data_ = made_up_dataset(world_, 100, spec_.input, 4);
+};
+
+TEST_F(Voters, SoftVoteIsTheWeightedMeanOfProbabilities) {
+  const auto pa = probabilities(world_, single(spec_, a_.clone()), *data_, 1.0, 1);
+  const auto pb = probabilities(world_, single(spec_, b_.clone()), *data_, 1.0, 1);
+  const auto vote = probabilities(world_, make(Voting::kSoft, 3.0), *data_, 1.0, 1);
+  for (std::size_t i = 0; i < vote.values().size(); ++i) {
+    ASSERT_NEAR(vote.values()[i], 0.25F * pa.values()[i] + 0.75F * pb.values()[i], 1e-6F);
+  }
+}
+
+TEST_F(Voters, HardVoteCountsVotes) {
+  const auto vote = probabilities(world_, make(Voting::kHard, 3.0), *data_, 1.0, 1);
+  for (std::size_t i = 0; i < 100; ++i) {
+    const auto row = vote.values().subspan(i * 4, 4);
+    EXPECT_FLOAT_EQ(std::accumulate(row.begin(), row.end(), 0.0F), 1.0F);
+    for (const float p : row) EXPECT_TRUE(p == 0.0F || p == 0.25F || p == 0.75F || p == 1.0F) << p;
+  }
+}
+
+TEST_F(Voters, ProbabilitiesAreTheSameBitsOnAnyNumberOfRanksAndThreads) {
+  const auto model = make(Voting::kSoft);
+  const auto self = comm::Comm::self();
+  const auto alone = probabilities(self, model, *data_, 2.0, 1);
+  const auto together = probabilities(world_, model, *data_, 2.0, 2);
+  EXPECT_TRUE(std::equal(alone.values().begin(), alone.values().end(), together.values().begin()));
+  EXPECT_EQ(evaluate(self, model, *data_, 2), evaluate(world_, model, *data_, 1));
+}
+
+TEST_F(Voters, RecordAndBack) {
+  for (const auto& model : {make(Voting::kHard, 2.0), single(spec_, a_.clone())}) {
+    io::Checkpoint checkpoint;
+    checkpoint.model = to_record(model);
+    checkpoint.state = model.state.clone();
+    const auto back = from_checkpoint(std::move(checkpoint));
+    EXPECT_EQ(back.is_ensemble(), model.is_ensemble());
+    EXPECT_EQ(back.members[0].spec, model.members[0].spec);
+    EXPECT_EQ(back.members.back().weight, model.members.back().weight);
+    const auto one = back.member_state(back.members[0]);
+    EXPECT_TRUE(std::equal(one.arena().begin(), one.arena().end(), a_.arena().begin()));
+  }
+}
+
+TEST_F(Voters, RefusesTensorsThatDoNotFitTheDescription) {
+  io::Checkpoint checkpoint;
+  checkpoint.model = to_record(single(small_net(7), {}));
+  checkpoint.state = a_.clone();
+  EXPECT_THROW(from_checkpoint(std::move(checkpoint)), Error);
+  io::Checkpoint nonsense;
+  nonsense.model.spec = "{\"ensemble\": 3}";
+  nonsense.state = a_.clone();
+  EXPECT_THROW(from_checkpoint(std::move(nonsense)), Error);
+}
+
+TEST_F(Voters, RefusesMembersThatDoNotFitTogether) {
+  const auto other = small_net(5);
+  const auto c = nn::initial_state(other, 1);
+  EXPECT_THROW(ensemble({{"a", spec_, 1.0}, {"c", other, 1.0}}, {&a_, &c}, Voting::kSoft), Error);
+  EXPECT_THROW(ensemble({{"a", spec_, 1.0}}, {&a_}, Voting::kSoft), Error);
+  EXPECT_THROW(ensemble({{"a", spec_, 1.0}, {"a", spec_, 1.0}}, {&a_, &b_}, Voting::kSoft), Error);
+  EXPECT_THROW(ensemble({{"a", spec_, 1.0}, {"b", spec_, 0.0}}, {&a_, &b_}, Voting::kSoft), Error);
+  EXPECT_THROW(parse_voting("loud"), Error);
+}
+
+}  // namespace
+}  // namespace impart::share
