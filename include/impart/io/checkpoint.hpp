@@ -79,6 +79,35 @@ struct Checkpoint {
   std::string digest;   ///< root digest, hexadecimal; set by `write_checkpoint`
 };
 
+/// A tensor of a checkpoint without its values.
+struct TensorInfo {
+  std::string name;
+  Shape shape;
+  StateKind kind = StateKind::kParameter;
+  std::string digest;  ///< hexadecimal
+};
+
+struct OptimizerSummary {
+  std::string kind;
+  std::vector<std::pair<std::string, std::vector<TensorInfo>>> slots;
+};
+
+/// What a checkpoint says, without the values of its tensors: cheap to read, however large the model.
+struct CheckpointSummary {
+  ModelRecord model;
+  std::vector<TensorInfo> tensors;  ///< parameters and buffers, in the order of the model
+  std::optional<OptimizerSummary> optimizer;
+  std::optional<ProgressRecord> progress;
+  LineageRecord lineage;
+  std::map<std::string, std::vector<MetricPoint>> metrics;
+  std::string created;  ///< ISO 8601, UTC
+  std::string writer;   ///< version of the program that wrote it
+  std::string digest;   ///< root digest, hexadecimal
+
+  /// Scalar parameters, as users count them.
+  [[nodiscard]] std::int64_t parameter_count() const;
+};
+
 /// Digest over the model record, parameters and buffers: equal models have equal digests.
 std::string root_digest(const ModelRecord& model, const StateDict& state);
 
@@ -90,9 +119,13 @@ void write_checkpoint(const std::filesystem::path& path, Checkpoint& checkpoint)
 /// or does not match its digest. Sizes are checked before memory is allocated.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 
+/// Reads all but the values, which are neither read nor verified. Throws Error as `read_checkpoint` does.
+CheckpointSummary read_summary(const std::filesystem::path& path);
+
 /// The newest `step-*.h5` in `directory` that reads without error, by step; a damaged one is passed over with a warning.
 /// Nothing when there is none, or no directory.
-std::optional<std::pair<std::filesystem::path, Checkpoint>> read_newest(const std::filesystem::path& directory);
+std::optional<std::pair<std::filesystem::path, Checkpoint>> read_newest(
+    const std::filesystem::path& directory);
 
 /// One finding of `verify_checkpoint`.
 struct Finding {
