@@ -37,8 +37,8 @@ struct ParameterSpec {
 struct Pass {
   bool training = false;
   std::uint64_t seed = 0;
-  std::uint64_t step = 0;                     ///< keys random masks, with the sample's id
-  std::span<const std::uint64_t> sample_ids;  ///< (N); needed when training
+  std::uint64_t step = 0;                          ///< keys random masks, with the sample's id
+  std::span<const std::uint64_t> sample_ids = {};  ///< (N); needed when training
 };
 
 /// Working memory that the layers of one network share. A layer reserves what it needs in `setup`, and may use it

@@ -35,7 +35,7 @@ struct NetworkOptions {
   bool training = false;  ///< build backward, too
   /// By layer name: false freezes it: no gradient for its parameters, and a batch norm uses its running statistics.
   /// Backward ends at the lowest layer that is not frozen. Empty: nothing is frozen.
-  std::function<bool(const std::string& layer)> trainable;
+  std::function<bool(const std::string& layer)> trainable = {};
 };
 
 /// A model for batches of exactly `batch` samples. Shapes, kernels, memory plan and scratch are decided in the

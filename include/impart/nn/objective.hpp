@@ -11,9 +11,8 @@ namespace impart::nn {
 
 /// What the samples of a batch should give.
 struct Targets {
-  std::span<const std::int32_t> labels;  ///< (N), 0 to classes-1
-  std::span<const std::uint64_t>
-      rows;  ///< (N), the samples' positions in the dataset, for tables kept beside it
+  std::span<const std::int32_t> labels;      ///< (N), 0 to classes-1
+  std::span<const std::uint64_t> rows = {};  ///< (N), positions in the dataset, for tables kept beside it
 };
 
 /// A loss. Pure: one object may serve several threads.
