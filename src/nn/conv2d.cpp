@@ -6,6 +6,7 @@
 #include "nn/conv_primitives.hpp"
 #include "nn/kernels.hpp"
 #include "nn/layers.hpp"
+#include "nn/pooled_conv.hpp"
 #include "nn/settings.hpp"
 
 namespace impart::nn {
@@ -60,15 +61,17 @@ class Conv2d final : public Layer {
   }
 
   void setup(const Setup& setup) override;
-  void load(std::span<const std::span<const float>> state) override {
-    primitives_->load(state[0].data(), bias_ ? state[1].data() : nullptr);
-  }
+  void load(std::span<const std::span<const float>> state) override;
   void forward(const Pass& pass, std::span<const float> input, std::span<float> output) override;
   void backward(const Pass& pass, std::span<const float> input, std::span<const float> output,
                 std::span<float> grad_output, std::span<float> grad_input,
                 std::span<const std::span<float>> gradients) override;
 
  private:
+  void set_up_pooling(const Setup& setup);
+  // The image between convolution and pooling, or its gradient: in the scratch, behind what oneDNN uses there.
+  [[nodiscard]] float* image() const { return reinterpret_cast<float*>(scratch_->data() + image_offset_); }
+
   std::int64_t filters_ = 0;
   Window window_;
   bool bias_ = true;
@@ -78,9 +81,13 @@ class Conv2d final : public Layer {
 
   ConvGeometry geometry_;
   PoolGeometry pooling_;
+  // Who computes: few_taps_ all alone, or primitives_ with winner_ for the backward pass where that serves.
+  std::optional<FewTapsConv> few_taps_;
+  std::optional<WinnerConv> winner_;
   std::unique_ptr<ConvPrimitives> primitives_;
-  AlignedBuffer<float> image_;         // (N, OH, OW, O): before pooling; in backward, its gradient
   std::vector<std::uint8_t> winners_;  // place of each maximum in its window
+  Scratch* scratch_ = nullptr;
+  std::size_t image_offset_ = 0;
 };
 
 void Conv2d::setup(const Setup& setup) {
@@ -93,45 +100,74 @@ void Conv2d::setup(const Setup& setup) {
                .out_height = window_.output_extent(image.height),
                .out_width = window_.output_extent(image.width),
                .window = window_};
-  if (pool_) {
-    pooling_ = pool_geometry(*pool_, geometry_.batch, {filters_, geometry_.out_height, geometry_.out_width});
-    const auto pixels =
-        static_cast<std::size_t>(geometry_.batch * geometry_.out_height * geometry_.out_width);
-    image_ = AlignedBuffer<float>(pixels * static_cast<std::size_t>(filters_));
-    winners_.resize(
-        static_cast<std::size_t>(pooling_.batch * pooling_.out_height * pooling_.out_width * filters_));
-  }
+  scratch_ = setup.scratch;
+  if (pool_) set_up_pooling(setup);
+  if (few_taps_) return;
+  const bool backward = setup.training && !winner_;
   const ConvBuild build{.bias = bias_,
                         .relu = relu_ && !pool_,
-                        .backward_data = setup.training && setup.need_input_gradient,
-                        .backward_weights = setup.training && setup.trainable};
+                        .backward_data = backward && setup.need_input_gradient,
+                        .backward_weights = backward && setup.trainable};
   primitives_ = std::make_unique<ConvPrimitives>(geometry_, build, *setup.scratch);
+  if (pool_) {
+    image_offset_ = (primitives_->scratch_bytes() + kAlignment - 1) / kAlignment * kAlignment;
+    const auto values = geometry_.batch * geometry_.out_height * geometry_.out_width * filters_;
+    scratch_->reserve(image_offset_ + static_cast<std::size_t>(values) * sizeof(float));
+  }
+}
+
+void Conv2d::set_up_pooling(const Setup& setup) {
+  pooling_ = pool_geometry(*pool_, geometry_.batch, {filters_, geometry_.out_height, geometry_.out_width});
+  winners_.resize(static_cast<std::size_t>(pooling_.batch * pooling_.out_height * pooling_.out_width * filters_));
+  if (!setup.need_input_gradient && FewTapsConv::serves(geometry_, pooling_)) {
+    few_taps_.emplace(geometry_, pooling_, relu_);
+  } else if (setup.training && WinnerConv::serves(geometry_, pooling_)) {
+    winner_.emplace(geometry_, pooling_);
+  }
+}
+
+void Conv2d::load(std::span<const std::span<const float>> state) {
+  const float* weight = state[0].data();
+  const float* bias = bias_ ? state[1].data() : nullptr;
+  if (few_taps_) few_taps_->load(weight, bias);
+  if (winner_) winner_->load(weight);
+  if (primitives_) primitives_->load(weight, bias);
 }
 
 void Conv2d::forward(const Pass& /*pass*/, std::span<const float> input, std::span<float> output) {
-  if (!pool_) {
+  if (few_taps_) {
+    few_taps_->forward(input.data(), output.data(), winners_.data());
+  } else if (pool_) {
+    primitives_->forward(input.data(), image());
+    kernels().max_pool_forward(pooling_, relu_, image(), output.data(), winners_.data());
+  } else {
     primitives_->forward(input.data(), output.data());
-    return;
   }
-  primitives_->forward(input.data(), image_.data());
-  kernels().max_pool_forward(pooling_, relu_, image_.data(), output.data(), winners_.data());
 }
 
 void Conv2d::backward(const Pass& /*pass*/, std::span<const float> input, std::span<const float> output,
                       std::span<float> grad_output, std::span<float> grad_input,
                       std::span<const std::span<float>> gradients) {
+  float* grad_weight = gradients[0].empty() ? nullptr : gradients[0].data();
+  float* grad_bias = bias_ && grad_weight != nullptr ? gradients[1].data() : nullptr;
+  float* grad_x = grad_input.empty() ? nullptr : grad_input.data();
+  if (few_taps_) {
+    few_taps_->backward(input.data(), grad_output.data(), winners_.data(), grad_weight, grad_bias);
+    return;
+  }
+  if (winner_) {
+    winner_->backward(input.data(), grad_output.data(), winners_.data(), grad_weight, grad_bias, grad_x);
+    return;
+  }
   const float* grad = grad_output.data();
   if (pool_) {
-    kernels().max_pool_backward(pooling_, grad_output.data(), winners_.data(), image_.data());
-    grad = image_.data();
+    kernels().max_pool_backward(pooling_, grad_output.data(), winners_.data(), image());
+    grad = image();
   } else if (relu_) {
     for (std::size_t i = 0; i < grad_output.size(); ++i) grad_output[i] = output[i] > 0 ? grad_output[i] : 0;
   }
-  if (!gradients[0].empty()) {
-    primitives_->backward_weights(input.data(), grad, gradients[0].data(),
-                                  bias_ ? gradients[1].data() : nullptr);
-  }
-  if (!grad_input.empty()) primitives_->backward_data(grad, grad_input.data());
+  if (grad_weight != nullptr) primitives_->backward_weights(input.data(), grad, grad_weight, grad_bias);
+  if (grad_x != nullptr) primitives_->backward_data(grad, grad_x);
 }
 
 }  // namespace

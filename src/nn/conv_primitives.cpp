@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 
 #include "impart/core/error.hpp"
@@ -138,6 +139,14 @@ ConvPrimitives::ConvPrimitives(const ConvGeometry& g, const ConvBuild& build, Sc
 }
 
 ConvPrimitives::~ConvPrimitives() = default;
+
+std::size_t ConvPrimitives::scratch_bytes() const {
+  std::size_t bytes = impl_->forward.scratch_bytes();
+  if (impl_->backward_data) bytes = std::max(bytes, impl_->backward_data->scratch_bytes());
+  if (impl_->backward_weights) bytes = std::max(bytes, impl_->backward_weights->scratch_bytes());
+  if (impl_->unpack_gradient) bytes = std::max(bytes, impl_->unpack_gradient->call().scratch_bytes());
+  return bytes;
+}
 
 void ConvPrimitives::load(const float* weight, const float* bias) {
   for (auto& pack : impl_->packs) {

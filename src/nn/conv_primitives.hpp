@@ -1,6 +1,7 @@
 // ConvPrimitives: oneDNN's convolution on channels-last images, built once and then only executed.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 
 #include "impart/nn/layer.hpp"
@@ -22,6 +23,8 @@ class ConvPrimitives {
   ConvPrimitives(const ConvGeometry& geometry, const ConvBuild& build, Scratch& scratch);
   ~ConvPrimitives();
 
+  /// Bytes at the start of the scratch that any of the calls below may use.
+  [[nodiscard]] std::size_t scratch_bytes() const;
   /// Packs the weights for each primitive. `bias` is kept by reference.
   void load(const float* weight, const float* bias);
   void forward(const float* x, float* y);

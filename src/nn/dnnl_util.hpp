@@ -1,6 +1,7 @@
 // What all uses of oneDNN share. Only for .cpp files that build primitives.
 #pragma once
 
+#include <cstddef>
 #include <dnnl.hpp>
 #include <unordered_map>
 #include <utility>
@@ -21,9 +22,11 @@ class Call {
   Call(const Primitive& primitive, const dnnl::memory::desc& scratchpad, Scratch& scratch)
       : primitive_(primitive), stream_(cpu_engine()), scratch_(&scratch) {
     scratch.reserve(scratchpad.get_size());
+    scratch_bytes_ = scratchpad.get_size();
     bind(DNNL_ARG_SCRATCHPAD, dnnl::memory(scratchpad, cpu_engine(), DNNL_MEMORY_NONE));
   }
 
+  [[nodiscard]] std::size_t scratch_bytes() const { return scratch_bytes_; }
   void bind(int argument, dnnl::memory memory) { arguments_[argument] = std::move(memory); }
   /// For memory that the caller owns: bound with `bind` once, pointed with `point` at each execution.
   void point(int argument, const float* values) {
@@ -40,6 +43,7 @@ class Call {
   dnnl::primitive primitive_;
   dnnl::stream stream_;
   Scratch* scratch_ = nullptr;
+  std::size_t scratch_bytes_ = 0;
   std::unordered_map<int, dnnl::memory> arguments_;
 };
 

@@ -12,20 +12,66 @@ inline constexpr std::uint8_t kNoWinner = 255;
 /// Largest pooling kernel whose positions fit into an index byte beside kNoWinner.
 inline constexpr std::int64_t kMaxPoolKernel = 15;
 
+/// One pooled value that carries a gradient: where the patch of the input that it was computed from starts in its
+/// image (in floats), and the gradient.
+struct Winner {
+  std::int32_t patch;
+  float grad;
+};
+
+/// The winners of one image, by filter: `counts[f]` of them at `list + f * stride`.
+struct WinnerLists {
+  const Winner* list;
+  const std::int32_t* counts;
+  std::int64_t stride;
+};
+
+/// How a patch of K rows of K * C floats lies in an image, and how many filters look at it.
+struct PatchGeometry {
+  std::int64_t filters = 0;
+  std::int64_t rows = 0;        ///< K
+  std::int64_t row_floats = 0;  ///< K * C, a multiple of 16
+  std::int64_t row_stride = 0;  ///< W * C
+};
+
+/// A convolution with few taps a filter, max pooled by 2x2, on one image.
+struct FewTaps {
+  std::int64_t filters = 0;
+  std::int64_t taps = 0;                      ///< K * K * C
+  const std::int32_t* tap_offsets = nullptr;  ///< (taps), from a patch's start, in floats
+  std::int64_t out_height = 0;                ///< of the pooled image
+  std::int64_t out_width = 0;
+  std::int64_t window_offsets[4] = {};  ///< patches of a pooling window's four values, from the first one
+  std::int64_t x_step = 0;              ///< from one pooling window to the next in a row, in floats
+  std::int64_t y_step = 0;              ///< and to the next row
+  bool relu = false;
+};
+
 struct KernelTable {
   /// Maximum of each window, with its place in the window in `index`. NaN wins, as in PyTorch. With `relu`, values that
   /// are not positive become 0 and their index kNoWinner: rectifying before or after the maximum is the same.
   void (*max_pool_forward)(const PoolGeometry& g, bool relu, const float* x, float* y, std::uint8_t* index);
   /// Writes all of `grad_x`.
-  void (*max_pool_backward)(const PoolGeometry& g, const float* grad_y, const std::uint8_t* index,
-                            float* grad_x);
+  void (*max_pool_backward)(const PoolGeometry& g, const float* grad_y, const std::uint8_t* index, float* grad_x);
+
+  /// sum (filters, K, K, C) += gradient x patch, over the winners of one image.
+  void (*winner_weights)(const PatchGeometry& g, const WinnerLists& winners, const float* image, float* sum);
+  /// grad_image (H, W, C) += gradient x weight (filters, K, K, C), over the winners of one image.
+  void (*winner_data)(const PatchGeometry& g, const WinnerLists& winners, const float* weight, float* grad_image);
+
+  /// Convolution, pooling and rectifier in one. weight (taps, filters), bias (filters) or null; y and index
+  /// (OH, OW, filters), as max_pool_forward writes them.
+  void (*few_taps_forward)(const FewTaps& t, const float* image, const float* weight, const float* bias, float* y,
+                           std::uint8_t* index);
+  /// sum (taps, filters) += gradient x patch, over the winners of one image.
+  void (*few_taps_weights)(const FewTaps& t, const float* image, const float* grad_y, const std::uint8_t* index,
+                           float* sum);
 };
 
 /// The kernels for the best instruction set of this machine.
 const KernelTable& kernels();
 
 /// For each image: rows x columns to columns x rows.
-void transpose_images(const float* from, std::int64_t images, std::int64_t rows, std::int64_t columns,
-                      float* to);
+void transpose_images(const float* from, std::int64_t images, std::int64_t rows, std::int64_t columns, float* to);
 
 }  // namespace impart::nn

@@ -1,5 +1,11 @@
 #include "impart/nn/zoo.hpp"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <string>
 #include <utility>
 
@@ -48,11 +54,9 @@ ModelSpec zoo_model(std::string_view name, const Shape& input, int classes) {
     return spec;
   }
   const auto names = zoo_names();
-  std::string known;
-  for (const auto& entry : names) known += (known.empty() ? "" : ", ") + std::string(entry);
   throw Error("unknown model", ErrorKind::kUsage)
-      .expected("one of " + known)
-      .got("'" + std::string(name) + "'")
+      .expected(fmt::format("one of {}", fmt::join(names, ", ")))
+      .got(fmt::format("'{}'", name))
       .hint(suggestion(name, names));
 }
 

@@ -90,7 +90,7 @@ inline double relative_difference(std::span<const float> a, std::span<const floa
 /// One layer with its values and gradients, without a network around it.
 struct LoneLayer {
   LoneLayer(const LayerSpec& spec, const Shape& sample, std::int64_t batch, bool trainable = true,
-            const std::vector<LayerSpec>& absorbed = {})
+            const std::vector<LayerSpec>& absorbed = {}, bool need_input_gradient = true)
       : layer(make_layer(spec)), input(static_cast<std::size_t>(sample.with_batch(batch).elements())) {
     for (std::uint64_t i = 0; i < static_cast<std::uint64_t>(batch); ++i) ids.push_back(100 + i);
     pass = {.training = true, .seed = 5, .step = 3, .sample_ids = ids};
@@ -110,10 +110,10 @@ struct LoneLayer {
     layer->setup({.input = sample.with_batch(batch),
                   .training = true,
                   .trainable = trainable,
-                  .need_input_gradient = true,
+                  .need_input_gradient = need_input_gradient,
                   .scratch = &scratch});
     scratch.allocate();
-    grad_input.resize(input.size());
+    if (need_input_gradient) grad_input.resize(input.size());
   }
 
   std::span<const float> forward() {
