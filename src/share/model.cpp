@@ -26,7 +26,7 @@ void check_state(const Model& model, const std::string& where) {
   for (const auto& member : model.members) {
     const auto layout = nn::state_layout(member.spec);
     for (auto entry : layout->entries()) {
-      if (model.is_ensemble()) entry.name.insert(0, member.name + "/");
+      if (model.is_ensemble()) entry.name.insert(0, member.name + ":");
       wanted.push_back(entry);
     }
   }
@@ -46,7 +46,7 @@ Voting parse_voting(std::string_view word) {
 StateDict Model::member_state(const Member& member) const {
   StateDict result(nn::state_layout(member.spec));
   for (const auto& entry : result.layout().entries()) {
-    const auto from = state.values(is_ensemble() ? member.name + "/" + entry.name : entry.name);
+    const auto from = state.values(is_ensemble() ? member.name + ":" + entry.name : entry.name);
     std::copy(from.begin(), from.end(), result.values(entry).begin());
   }
   return result;
@@ -74,7 +74,7 @@ Model ensemble(std::vector<Member> members, std::vector<const StateDict*> states
           .got(spec.input.str() + " to " + std::to_string(spec.classes) + " of '" + name + "'");
     }
     for (auto entry : states[i]->layout().entries()) {
-      entry.name.insert(0, name + "/");
+      entry.name.insert(0, name + ":");
       entries.push_back(std::move(entry));
     }
   }
@@ -82,7 +82,7 @@ Model ensemble(std::vector<Member> members, std::vector<const StateDict*> states
   for (std::size_t i = 0; i < states.size(); ++i) {
     for (const auto& entry : states[i]->layout().entries()) {
       const auto from = states[i]->values(entry);
-      std::copy(from.begin(), from.end(), model.state.values(model.members[i].name + "/" + entry.name).begin());
+      std::copy(from.begin(), from.end(), model.state.values(model.members[i].name + ":" + entry.name).begin());
     }
   }
   return model;

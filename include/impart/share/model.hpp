@@ -31,7 +31,7 @@ struct Member {
 };
 
 /// One network (one member, its tensors under their own names), or an ensemble (several; the tensors of member `a` are
-/// named `a/conv1.weight`).
+/// named `a:conv1.weight`).
 struct Model {
   std::vector<Member> members;
   Voting voting = Voting::kSoft;
