@@ -32,7 +32,7 @@ TABLE = {
 HEAVY = re.compile(r"^(toml\+\+|boost|Eigen|nlohmann|oneapi|fmt|spdlog)/|^(hdf5|H5\w+|dnnl\w*|sodium|cblas|zlib)\.h(pp)?$")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]')
-SUFFIXES = {".hpp", ".h", ".cpp", ".inc"}
+SUFFIXES = {".hpp", ".cpp", ".inl"}
 
 
 def module_of(path, root):

@@ -17,7 +17,7 @@ SKIPPED = 77
 def problems(root, clang_format):
     root = pathlib.Path(root)
     files = sorted(path for folder in FOLDERS for path in (root / folder).rglob("*")
-                   if path.suffix in {".hpp", ".cpp"})
+                   if path.suffix in {".hpp", ".cpp", ".inl"})
     found = []
     for path in files:
         text = path.read_bytes()
