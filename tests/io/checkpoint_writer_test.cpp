@@ -34,10 +34,16 @@ class FileSizeLimit {
   rlimit before_{};
 };
 
+std::ptrdiff_t open_files() {
+  return std::distance(std::filesystem::directory_iterator("/proc/self/fd"),
+                       std::filesystem::directory_iterator());
+}
+
 TEST(WriteCheckpoint, FullDiskLeavesTheOldFileAlone) {
   const ScratchDirectory scratch;
   auto good = sample_checkpoint();
   write_checkpoint(scratch / "model.h5", good);
+  const auto open_before = open_files();
   const auto before = read_bytes(scratch / "model.h5");
   for (const rlim_t limit : {0UL, 100UL, 2048UL, 5000UL, before.size() - 1}) {
     auto next = sample_checkpoint(2);
@@ -54,6 +60,7 @@ TEST(WriteCheckpoint, FullDiskLeavesTheOldFileAlone) {
   write_checkpoint(scratch / "model.h5", next);
   EXPECT_EQ(read_checkpoint(scratch / "model.h5").digest, next.digest)
       << "writing works again after a full disk";
+  EXPECT_EQ(open_files(), open_before);
 }
 
 TEST(WriteCheckpoint, ADirectoryThatCannotBeWritten) {
