@@ -1,0 +1,65 @@
+// Check and run a deck: stages in order, finished ones reused, everything on record.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "impart/comm/comm.hpp"
+#include "impart/core/progress.hpp"
+#include "impart/stages/deck.hpp"
+#include "impart/stages/stage.hpp"
+
+namespace impart::stages {
+
+struct CheckOptions {
+  int ranks = 1;
+  int threads = 1;                   ///< of a rank; they share its memory
+  std::size_t memory_per_rank = 0;   ///< bytes; 0: the memory of this machine is the limit, for one rank
+  std::vector<std::string> only;     ///< stages that will run; empty: all
+};
+
+/// Whatever can be known to be wrong before anything runs (decision 7): names, files and their headers, shapes through
+/// every layer, classes, batch and rank counts, the output directory, memory and disk space. Adds to `problems`.
+/// Makes no MPI calls: one rank checks for all.
+void check_deck(const Deck& deck, const CheckOptions& options, Problems& problems);
+
+/// check_deck on the root; all problems, those of `problems` too, on every rank. Collective.
+std::vector<std::string> check_together(const comm::Comm& comm, const Deck& deck, const CheckOptions& options,
+                                        Problems problems);
+
+struct RunOptions {
+  std::vector<std::string> only;  ///< stages to run; empty: all
+  bool fresh = false;             ///< nothing is reused or continued
+  int threads = 1;                ///< of this rank
+  ProgressMode progress = ProgressMode::kAuto;
+  const std::atomic<bool>* stop = nullptr;  ///< set by a signal handler; may be null
+};
+
+enum class StageStatus : std::uint8_t { kDone, kReused, kFailed, kStopped };
+
+/// What is known of a stage when a run ends.
+struct StageSummary {
+  std::string name;
+  std::string what;
+  StageStatus status = StageStatus::kDone;
+  double seconds = 0;
+  std::string artifact;  ///< relative to the working directory
+  std::map<std::string, double> metrics;
+  std::vector<Measurement> measurements;
+};
+
+struct RunReport {
+  bool stopped = false;
+  std::vector<StageSummary> stages;
+};
+
+/// Runs the stages of `deck`, which check_deck found right. Collective. Writes run.json, metrics.jsonl and the artifacts.
+/// Throws Error when a stage fails; it names the stage, and run.json records it.
+RunReport run_deck(const comm::Comm& comm, const Deck& deck, const RunOptions& options);
+
+/// The closing table: stage, what, metric, seconds, artifact.
+std::string closing_table(const RunReport& report);
+
+}  // namespace impart::stages

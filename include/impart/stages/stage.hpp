@@ -1,0 +1,93 @@
+// Stage: one step of a deck. Settings are in the stage, the state of the run is in the context.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "impart/io/checkpoint.hpp"
+#include "impart/nn/spec.hpp"
+#include "impart/share/model.hpp"
+#include "impart/stages/deck.hpp"
+#include "impart/train/trainer.hpp"
+
+namespace impart::stages {
+
+class CheckContext;
+class RunContext;
+
+/// What is known of a model before it exists.
+struct ModelOutline {
+  std::vector<nn::ModelSpec> members;  ///< several for an ensemble
+
+  [[nodiscard]] bool is_ensemble() const noexcept { return members.size() > 1; }
+  [[nodiscard]] const nn::ModelSpec& spec() const { return members.front(); }
+};
+
+/// A model that a stage reads, and what for.
+struct ArtifactUse {
+  std::string name;  ///< an earlier stage, or a path that ends in ".h5"
+  std::string role;  ///< as in lineage: "init", "teacher", "member" ...
+  double weight = 1.0;
+};
+
+/// All that a stage's result depends on beside its own settings.
+struct StageUses {
+  std::vector<ArtifactUse> artifacts;
+  std::vector<std::string> models;    ///< [model.*]
+  std::vector<std::string> datasets;  ///< [dataset.*]
+};
+
+/// One line of an evaluation.
+struct Measurement {
+  std::string model;
+  std::string dataset;
+  std::string part;
+  std::int64_t samples = 0;
+  std::map<std::string, double> metrics;
+};
+
+/// What a stage leaves: a model, or measurements.
+struct StageResult {
+  bool stopped = false;  ///< by a signal; its state is saved, and there is no artifact yet
+  std::optional<share::Model> model;
+  std::vector<Measurement> measurements;
+  std::map<std::string, double> metrics;  ///< "validation.accuracy": 0.98
+  std::map<std::string, std::vector<io::MetricPoint>> history;
+  std::optional<io::ProgressRecord> progress;
+  train::TrainSeconds seconds;
+};
+
+class Stage {
+ public:
+  explicit Stage(StageSettings common) : common_(std::move(common)) {}
+  virtual ~Stage() = default;
+  Stage(const Stage&) = delete;
+  Stage& operator=(const Stage&) = delete;
+
+  [[nodiscard]] const std::string& name() const noexcept { return common_.name; }
+  [[nodiscard]] const StageSettings& common() const noexcept { return common_; }
+
+  [[nodiscard]] virtual StageUses uses() const = 0;
+  /// What it does, in a few words for the closing table: "distil small from ensemble".
+  [[nodiscard]] virtual std::string describe() const = 0;
+  /// Adds what is wrong to the context's problems. Returns what the stage will leave; nothing when it leaves no model,
+  /// or when that cannot be known for a problem already told. Makes no MPI calls.
+  virtual std::optional<ModelOutline> check(CheckContext& context) const = 0;
+  /// Collective over the context's ranks; equal results on all.
+  virtual StageResult run(RunContext& context) const = 0;
+
+ private:
+  StageSettings common_;
+};
+
+/// The stage that `settings` describe.
+std::unique_ptr<Stage> make_stage(const StageSettings& settings);
+
+/// The kinds of stages that a deck may have.
+std::vector<std::string_view> stage_kinds();
+
+}  // namespace impart::stages

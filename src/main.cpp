@@ -1,0 +1,150 @@
+// impart: models that share knowledge, trained over MPI.
+//
+//   mpirun -n 2 impart run inputs/digits.toml
+//   mpirun -n 2 impart run inputs/digits.toml --set stage.base.epochs=1 --stages base
+//   impart check inputs/digits.toml --ranks 64 --memory-per-rank 4G
+//   impart bench --model cnn --batch 128 --json
+//   impart predict runs/digits/student/model.h5 --data inputs/digits.toml:mnist --output predictions.csv
+//
+// Exit codes: 0 done, 1 failed, 2 wrong usage or deck, 75 stopped by a signal with its state saved.
+
+#include <cstdio>
+#include <exception>
+#include <optional>
+#include <string>
+
+#include "impart/comm/comm.hpp"
+#include "impart/core/error.hpp"
+#include "impart/core/log.hpp"
+#include "impart/nn/network.hpp"
+#include "impart/stages/commands.hpp"
+#include "impart/stages/options.hpp"
+#include "impart/stages/process.hpp"
+#include "impart/stages/runner.hpp"
+
+namespace {
+
+using namespace impart;
+
+constexpr int kDone = 0;
+constexpr int kFailed = 1;
+constexpr int kWrongUsage = 2;
+constexpr int kStopped = 75;
+
+int exit_code(const Error& error) { return error.kind() == ErrorKind::kUsage ? kWrongUsage : kFailed; }
+
+void print(const std::string& text) { std::fputs(text.c_str(), stdout); }
+
+void print_error(const std::string& text) { std::fprintf(stderr, "error: %s\n", text.c_str()); }
+
+int report_problems(const std::vector<std::string>& problems, const std::filesystem::path& deck) {
+  for (const auto& line : problems) print_error(line);
+  print_error(deck.string() + ": " + std::to_string(problems.size()) +
+              (problems.size() == 1 ? " problem" : " problems") + ", nothing was started");
+  return kWrongUsage;
+}
+
+// Every rank has the same command line, so all of them fail together.
+stages::Options read_options(int argc, char** argv) {
+  try {
+    return stages::parse_options(argc, argv);
+  } catch (Error& e) {
+    throw std::move(e).collective();
+  }
+}
+
+int run(const comm::Comm& world, const stages::Options& options) {
+  // 4. The deck: read by one rank, so that all have the same.
+  stages::Problems problems;
+  const auto text = stages::read_deck_text(world, options.deck);
+  const auto deck = stages::read_deck(text, options.deck, options.overrides, problems);
+
+  // 5. The check: everything that is wrong is told now, before hours of work.
+  stages::CheckOptions limits;
+  limits.ranks = world.size();
+  limits.threads = options.threads;
+  limits.only = options.only;
+  const auto found = stages::check_together(world, deck, limits, std::move(problems));
+  if (!found.empty()) return world.is_root() ? report_problems(found, options.deck) : kWrongUsage;
+
+  // 6. The stages, one after another, on all ranks. A signal stops them at a step boundary.
+  const auto& stop = stages::stop_on_signals();
+  const auto report = stages::run_deck(world, deck,
+                                       {.only = options.only,
+                                        .fresh = options.fresh,
+                                        .threads = options.threads,
+                                        .progress = options.progress,
+                                        .stop = &stop});
+
+  // 7. What each stage has brought.
+  if (world.is_root()) print(stages::closing_table(report));
+  if (report.stopped) log::info("stopped; the same command continues from here");
+  return report.stopped ? kStopped : kDone;
+}
+
+// The same check on a login node, which has no ranks.
+int check(const stages::Options& options) {
+  stages::Problems problems;
+  const auto deck = stages::read_deck(stages::read_deck_text(options.deck), options.deck, options.overrides, problems);
+  stages::CheckOptions limits;
+  limits.ranks = options.ranks;
+  limits.memory_per_rank = options.memory_per_rank;
+  stages::check_deck(deck, limits, problems);
+  if (!problems.empty()) return report_problems(problems.lines(), options.deck);
+  print(options.deck.string() + ": no problems found for " + std::to_string(options.ranks) +
+        (options.ranks == 1 ? " rank\n" : " ranks\n"));
+  return kDone;
+}
+
+int run_command(const comm::Comm* world, int argc, char** argv) {
+  // 2. Options.
+  auto options = read_options(argc, argv);
+  switch (options.command) {
+    case stages::Command::kHelp: print(options.help); return argc < 2 ? kWrongUsage : kDone;
+    case stages::Command::kVersion: print(stages::version_line() + "\n"); return kDone;
+    case stages::Command::kCheck: return check(options);
+    default: break;
+  }
+
+  // 3. The cores of this rank. Its threads run one shard each, and the kernels in them use no threads of their own.
+  if (options.threads == 0) options.threads = stages::default_threads(*world);
+  nn::use_one_kernel_thread();
+  if (options.command == stages::Command::kRun) return run(*world, options);
+  if (options.command == stages::Command::kPredict) {
+    stages::predict(*world, options);
+    return kDone;
+  }
+  const auto result = stages::bench(*world, options);
+  if (world->is_root()) print(result);
+  return kDone;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // 1. MPI, before the `try`, so that handlers can still speak. The commands of a login node do without.
+  std::optional<comm::MpiSession> session;
+  std::optional<comm::Comm> world;
+  if (!stages::runs_without_mpi(argc, argv)) {
+    session.emplace(&argc, &argv);
+    world.emplace(comm::Comm::world());
+    log::configure(world->rank(), world->size());
+  }
+  const bool alone = !world || world->size() == 1;
+  try {
+    return run_command(world ? &*world : nullptr, argc, argv);
+  } catch (const Error& e) {
+    // 8. The exit code. An error that all ranks share is told once, and all end in order.
+    if (alone || e.is_collective()) {
+      if (!world || world->is_root()) print_error(e.what());
+      return exit_code(e);
+    }
+    log::error(e.what());
+  } catch (const std::exception& e) {
+    log::error(e.what());
+    if (alone) return kFailed;
+  }
+  // The other ranks may wait for this one for ever.
+  MPI_Abort(MPI_COMM_WORLD, kFailed);
+  return kFailed;
+}

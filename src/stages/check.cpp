@@ -1,0 +1,101 @@
+// check_deck: the deck as a whole; what concerns one kind of stage is checked by the stage.
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "impart/comm/tree_reducer.hpp"
+#include "impart/core/error.hpp"
+#include "impart/core/suggest.hpp"
+#include "impart/stages/runner.hpp"
+#include "stages/check_context.hpp"
+
+namespace impart::stages {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// The run directory, or the nearest directory above it that is there.
+fs::path nearest_existing(fs::path path) {
+  std::error_code error;
+  path = fs::absolute(path, error);
+  while (!fs::exists(path, error) && path.has_relative_path()) path = path.parent_path();
+  return path;
+}
+
+void check_output(const Deck& deck, std::uintmax_t needed, Problems& problems) {
+  const auto directory = nearest_existing(deck.run_directory());
+  std::error_code error;
+  if (!fs::is_directory(directory, error)) {
+    problems.add(deck.places, "run.output",
+                 fmt::format("{} cannot be made: {} is not a directory", deck.run_directory().string(),
+                             directory.string()));
+    return;
+  }
+  if (access(directory.c_str(), W_OK | X_OK) != 0) {
+    problems.add(deck.places, "run.output",
+                 fmt::format("{} cannot be written: no permission in {}", deck.run_directory().string(),
+                             directory.string()));
+    return;
+  }
+  const auto space = fs::space(directory, error);
+  if (!error && space.available < needed) {
+    problems.add(deck.places, "run.output",
+                 fmt::format("the run needs about {} MB of disk, {} has {} MB left", needed / 1'000'000,
+                             directory.string(), space.available / 1'000'000));
+  }
+}
+
+void check_selection(const Deck& deck, const std::vector<std::string>& only, Problems& problems) {
+  std::vector<std::string_view> names;
+  for (const auto& stage : deck.stages) names.push_back(stage.name);
+  for (const auto& name : only) {
+    if (std::ranges::find(names, name) != names.end()) continue;
+    const auto near = suggestion(name, names);
+    problems.add({"--stages", 0}, fmt::format("there is no stage '{}' ({})", name,
+                                              near.empty() ? fmt::format("there are {}", fmt::join(names, ", ")) : near));
+  }
+}
+
+}  // namespace
+
+void check_deck(const Deck& deck, const CheckOptions& options, Problems& problems) {
+  try {
+    comm::check_rank_count(options.ranks, deck.run.shards);
+  } catch (const Error& e) {
+    problems.add(deck.places, "run.shards", e.what());
+  }
+  check_selection(deck, options.only, problems);
+  CheckContext context(deck, options, problems);
+  for (const auto& settings : deck.stages) {
+    if (settings.kind.empty()) {  // a problem already; stages that name this one are not to blame
+      context.leave(settings.name, std::nullopt);
+      continue;
+    }
+    context.leave(settings.name, make_stage(settings)->check(context));
+  }
+  check_output(deck, context.disk_bytes(), problems);
+}
+
+std::vector<std::string> check_together(const comm::Comm& comm, const Deck& deck, const CheckOptions& options,
+                                        Problems problems) {
+  std::string text;  // a line for each
+  comm::agree(comm, "check", [&] {
+    if (!comm.is_root()) return;
+    check_deck(deck, options, problems);
+    for (const auto& line : problems.lines()) text += line + '\n';
+  });
+  comm.broadcast(text, 0, "check");
+  std::vector<std::string> lines;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const auto end = text.find('\n', begin);
+    lines.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return lines;
+}
+
+}  // namespace impart::stages

@@ -1,0 +1,66 @@
+// CheckContext: what stages ask while a deck is checked.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "impart/stages/deck.hpp"
+#include "impart/stages/problems.hpp"
+#include "impart/stages/runner.hpp"
+#include "impart/stages/stage.hpp"
+
+namespace impart::stages {
+
+/// What is known of a dataset from its settings and its files' headers.
+struct DatasetOutline {
+  Shape shape;  ///< of one sample, resized
+  int classes = 0;
+  std::int64_t samples = 0;
+  bool has_part[3] = {};
+};
+
+/// Each finder returns null when there is no such thing, or it has problems of its own; the problem is told once.
+class CheckContext {
+ public:
+  CheckContext(const Deck& deck, const CheckOptions& options, Problems& problems);
+
+  [[nodiscard]] const Deck& deck() const noexcept { return deck_; }
+  void problem(const std::string& path, std::string_view text);
+
+  const nn::ModelSpec* model(const std::string& path, const std::string& name);
+  const DatasetOutline* dataset(const std::string& path, const std::string& name);
+  /// The model of an earlier stage or of a checkpoint file.
+  const ModelOutline* artifact(const std::string& path, const std::string& reference);
+  /// The same, which must be one network and not an ensemble.
+  const nn::ModelSpec* network(const std::string& path, const std::string& reference);
+
+  /// A model's input and classes against a dataset's.
+  void match(const std::string& path, const nn::ModelSpec& spec, const DatasetOutline& dataset,
+             const std::string& dataset_name);
+  void need_part(const std::string& path, const std::string& dataset_name, const DatasetOutline& dataset, Part part);
+  /// Training of `spec` at the stage `path`: dataset, shapes, batch, mesh, memory. `local`: of a federation's client,
+  /// which trains alone.
+  void training(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec, bool local);
+  /// The deck's stages that come before the one being checked have left these.
+  void leave(const std::string& stage, std::optional<ModelOutline> outline);
+
+  /// Bytes of all artifacts and states on disk.
+  [[nodiscard]] std::uintmax_t disk_bytes() const noexcept { return disk_bytes_; }
+  [[nodiscard]] std::size_t data_bytes() const noexcept { return data_bytes_; }
+
+ private:
+  std::optional<DatasetOutline> open(const DatasetSettings& settings);
+  void check_memory(const std::string& path, std::size_t bytes);
+
+  const Deck& deck_;
+  const CheckOptions& options_;
+  Problems& problems_;
+  std::map<std::string, std::optional<DatasetOutline>, std::less<>> datasets_;
+  std::map<std::string, std::optional<ModelOutline>, std::less<>> artifacts_;
+  std::size_t data_bytes_ = 0;
+  std::uintmax_t disk_bytes_ = 0;
+};
+
+}  // namespace impart::stages

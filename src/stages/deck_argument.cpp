@@ -1,0 +1,52 @@
+#include "stages/deck_argument.hpp"
+
+#include "impart/core/error.hpp"
+#include "impart/nn/zoo.hpp"
+#include "impart/stages/commands.hpp"
+#include "stages/run_record.hpp"
+
+namespace impart::stages {
+
+std::string read_deck_text(const std::filesystem::path& path) {
+  if (!std::filesystem::is_regular_file(path)) {
+    throw Error("there is no such file", ErrorKind::kUsage).at(path.string()).expected("a deck");
+  }
+  return read_file(path);
+}
+
+std::string read_deck_text(const comm::Comm& comm, const std::filesystem::path& path) {
+  std::string text;
+  comm::agree(comm, "deck", [&] {
+    if (comm.is_root()) text = read_deck_text(path);
+  });
+  comm.broadcast(text, 0, "deck");
+  return text;
+}
+
+std::pair<Deck, std::string> deck_argument(const comm::Comm& comm, const std::string& argument, const char* option) {
+  const auto colon = argument.rfind(':');
+  if (colon == std::string::npos || colon == 0 || colon + 1 == argument.size()) {
+    throw Error("not of the form DECK:NAME", ErrorKind::kUsage).at(option).got("'" + argument + "'").collective();
+  }
+  const std::filesystem::path path = argument.substr(0, colon);
+  Problems problems;
+  auto deck = read_deck(read_deck_text(comm, path), path, {}, problems);
+  if (!problems.empty()) throw Error(problems.lines().front(), ErrorKind::kUsage).collective();
+  return {std::move(deck), argument.substr(colon + 1)};
+}
+
+nn::ModelSpec model_argument(const comm::Comm& comm, const std::string& argument) {
+  if (argument.find(':') == std::string::npos) {
+    nn::ModelSpec spec;
+    comm::agree(comm, "--model", [&] { spec = nn::zoo_model(argument, Shape{1, 28, 28}, 10); });
+    return spec;
+  }
+  const auto [deck, name] = deck_argument(comm, argument, "--model");
+  const auto* spec = deck.find_model(name);
+  if (spec == nullptr) {
+    throw Error("there is no [model." + name + "]", ErrorKind::kUsage).at(deck.path.string()).collective();
+  }
+  return *spec;
+}
+
+}  // namespace impart::stages

@@ -1,0 +1,97 @@
+// distil: a student learns from the labels and from its teachers' probabilities.
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <chrono>
+
+#include "impart/nn/network.hpp"
+#include "impart/share/distil.hpp"
+#include "stages/check_context.hpp"
+#include "stages/kinds.hpp"
+#include "stages/run_context.hpp"
+
+namespace impart::stages {
+
+namespace {
+
+class DistilStage final : public Stage {
+ public:
+  explicit DistilStage(const StageSettings& common)
+      : Stage(common), settings_(std::get<DistilSettings>(common.settings)) {}
+
+  [[nodiscard]] StageUses uses() const override {
+    StageUses uses{{}, {settings_.model}, {settings_.training.dataset}};
+    for (const auto& teacher : settings_.teachers) uses.artifacts.push_back({teacher, "teacher"});
+    return uses;
+  }
+
+  [[nodiscard]] std::string describe() const override {
+    return fmt::format("distil {} from {}", settings_.model, fmt::join(settings_.teachers, ", "));
+  }
+
+  std::optional<ModelOutline> check(CheckContext& context) const override {
+    const auto& path = common().path;
+    const auto* student = context.model(path + ".model", settings_.model);
+    for (const auto& teacher : settings_.teachers) {
+      const auto* outline = context.artifact(path + ".teachers", teacher);
+      if (outline == nullptr) continue;
+      if (outline->members.empty()) {
+        context.problem(path + ".teachers", fmt::format("'{}' leaves no model", teacher));
+        continue;
+      }
+      const auto& spec = outline->spec();
+      if (student != nullptr && (spec.input != student->input || spec.classes != student->classes)) {
+        context.problem(path + ".teachers",
+                        fmt::format("teacher '{}' maps {} to {} classes, the student {} to {}", teacher,
+                                    spec.input.str(), spec.classes, student->input.str(), student->classes));
+      }
+    }
+    if (student == nullptr) return std::nullopt;
+    context.training(path, settings_.training, *student, false);
+    return ModelOutline{{*student}};
+  }
+
+  StageResult run(RunContext& context) const override {
+    const auto& training = settings_.training;
+    const auto data = context.training_data(training);
+    const auto start = std::chrono::steady_clock::now();
+    const auto teacher = teacher_probabilities(context, *data);
+    const std::chrono::duration<double> taught = std::chrono::steady_clock::now() - start;
+
+    const auto& spec = *context.deck().find_model(settings_.model);
+    const auto objective = share::make_distillation(teacher, {settings_.kd_weight, settings_.temperature});
+    auto result = train_model(context, name(), training, spec, *objective, data,
+                              nn::initial_state(spec, training.seed));
+    result.seconds.compute += taught.count();
+    return result;
+  }
+
+ private:
+  // (size, classes), the mean over the teachers.
+  [[nodiscard]] Tensor teacher_probabilities(RunContext& context, const data::Dataset& data) const {
+    Tensor mean;
+    const auto part = 1.0F / static_cast<float>(settings_.teachers.size());
+    for (const auto& teacher : settings_.teachers) {
+      auto probabilities = share::probabilities(context.comm(), context.model(teacher), data, settings_.temperature,
+                                                context.options().threads);
+      for (auto& p : probabilities.values()) p *= part;
+      if (mean.size() == 0) {
+        mean = std::move(probabilities);
+        continue;
+      }
+      const auto sum = mean.values();
+      const auto more = probabilities.values();
+      for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += more[i];
+    }
+    return mean;
+  }
+
+  DistilSettings settings_;
+};
+
+}  // namespace
+
+std::unique_ptr<Stage> make_distil(const StageSettings& settings) { return std::make_unique<DistilStage>(settings); }
+
+}  // namespace impart::stages

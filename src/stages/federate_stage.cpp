@@ -1,0 +1,117 @@
+// federate: clients train on data of their own, and only their models are averaged.
+
+#include "impart/share/federate.hpp"
+
+#include <fmt/format.h>
+
+#include "impart/data/partition.hpp"
+#include "impart/nn/network.hpp"
+#include "impart/share/transfer.hpp"
+#include "stages/check_context.hpp"
+#include "stages/kinds.hpp"
+#include "stages/run_context.hpp"
+
+namespace impart::stages {
+
+namespace {
+
+class FederateStage final : public Stage {
+ public:
+  explicit FederateStage(const StageSettings& common)
+      : Stage(common), settings_(std::get<FederateSettings>(common.settings)) {}
+
+  [[nodiscard]] StageUses uses() const override {
+    StageUses uses{{}, {settings_.model}, {settings_.training.dataset}};
+    if (!settings_.init.empty()) uses.artifacts.push_back({settings_.init, "init"});
+    return uses;
+  }
+
+  [[nodiscard]] std::string describe() const override {
+    return fmt::format("federate {} clients, {} rounds", settings_.clients, settings_.rounds);
+  }
+
+  std::optional<ModelOutline> check(CheckContext& context) const override {
+    const auto& path = common().path;
+    const auto* spec = context.model(path + ".model", settings_.model);
+    const auto* init = context.network(path + ".init", settings_.init);
+    if (spec == nullptr) return std::nullopt;
+    if (init != nullptr) {
+      if (const auto difference = nn::state_layout(*spec)->difference(*nn::state_layout(*init))) {
+        context.problem(path + ".init", fmt::format("'{}' is of another architecture than model '{}': {}",
+                                                    settings_.init, settings_.model, *difference));
+      }
+    }
+    context.training(path, settings_.training, *spec, true);
+    const auto* data = context.dataset(path + ".dataset", settings_.training.dataset);
+    if (data != nullptr && data->samples < settings_.clients) {
+      context.problem(path + ".clients", fmt::format("expected at most one client a sample, {}, got {}", data->samples,
+                                                     settings_.clients));
+    }
+    return ModelOutline{{*spec}};
+  }
+
+  StageResult run(RunContext& context) const override {
+    const auto& training = settings_.training;
+    const auto& spec = *context.deck().find_model(settings_.model);
+    auto state = nn::initial_state(spec, training.seed);
+    if (!settings_.init.empty()) {
+      const auto& from = context.model(settings_.init);
+      comm::agree(context.comm(), settings_.init,
+                  [&] { state = share::transfer(from.state, spec, share::Head::kKeep, training.seed).state; });
+    }
+    share::FederateOptions options;
+    options.stage = name();
+    options.rounds = settings_.rounds;
+    options.fraction_fit = settings_.fraction_fit;
+    options.shards = context.deck().run.shards;
+    options.threads = context.options().threads;
+    options.seed = training.seed;
+    options.local = context.trainer_options(name(), training);
+    options.progress = context.options().progress;
+
+    const auto objective = nn::make_objective(training.objective);
+    const auto& parts = context.data(training.dataset);
+    const share::FederateTask task{.spec = spec,
+                                   .objective = *objective,
+                                   .clients = clients(context, parts.part(Part::kTrain)),
+                                   .validation = parts.part(Part::kValidation),
+                                   .on_event = context.event_sink(name()),
+                                   .stop = context.options().stop,
+                                   .state_directory = context.state_directory(name()),
+                                   .state_key = context.state_key()};
+    auto trained = share::federate(context.comm(), options, task, state);
+
+    StageResult result;
+    result.stopped = trained.end == train::TrainEnd::kStopped;
+    result.metrics = std::move(trained.metrics);
+    result.history = std::move(trained.history);
+    result.progress = io::ProgressRecord{name(), trained.epochs, trained.steps, trained.samples, training.seed, {}};
+    result.seconds = trained.seconds;
+    if (!result.stopped) result.model = share::single(spec, std::move(state));
+    return result;
+  }
+
+ private:
+  [[nodiscard]] std::vector<data::DatasetPtr> clients(const RunContext& context, const data::DatasetPtr& train) const {
+    std::vector<data::DatasetPtr> all;
+    comm::agree(context.comm(), "partition", [&] {
+      const auto seed = settings_.training.seed;
+      auto parts = settings_.partition == PartitionKind::kIid
+                       ? data::partition_iid(*train, settings_.clients, seed)
+                       : data::partition_dirichlet(*train, settings_.clients, settings_.alpha, settings_.min_samples,
+                                                   seed);
+      for (auto& part : parts) all.push_back(data::subset(train, std::move(part)));
+    });
+    return all;
+  }
+
+  FederateSettings settings_;
+};
+
+}  // namespace
+
+std::unique_ptr<Stage> make_federate(const StageSettings& settings) {
+  return std::make_unique<FederateStage>(settings);
+}
+
+}  // namespace impart::stages

@@ -1,0 +1,116 @@
+#include "stages/run_context.hpp"
+
+#include <utility>
+
+#include "impart/core/error.hpp"
+#include "impart/data/partition.hpp"
+
+namespace impart::stages {
+
+RunContext::RunContext(const comm::Comm& comm, const Deck& deck, const RunOptions& options, EventSink on_event)
+    : comm_(comm), deck_(deck), options_(options), on_event_(std::move(on_event)) {}
+
+const DataParts& RunContext::data(const std::string& name) {
+  auto found = data_.find(name);
+  if (found == data_.end()) found = data_.emplace(name, read_parts(comm_, *deck_.find_dataset(name))).first;
+  return found->second;
+}
+
+data::DatasetPtr RunContext::training_data(const TrainingSettings& settings) {
+  const auto& whole = data(settings.dataset).part(Part::kTrain);
+  if (settings.train_part.of == 1) return whole;
+  data::DatasetPtr slice;
+  comm::agree(comm_, "train_part", [&] {
+    auto parts = data::partition_iid(*whole, settings.train_part.of, deck_.run.seed);
+    slice = data::subset(whole, std::move(parts.at(static_cast<std::size_t>(settings.train_part.index))));
+    if (slice->size() == 0) throw Error("a slice of the training part has no samples").at("dataset." + settings.dataset);
+  });
+  return slice;
+}
+
+const share::Model& RunContext::model(const std::string& reference) {
+  auto found = models_.find(reference);
+  if (found == models_.end()) {
+    const auto* artifact = find(reference);
+    const auto path = artifact != nullptr ? artifact->path : deck_.resolve(reference);
+    std::string digest;
+    found = models_.emplace(reference, read_model(comm_, path, digest)).first;
+    artifacts_.insert_or_assign(reference, Artifact{path, digest});
+  }
+  return found->second;
+}
+
+train::TrainerOptions RunContext::trainer_options(const std::string& stage, const TrainingSettings& settings) const {
+  train::TrainerOptions options;
+  options.stage = stage;
+  options.epochs = settings.epochs;
+  options.batch_size = settings.batch_size;
+  options.shards = deck_.run.shards;
+  options.threads = options_.threads;
+  options.seed = settings.seed;
+  options.optimizer = settings.optimizer;
+  options.schedule = settings.schedule;
+  options.groups = settings.groups;
+  options.monitor = settings.monitor;
+  options.keep = settings.keep;
+  options.patience = settings.patience;
+  options.min_delta = settings.min_delta;
+  options.progress = options_.progress;
+  return options;
+}
+
+std::function<void(const train::TrainEvent&)> RunContext::event_sink(const std::string& stage) const {
+  return [this, stage](const train::TrainEvent& event) { on_event_(stage, event); };
+}
+
+std::filesystem::path RunContext::state_directory(const std::string& stage) const {
+  return deck_.run_directory() / stage / "state";
+}
+
+void RunContext::put(const std::string& stage, Artifact artifact, std::optional<share::Model> model) {
+  artifacts_.insert_or_assign(stage, std::move(artifact));
+  models_.erase(stage);
+  if (model) models_.emplace(stage, std::move(*model));
+}
+
+const Artifact* RunContext::find(const std::string& reference) const {
+  const auto found = artifacts_.find(reference);
+  return found == artifacts_.end() ? nullptr : &found->second;
+}
+
+StageResult train_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,
+                        const nn::ModelSpec& spec, const nn::Objective& objective, const data::DatasetPtr& data,
+                        StateDict state) {
+  const auto& parts = context.data(settings.dataset);
+  const train::TrainTask task{.spec = spec,
+                              .objective = objective,
+                              .train = data,
+                              .validation = parts.part(Part::kValidation),
+                              .on_event = context.event_sink(stage),
+                              .stop = context.options().stop,
+                              .state_directory = context.state_directory(stage),
+                              .state_key = context.state_key()};
+  auto trained = train::train(context.comm(), context.trainer_options(stage, settings), task, state);
+
+  StageResult result;
+  result.stopped = trained.end == train::TrainEnd::kStopped;
+  result.metrics = std::move(trained.metrics);
+  result.history = std::move(trained.history);
+  result.progress = io::ProgressRecord{stage, trained.epochs, trained.steps, trained.samples, settings.seed, {}};
+  result.seconds = trained.seconds;
+  if (!result.stopped) result.model = share::single(spec, std::move(state));
+  return result;
+}
+
+std::map<std::string, double> validation_metrics(RunContext& context, const std::string& dataset,
+                                                 const share::Model& model) {
+  std::map<std::string, double> metrics;
+  if (dataset.empty()) return metrics;
+  const auto& validation = context.data(dataset).part(Part::kValidation);
+  for (const auto& [name, value] : share::evaluate(context.comm(), model, *validation, context.options().threads)) {
+    metrics["validation." + name] = value;
+  }
+  return metrics;
+}
+
+}  // namespace impart::stages

@@ -1,0 +1,96 @@
+// RunContext: the state of a run, as its stages see it.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "impart/comm/comm.hpp"
+#include "impart/data/dataset.hpp"
+#include "impart/share/model.hpp"
+#include "impart/stages/deck.hpp"
+#include "impart/stages/runner.hpp"
+#include "impart/stages/stage.hpp"
+
+namespace impart::stages {
+
+/// A dataset's parts, ready for a network. A part without samples is null.
+struct DataParts {
+  data::DatasetPtr parts[3];  ///< train, validation, test
+  data::DatasetPtr all;
+  std::string fingerprint;
+
+  [[nodiscard]] const data::DatasetPtr& part(Part which) const;
+};
+
+/// A model that a stage left, or that a file holds.
+struct Artifact {
+  std::filesystem::path path;
+  std::string digest;
+};
+
+class RunContext {
+ public:
+  using EventSink = std::function<void(const std::string& stage, const train::TrainEvent&)>;
+
+  /// All are borrowed. `on_event` is called on every rank.
+  RunContext(const comm::Comm& comm, const Deck& deck, const RunOptions& options, EventSink on_event);
+
+  [[nodiscard]] const comm::Comm& comm() const noexcept { return comm_; }
+  [[nodiscard]] const Deck& deck() const noexcept { return deck_; }
+  [[nodiscard]] const RunOptions& options() const noexcept { return options_; }
+
+  /// Read once in a run, and shared by its stages. Collective at the first call for a name.
+  const DataParts& data(const std::string& name);
+  /// What `settings` say is trained on: a slice of the training part, or all of it. Collective, as `data`.
+  data::DatasetPtr training_data(const TrainingSettings& settings);
+  /// The model of an earlier stage or a file. Collective at the first call for a name.
+  const share::Model& model(const std::string& reference);
+
+  /// What to tell the Trainer, beside its task.
+  [[nodiscard]] train::TrainerOptions trainer_options(const std::string& stage, const TrainingSettings& settings) const;
+  /// Logs the events of `stage`.
+  [[nodiscard]] std::function<void(const train::TrainEvent&)> event_sink(const std::string& stage) const;
+  /// Where the current stage keeps what it needs to continue, and the identity of that state.
+  [[nodiscard]] std::filesystem::path state_directory(const std::string& stage) const;
+  [[nodiscard]] const std::string& state_key() const noexcept { return state_key_; }
+  void set_state_key(std::string key) { state_key_ = std::move(key); }
+
+  /// Artifacts by stage name. A model that is given need not be read again.
+  void put(const std::string& stage, Artifact artifact, std::optional<share::Model> model);
+  /// Digest and path of a stage's artifact or of a file; null when there is none. Local.
+  [[nodiscard]] const Artifact* find(const std::string& reference) const;
+  /// Frees the memory of a model that no later stage names.
+  void forget(const std::string& reference) { models_.erase(reference); }
+
+ private:
+  const comm::Comm& comm_;
+  const Deck& deck_;
+  const RunOptions& options_;
+  EventSink on_event_;
+  std::string state_key_;
+  std::map<std::string, DataParts> data_;
+  std::map<std::string, Artifact> artifacts_;
+  std::map<std::string, share::Model> models_;
+};
+
+/// Reads a checkpoint on the root and gives it to all: the other ranks' file systems need not show it yet. Collective.
+/// `digest` receives the root digest.
+share::Model read_model(const comm::Comm& comm, const std::filesystem::path& path, std::string& digest);
+
+/// Reads, splits, limits, resizes and scales a dataset as its settings say. Collective.
+DataParts read_parts(const comm::Comm& comm, const DatasetSettings& settings);
+
+/// Trains `state` as `settings` say, and makes the result of a stage of it. Collective.
+StageResult train_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,
+                        const nn::ModelSpec& spec, const nn::Objective& objective, const data::DatasetPtr& data,
+                        StateDict state);
+
+/// "validation.accuracy" ... of `model` on the dataset's validation part; nothing without a dataset. Collective.
+std::map<std::string, double> validation_metrics(RunContext& context, const std::string& dataset,
+                                                 const share::Model& model);
+
+}  // namespace impart::stages

@@ -1,0 +1,187 @@
+#include "stages/run_record.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <utility>
+
+#include "impart/core/error.hpp"
+#include "impart/core/log.hpp"
+
+namespace impart::stages {
+
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+// JSON has no NaN.
+Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+Json numbers(const std::map<std::string, double>& values) {
+  Json json = Json::object();
+  for (const auto& [name, value] : values) json[name] = number(value);
+  return json;
+}
+
+std::map<std::string, double> to_numbers(const Json& json) {
+  std::map<std::string, double> values;
+  for (const auto& [name, value] : json.items()) {
+    values[name] = value.is_number() ? value.get<double>() : std::nan("");
+  }
+  return values;
+}
+
+Json rows_of(const std::vector<Measurement>& measurements) {
+  Json rows = Json::array();
+  for (const auto& each : measurements) {
+    rows.push_back({{"model", each.model},
+                    {"dataset", each.dataset},
+                    {"part", each.part},
+                    {"samples", each.samples},
+                    {"metrics", numbers(each.metrics)}});
+  }
+  return rows;
+}
+
+Json to_json(const StageRecord& stage) {
+  Json json = {{"name", stage.name},         {"kind", stage.kind},         {"what", stage.what},
+               {"status", stage.status},     {"key", stage.key},           {"seconds", stage.seconds},
+               {"artifact", stage.artifact}, {"digest", stage.digest},     {"metrics", numbers(stage.metrics)},
+               {"time",
+                {{"compute", stage.time.compute},
+                 {"communication", stage.time.communication},
+                 {"input", stage.time.input},
+                 {"checkpoint", stage.time.checkpoint}}}};
+  if (!stage.measurements.empty()) json["measurements"] = rows_of(stage.measurements);
+  if (!stage.error.empty()) json["error"] = stage.error;
+  return json;
+}
+
+StageRecord from_json(const Json& json) {
+  StageRecord stage;
+  stage.name = json.at("name").get<std::string>();
+  stage.kind = json.at("kind").get<std::string>();
+  stage.what = json.at("what").get<std::string>();
+  stage.status = json.at("status").get<std::string>();
+  stage.key = json.at("key").get<std::string>();
+  stage.seconds = json.at("seconds").get<double>();
+  stage.artifact = json.at("artifact").get<std::string>();
+  stage.digest = json.at("digest").get<std::string>();
+  stage.metrics = to_numbers(json.at("metrics"));
+  const auto& time = json.at("time");
+  stage.time = {time.at("compute").get<double>(), time.at("communication").get<double>(),
+                time.at("input").get<double>(), time.at("checkpoint").get<double>()};
+  stage.error = json.value("error", "");
+  const auto rows = json.value("measurements", Json::array());
+  for (const auto& row : rows) {
+    stage.measurements.push_back({row.at("model").get<std::string>(), row.at("dataset").get<std::string>(),
+                                  row.at("part").get<std::string>(), row.at("samples").get<std::int64_t>(),
+                                  to_numbers(row.at("metrics"))});
+  }
+  return stage;
+}
+
+[[noreturn]] void fail(const fs::path& path, const char* what) {
+  throw Error(what).at(path.string()).got(std::strerror(errno)).hint("check permissions and free space");
+}
+
+}  // namespace
+
+std::string to_json(const std::vector<Measurement>& measurements) {
+  return Json{{"measurements", rows_of(measurements)}}.dump(1) + "\n";
+}
+
+void write_file_atomically(const fs::path& path, const std::string& text) {
+  auto beside = path;
+  beside += ".part";
+  const int file = open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (file < 0) fail(path, "cannot be written");
+  std::size_t written = 0;
+  while (written < text.size()) {
+    const auto n = write(file, text.data() + written, text.size() - written);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      close(file);
+      fail(path, "cannot be written");
+    }
+    written += static_cast<std::size_t>(n);
+  }
+  const bool flushed = fsync(file) == 0;
+  if (close(file) != 0 || !flushed) fail(path, "cannot be written");
+  if (rename(beside.c_str(), path.c_str()) != 0) fail(path, "cannot be renamed to its final name");
+}
+
+std::string read_file(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error("cannot be read").at(path.string()).got(std::strerror(errno));
+  std::ostringstream text;
+  text << file.rdbuf();
+  if (!file) throw Error("cannot be read").at(path.string()).expected("a file with text");
+  return std::move(text).str();
+}
+
+RunRecord::RunRecord(fs::path directory, std::string name, int ranks, int threads, std::vector<std::string> stages)
+    : directory_(std::move(directory)),
+      name_(std::move(name)),
+      ranks_(ranks),
+      threads_(threads),
+      order_(std::move(stages)) {}
+
+void RunRecord::load() {
+  const auto path = directory_ / "run.json";
+  if (!fs::exists(path)) return;
+  try {
+    const auto run = Json::parse(read_file(path));
+    for (const auto& entry : run.at("stages")) {
+      auto stage = from_json(entry);
+      if (std::ranges::find(order_, stage.name) != order_.end()) stages_[stage.name] = std::move(stage);
+    }
+  } catch (const std::exception& e) {
+    log::warn(path.string() + " is not a run record, so nothing is reused: " + e.what());
+    stages_.clear();
+  }
+}
+
+const StageRecord* RunRecord::find(const std::string& stage) const {
+  const auto found = stages_.find(stage);
+  return found == stages_.end() ? nullptr : &found->second;
+}
+
+void RunRecord::put(StageRecord record) {
+  stages_[record.name] = std::move(record);
+  write();
+}
+
+void RunRecord::write() const {
+  Json stages = Json::array();
+  for (const auto& name : order_) {
+    if (const auto found = stages_.find(name); found != stages_.end()) stages.push_back(to_json(found->second));
+  }
+  const Json run = {
+      {"name", name_}, {"ranks", ranks_}, {"threads", threads_}, {"version", IMPART_VERSION}, {"stages", stages}};
+  write_file_atomically(directory_ / "run.json", run.dump(1) + "\n");
+}
+
+void RunRecord::log(const std::string& stage, const train::TrainEvent& event) {
+  const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
+  const Json line = {{"stage", stage},     {"epoch", event.epoch},          {"step", event.step},
+                     {"name", event.name}, {"value", number(event.value)}, {"t", now.count()}};
+  if (!log_.is_open()) log_.open(directory_ / "metrics.jsonl", std::ios::app);
+  log_ << line.dump() << '\n' << std::flush;
+}
+
+void RunRecord::clear_log() {
+  log_.close();
+  std::error_code error;
+  fs::remove(directory_ / "metrics.jsonl", error);
+}
+
+}  // namespace impart::stages

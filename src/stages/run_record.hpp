@@ -1,0 +1,67 @@
+// RunRecord: run.json and metrics.jsonl, what a run leaves beside its artifacts (DESIGN.md, section 6).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "impart/stages/stage.hpp"
+
+namespace impart::stages {
+
+/// One stage of run.json.
+struct StageRecord {
+  std::string name;
+  std::string kind;
+  std::string what;
+  std::string status;  ///< "running", "done", "reused", "failed" or "stopped"
+  std::string key;     ///< of the settings, inputs and data that it was made from
+  double seconds = 0;
+  std::string artifact;  ///< relative to the run directory; empty when there is none
+  std::string digest;
+  std::string error;     ///< of a failed stage
+  std::map<std::string, double> metrics;
+  std::vector<Measurement> measurements;
+  train::TrainSeconds time;
+};
+
+/// The record of a run directory. Used by the root rank alone.
+class RunRecord {
+ public:
+  /// `stages`: names in the deck's order, which the file keeps; stages that the deck no longer has are dropped.
+  RunRecord(std::filesystem::path directory, std::string name, int ranks, int threads, std::vector<std::string> stages);
+
+  /// Takes the stages of an earlier run.json; a file that is not one is passed over with a warning.
+  void load();
+  [[nodiscard]] const StageRecord* find(const std::string& stage) const;
+  /// Puts a stage's record in place, and writes the file so that it is complete or unchanged. Throws Error.
+  void put(StageRecord record);
+  /// Appends a line to metrics.jsonl.
+  void log(const std::string& stage, const train::TrainEvent& event);
+  /// Empties metrics.jsonl.
+  void clear_log();
+
+ private:
+  void write() const;
+
+  std::filesystem::path directory_;
+  std::string name_;
+  int ranks_;
+  int threads_;
+  std::vector<std::string> order_;
+  std::map<std::string, StageRecord> stages_;
+  std::ofstream log_;
+};
+
+/// The artifact of an evaluation, as JSON.
+std::string to_json(const std::vector<Measurement>& measurements);
+
+/// Writes `text` beside `path`, flushes it to disk and renames it. Throws Error.
+void write_file_atomically(const std::filesystem::path& path, const std::string& text);
+std::string read_file(const std::filesystem::path& path);
+
+}  // namespace impart::stages

@@ -1,0 +1,228 @@
+#include "stages/settings.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "impart/share/combine.hpp"
+
+namespace impart::stages {
+
+namespace {
+
+using train::OptimizerKind;
+using train::ScheduleKind;
+
+void read_optimizer(TableReader table, train::OptimizerOptions& optimizer) {
+  table.choose("kind", optimizer.kind,
+               {{"sgd", OptimizerKind::kSgd}, {"adam", OptimizerKind::kAdam}, {"adamw", OptimizerKind::kAdamW}});
+  const bool sgd = optimizer.kind == OptimizerKind::kSgd;
+  if (!sgd) optimizer.learning_rate = 0.001;
+  if (optimizer.kind == OptimizerKind::kAdamW) optimizer.weight_decay = 0.01;
+  table.read("learning_rate", optimizer.learning_rate, at_least(0));
+  table.read("weight_decay", optimizer.weight_decay, at_least(0));
+  if (sgd) {
+    table.read("momentum", optimizer.momentum, Range{.low = 0, .high = 1, .high_open = true});
+    table.read("nesterov", optimizer.nesterov);
+    if (optimizer.nesterov && optimizer.momentum == 0) table.problem("nesterov", "needs a momentum above 0");
+  } else {
+    const Range moment{.low = 0, .high = 1, .high_open = true};
+    table.read("beta1", optimizer.beta1, moment);
+    table.read("beta2", optimizer.beta2, moment);
+    table.read("epsilon", optimizer.epsilon, above(0));
+  }
+  table.finish();
+}
+
+void read_schedule(TableReader table, train::ScheduleOptions& schedule) {
+  table.choose("kind", schedule.kind,
+               {{"constant", ScheduleKind::kConstant}, {"step", ScheduleKind::kStep}, {"cosine", ScheduleKind::kCosine}});
+  table.read("warmup_epochs", schedule.warmup_epochs, at_least(0));
+  if (schedule.kind == ScheduleKind::kStep) {
+    table.read("step_epochs", schedule.step_epochs, above(0));
+    table.read("gamma", schedule.gamma, Range{.low = 0, .high = 1, .low_open = true});
+  }
+  if (schedule.kind == ScheduleKind::kCosine) table.read("final_factor", schedule.final_factor, between(0, 1));
+  table.finish();
+}
+
+void read_mesh(TableReader table, int& data) {
+  int pipeline = 1;
+  int tensor = 1;
+  table.read("data", data, at_least(0));
+  table.read("pipeline", pipeline, at_least(1));
+  table.read("tensor", tensor, at_least(1));
+  if (pipeline != 1) table.problem("pipeline", fmt::format("only 1 is possible yet, got {}", pipeline));
+  if (tensor != 1) table.problem("tensor", fmt::format("only 1 is possible yet, got {}", tensor));
+  table.finish();
+}
+
+// What concerns the local steps of one model, wherever they run.
+void read_steps(TableReader& table, TrainingSettings& training, std::string_view epochs_key) {
+  table.require("dataset", training.dataset);
+  table.read(epochs_key, training.epochs, between(1, 1'000'000));
+  table.read("batch_size", training.batch_size, between(1, 1 << 24));
+  read_optimizer(table.table("optimizer"), training.optimizer);
+  table.choose("objective", training.objective,
+               {{"cross_entropy", std::string("cross_entropy")},
+                {"mean_squared_error", std::string("mean_squared_error")}});
+}
+
+void read_train_part(TableReader part, TrainPart& settings) {
+  part.read("of", settings.of, between(1, 1 << 20));
+  part.read("index", settings.index, at_least(0));
+  if (settings.index >= settings.of) {
+    part.problem("index", fmt::format("expected 0 to {}, got {}", settings.of - 1, settings.index));
+    settings.index = 0;
+  }
+  part.finish();
+}
+
+void read_groups(TableReader& table, TrainingSettings& training) {
+  for (auto& group : table.tables("groups")) {
+    train::ParameterGroup made;
+    group.require("pattern", made.pattern);
+    group.read("learning_rate_scale", made.learning_rate_scale, at_least(0));
+    group.finish();
+    training.groups.push_back(std::move(made));
+  }
+  std::vector<std::string> frozen;
+  table.read("freeze", frozen);
+  for (const auto& pattern : frozen) training.groups.push_back({.pattern = pattern, .frozen = true});
+}
+
+TrainingSettings read_training(TableReader& table, const RunSettings& run) {
+  TrainingSettings training;
+  read_steps(table, training, "epochs");
+  read_train_part(table.table("train_part"), training.train_part);
+  read_schedule(table.table("schedule"), training.schedule);
+  table.choose("keep", training.keep, {{"last", train::Keep::kLast}, {"best", train::Keep::kBest}});
+  table.choose("monitor", training.monitor,
+               {{"accuracy", std::string("accuracy")}, {"f1_macro", std::string("f1_macro")},
+                {"loss", std::string("loss")}});
+  auto stopping = table.table("early_stopping");
+  stopping.read("patience", training.patience, at_least(0));
+  stopping.read("min_delta", training.min_delta, at_least(0));
+  stopping.finish();
+  read_groups(table, training);
+  training.seed = run.seed;
+  table.read("seed", training.seed);
+  read_mesh(table.table("mesh"), training.mesh_data);
+  return training;
+}
+
+// Weights of several inputs: one for each, not all zero.
+void read_weights(TableReader& table, std::vector<double>& weights, std::size_t inputs, Range range) {
+  table.read("weights", weights, range);
+  if (weights.empty()) return;
+  if (weights.size() != inputs) {
+    table.problem("weights", fmt::format("expected {} weights, one for each input, got {}", inputs, weights.size()));
+  } else if (std::ranges::all_of(weights, [](double w) { return w == 0; })) {
+    table.problem("weights", "expected at least one above 0");
+  }
+}
+
+void read_inputs(TableReader& table, std::string_view key, std::vector<std::string>& inputs, std::size_t least) {
+  if (table.require(key, inputs) && inputs.size() < least) {
+    table.problem(key, fmt::format("expected at least {}, got {}", least, inputs.size()));
+  }
+}
+
+}  // namespace
+
+AnySettings read_train(TableReader& table, const RunSettings& run) {
+  TrainSettings settings;
+  table.require("model", settings.model);
+  table.read("init", settings.init);
+  settings.training = read_training(table, run);
+  return settings;
+}
+
+AnySettings read_transfer(TableReader& table, const RunSettings& run) {
+  TransferSettings settings;
+  table.require("from", settings.from);
+  table.read("model", settings.model);
+  table.choose("head", settings.head,
+               {{"auto", share::Head::kAuto}, {"replace", share::Head::kReplace}, {"keep", share::Head::kKeep}});
+  settings.training = read_training(table, run);
+  return settings;
+}
+
+AnySettings read_merge(TableReader& table, const RunSettings&) {
+  MergeSettings settings;
+  read_inputs(table, "inputs", settings.inputs, 2);
+  const auto names = share::combiner_names();
+  settings.method = names[table.choose_word("method", names, 0)];
+  read_weights(table, settings.weights, settings.inputs.size(), at_least(0));
+  if (settings.method == "weighted" && settings.weights.empty()) table.missing("weights");
+  if (settings.method == "average" && !settings.weights.empty()) {
+    table.problem("weights", "method \"average\" takes none (method = \"weighted\" does)");
+  }
+  table.read("dataset", settings.dataset);
+  return settings;
+}
+
+AnySettings read_ensemble(TableReader& table, const RunSettings&) {
+  EnsembleSettings settings;
+  read_inputs(table, "members", settings.members, 2);
+  read_weights(table, settings.weights, settings.members.size(), above(0));
+  table.choose("voting", settings.voting, {{"soft", share::Voting::kSoft}, {"hard", share::Voting::kHard}});
+  table.read("dataset", settings.dataset);
+  auto sorted = settings.members;
+  std::ranges::sort(sorted);
+  if (std::ranges::adjacent_find(sorted) != sorted.end()) table.problem("members", "names one member twice");
+  return settings;
+}
+
+AnySettings read_distil(TableReader& table, const RunSettings& run) {
+  DistilSettings settings;
+  read_inputs(table, "teachers", settings.teachers, 1);
+  table.require("model", settings.model);
+  table.read("kd_weight", settings.kd_weight, between(0, 1));
+  table.read("temperature", settings.temperature, above(0));
+  settings.training = read_training(table, run);
+  if (settings.training.objective != "cross_entropy") {
+    table.problem("objective", "a distillation mixes cross_entropy with its teachers; no other objective is possible");
+  }
+  return settings;
+}
+
+AnySettings read_federate(TableReader& table, const RunSettings& run) {
+  FederateSettings settings;
+  auto& training = settings.training;
+  table.require("model", settings.model);
+  table.read("init", settings.init);
+  table.require("clients", settings.clients, between(1, 1 << 20));
+  table.read("rounds", settings.rounds, between(1, 1'000'000));
+  table.read("fraction_fit", settings.fraction_fit, Range{.low = 0, .high = 1, .low_open = true});
+  read_steps(table, training, "local_epochs");
+  read_groups(table, training);
+  training.seed = run.seed;
+  table.read("seed", training.seed);
+
+  const auto words = {std::pair<std::string_view, PartitionKind>{"iid", PartitionKind::kIid},
+                      {"dirichlet", PartitionKind::kDirichlet}};
+  if (table.is_text("partition")) {
+    table.choose("partition", settings.partition, words);
+  } else {
+    auto partition = table.table("partition");
+    partition.choose("kind", settings.partition, words);
+    if (settings.partition == PartitionKind::kDirichlet) {
+      partition.read("alpha", settings.alpha, above(0));
+      partition.read("min_samples", settings.min_samples, at_least(1));
+    }
+    partition.finish();
+  }
+  return settings;
+}
+
+AnySettings read_evaluate(TableReader& table, const RunSettings&) {
+  EvaluateSettings settings;
+  read_inputs(table, "models", settings.models, 1);
+  read_inputs(table, "dataset", settings.datasets, 1);
+  table.choose("part", settings.part,
+               {{"validation", Part::kValidation}, {"train", Part::kTrain}, {"test", Part::kTest}, {"all", Part::kAll}});
+  return settings;
+}
+
+}  // namespace impart::stages

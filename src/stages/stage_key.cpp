@@ -1,0 +1,48 @@
+#include "stages/stage_key.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include "impart/core/digest.hpp"
+#include "impart/nn/spec.hpp"
+
+namespace impart::stages {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json settings_of(const Deck& deck, const Stage& stage) {
+  const auto uses = stage.uses();
+  Json models = Json::object();
+  for (const auto& name : uses.models) models[name] = Json::parse(nn::to_json(*deck.find_model(name)));
+  Json datasets = Json::object();
+  for (const auto& name : uses.datasets) datasets[name] = Json::parse(deck.find_dataset(name)->resolved);
+  return {{"stage", Json::parse(stage.common().resolved)},
+          {"models", std::move(models)},
+          {"datasets", std::move(datasets)},
+          {"seed", deck.run.seed},
+          {"shards", deck.run.shards}};
+}
+
+}  // namespace
+
+std::string resolved_settings(const Deck& deck, const Stage& stage) { return settings_of(deck, stage).dump(); }
+
+std::string stage_key(const Deck& deck, const Stage& stage, const std::map<std::string, std::string>& inputs,
+                      const std::map<std::string, std::string>& data) {
+  auto settings = settings_of(deck, stage);
+  // The fingerprint says what was read; where it was read from does not matter. Nor does the shape of the mesh.
+  for (auto& dataset : settings["datasets"]) {
+    for (const auto* key : {"file", "files", "images", "labels", "samples"}) dataset.erase(key);
+  }
+  settings["stage"].erase("mesh");
+  Hasher hasher;
+  hasher.text("impart stage key 1").text(IMPART_VERSION).text(settings.dump());
+  for (const auto* map : {&inputs, &data}) {
+    hasher.number(static_cast<std::int64_t>(map->size()));
+    for (const auto& [name, digest] : *map) hasher.text(name).text(digest);
+  }
+  return hasher.finish().hex();
+}
+
+}  // namespace impart::stages

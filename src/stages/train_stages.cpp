@@ -1,0 +1,168 @@
+// train: a network from its initial values, or on from another's. transfer: from another, for another task.
+
+#include <fmt/format.h>
+
+#include "impart/core/error.hpp"
+#include "impart/core/log.hpp"
+#include "impart/nn/network.hpp"
+#include "impart/share/transfer.hpp"
+#include "stages/check_context.hpp"
+#include "stages/kinds.hpp"
+#include "stages/run_context.hpp"
+
+namespace impart::stages {
+
+namespace {
+
+std::string epochs_text(int epochs) { return fmt::format("{} epoch{}", epochs, epochs == 1 ? "" : "s"); }
+
+// A pattern that matches no parameter is a typing mistake.
+void check_groups(CheckContext& context, const std::string& path, const TrainingSettings& training,
+                  const nn::ModelSpec& spec) {
+  const auto layout = nn::state_layout(spec);
+  for (const auto& group : training.groups) {
+    bool used = false;
+    for (const auto& entry : layout->entries()) used = used || train::matches(group.pattern, entry.name);
+    if (used) continue;
+    std::string names;
+    for (const auto& entry : layout->entries()) names += (names.empty() ? "" : ", ") + entry.name;
+    context.problem(path + (group.frozen ? ".freeze" : ".groups"),
+                    fmt::format("'{}' matches no parameter ({})", group.pattern, names));
+  }
+}
+
+class TrainStage final : public Stage {
+ public:
+  explicit TrainStage(const StageSettings& common)
+      : Stage(common), settings_(std::get<TrainSettings>(common.settings)) {}
+
+  [[nodiscard]] StageUses uses() const override {
+    StageUses uses{{}, {settings_.model}, {settings_.training.dataset}};
+    if (!settings_.init.empty()) uses.artifacts.push_back({settings_.init, "init"});
+    return uses;
+  }
+
+  [[nodiscard]] std::string describe() const override {
+    const auto& training = settings_.training;
+    const auto what = settings_.init.empty() ? "train " + settings_.model : "fine-tune " + settings_.init;
+    return fmt::format("{} on {}, {}", what, training.dataset, epochs_text(training.epochs));
+  }
+
+  std::optional<ModelOutline> check(CheckContext& context) const override {
+    const auto& path = common().path;
+    const auto* spec = context.model(path + ".model", settings_.model);
+    const auto* init = context.network(path + ".init", settings_.init);
+    if (spec == nullptr) return std::nullopt;
+    if (init != nullptr) {
+      if (const auto difference = nn::state_layout(*spec)->difference(*nn::state_layout(*init))) {
+        context.problem(path + ".init", fmt::format("'{}' is of another architecture than model '{}': {} (a transfer "
+                                                    "can replace the head)",
+                                                    settings_.init, settings_.model, *difference));
+      }
+    }
+    check_groups(context, path, settings_.training, *spec);
+    context.training(path, settings_.training, *spec, false);
+    return ModelOutline{{*spec}};
+  }
+
+  StageResult run(RunContext& context) const override {
+    const auto& spec = *context.deck().find_model(settings_.model);
+    auto state = nn::initial_state(spec, settings_.training.seed);
+    if (!settings_.init.empty()) {
+      const auto& from = context.model(settings_.init);
+      comm::agree(context.comm(), settings_.init, [&] {
+        state = share::transfer(from.state, spec, share::Head::kKeep, settings_.training.seed).state;
+      });
+    }
+    const auto objective = nn::make_objective(settings_.training.objective);
+    return train_model(context, name(), settings_.training, spec, *objective,
+                       context.training_data(settings_.training), std::move(state));
+  }
+
+ private:
+  TrainSettings settings_;
+};
+
+// The source's network with another number of classes. Throws Error when its head is not dense.
+nn::ModelSpec with_classes(nn::ModelSpec spec, int classes) {
+  if (spec.classes == classes) return spec;
+  const auto head = nn::head_of(spec);
+  spec.classes = classes;
+  for (auto& layer : spec.layers) {
+    if (layer.name != head) continue;
+    for (auto& [key, value] : layer.settings) {
+      if (layer.kind == "dense" && key == "units") {
+        value = std::int64_t{classes};
+        return spec;
+      }
+    }
+  }
+  throw Error("the source's head cannot be given other classes").hint("name a `model`");
+}
+
+class TransferStage final : public Stage {
+ public:
+  explicit TransferStage(const StageSettings& common)
+      : Stage(common), settings_(std::get<TransferSettings>(common.settings)) {}
+
+  [[nodiscard]] StageUses uses() const override {
+    StageUses uses{{{settings_.from, "source"}}, {}, {settings_.training.dataset}};
+    if (!settings_.model.empty()) uses.models.push_back(settings_.model);
+    return uses;
+  }
+
+  [[nodiscard]] std::string describe() const override {
+    return fmt::format("transfer {} to {}, {}", settings_.from, settings_.training.dataset,
+                       epochs_text(settings_.training.epochs));
+  }
+
+  std::optional<ModelOutline> check(CheckContext& context) const override {
+    const auto& path = common().path;
+    const auto* source = context.network(path + ".from", settings_.from);
+    const auto* named = context.model(path + ".model", settings_.model);
+    const auto* data = context.dataset(path + ".dataset", settings_.training.dataset);
+    if (source == nullptr || data == nullptr || (named == nullptr && !settings_.model.empty())) return std::nullopt;
+    try {
+      const auto target = named != nullptr ? *named : with_classes(*source, data->classes);
+      // The transfer itself, on empty values: tells which tensors do not fit.
+      const StateDict zeros(nn::state_layout(*source));
+      share::transfer(zeros, target, settings_.head, 0);
+      check_groups(context, path, settings_.training, target);
+      context.training(path, settings_.training, target, false);
+      return ModelOutline{{target}};
+    } catch (const Error& e) {
+      context.problem(path + (settings_.model.empty() ? ".from" : ".model"), e.what());
+      return std::nullopt;
+    }
+  }
+
+  StageResult run(RunContext& context) const override {
+    const auto& source = context.model(settings_.from);
+    const auto& training = settings_.training;
+    const auto spec = settings_.model.empty()
+                          ? with_classes(source.members.front().spec,
+                                         context.deck().find_dataset(training.dataset)->classes)
+                          : *context.deck().find_model(settings_.model);
+    share::TransferResult moved;
+    comm::agree(context.comm(), settings_.from,
+                [&] { moved = share::transfer(source.state, spec, settings_.head, training.seed); });
+    log::info(fmt::format("{}: {} tensors from {}, {} new", name(), moved.loaded.size(), settings_.from,
+                          moved.replaced.size()));
+    const auto objective = nn::make_objective(training.objective);
+    return train_model(context, name(), training, spec, *objective, context.training_data(training),
+                       std::move(moved.state));
+  }
+
+ private:
+  TransferSettings settings_;
+};
+
+}  // namespace
+
+std::unique_ptr<Stage> make_train(const StageSettings& settings) { return std::make_unique<TrainStage>(settings); }
+
+std::unique_ptr<Stage> make_transfer(const StageSettings& settings) {
+  return std::make_unique<TransferStage>(settings);
+}
+
+}  // namespace impart::stages
