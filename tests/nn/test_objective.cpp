@@ -1,0 +1,106 @@
+// Losses against formulas and finite differences.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "impart/core/error.hpp"
+#include "impart/nn/objective.hpp"
+#include "nn/nn_testing.hpp"
+
+namespace impart::nn::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr std::int64_t kClasses = 5;
+
+void expect_gradient(const Objective& objective, float scale) {
+  auto outputs = normal_values(4 * kClasses, 1, 2.0);
+  const std::vector<std::int32_t> labels{0, 4, 2, 2};
+  std::vector<float> gradient(outputs.size());
+  const double loss = objective.evaluate(outputs, {.labels = labels}, kClasses, scale, gradient);
+  EXPECT_EQ(loss, objective.evaluate(outputs, {.labels = labels}, kClasses, 1.0F, {}));
+  std::vector<float> slopes;
+  for (float& output : outputs) {
+    const float value = output;
+    output = value + 1e-3F;
+    const double above = objective.evaluate(outputs, {.labels = labels}, kClasses, 1.0F, {});
+    const auto up = static_cast<double>(output);
+    output = value - 1e-3F;
+    const double below = objective.evaluate(outputs, {.labels = labels}, kClasses, 1.0F, {});
+    slopes.push_back(static_cast<float>(static_cast<double>(scale) * (above - below) /
+                                        (up - static_cast<double>(output))));
+    output = value;
+  }
+  EXPECT_LT(relative_difference(gradient, slopes), 1e-5);
+}
+
+TEST(Objective, CrossEntropyGradient) { expect_gradient(*make_cross_entropy(), 0.25F); }
+TEST(Objective, MeanSquaredErrorGradient) { expect_gradient(*make_mean_squared_error(), 0.125F); }
+
+TEST(Objective, KnownValues) {
+  const std::vector<float> outputs{0, 0, 0, 0, 2, 0};
+  const std::vector<std::int32_t> labels{1, 2};
+  const double expected = std::log(3.0) + std::log(2.0 + std::exp(2.0));  // a sum over samples, not a mean
+  EXPECT_NEAR(make_cross_entropy()->evaluate(outputs, {.labels = labels}, 3, 1.0F, {}), expected, 1e-12);
+  EXPECT_NEAR(make_mean_squared_error()->evaluate(outputs, {.labels = labels}, 3, 1.0F, {}),
+              1.0 / 3 + 5.0 / 3, 1e-12);
+}
+
+TEST(Objective, LargeOutputsDoNotOverflow) {
+  const std::vector<float> outputs{1e30F, -1e30F, 0};
+  const std::vector<std::int32_t> labels{0};
+  std::vector<float> gradient(3);
+  EXPECT_EQ(make_cross_entropy()->evaluate(outputs, {.labels = labels}, 3, 1.0F, gradient), 0.0);
+  EXPECT_EQ(gradient, (std::vector<float>{0, 0, 0}));
+}
+
+TEST(Objective, NotANumberStaysOne) {
+  const std::vector<float> outputs{1, std::numeric_limits<float>::quiet_NaN(), 0};
+  const std::vector<std::int32_t> labels{0};
+  EXPECT_TRUE(std::isnan(make_cross_entropy()->evaluate(outputs, {.labels = labels}, 3, 1.0F, {})));
+  EXPECT_TRUE(std::isnan(make_mean_squared_error()->evaluate(outputs, {.labels = labels}, 3, 1.0F, {})));
+}
+
+TEST(Objective, LabelsOutsideTheClassesAreNamed) {
+  const std::vector<float> outputs(6);
+  for (const std::int32_t bad : {-1, 3}) {
+    const std::vector<std::int32_t> labels{0, bad};
+    try {
+      make_cross_entropy()->evaluate(outputs, {.labels = labels}, 3, 1.0F, {});
+      FAIL() << "label " << bad << " was accepted";
+    } catch (const Error& e) {
+      EXPECT_THAT(e.what(), HasSubstr("expected 0 to 2, got " + std::to_string(bad) + " at sample 1"));
+    }
+  }
+  const std::vector<std::int32_t> too_many{0, 1, 2};
+  EXPECT_THROW(make_cross_entropy()->evaluate(outputs, {.labels = too_many}, 3, 1.0F, {}), Error);
+}
+
+TEST(Objective, KindsByName) {
+  const std::vector<float> outputs{1, 0};
+  const std::vector<std::int32_t> labels{0};
+  EXPECT_EQ(make_objective("mean_squared_error")->evaluate(outputs, {.labels = labels}, 2, 1.0F, {}), 0.0);
+  EXPECT_GT(make_objective("cross_entropy")->evaluate(outputs, {.labels = labels}, 2, 1.0F, {}), 0.3);
+  try {
+    make_objective("crossentropy");
+    FAIL() << "an unknown objective was accepted";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kUsage);
+    EXPECT_THAT(e.what(), HasSubstr("did you mean 'cross_entropy'?"));
+  }
+}
+
+TEST(Objective, SoftmaxAtATemperature) {
+  const std::vector<float> logits{1000, 1001, 999};
+  std::vector<float> p(3);
+  softmax(logits, 2.0F, p);
+  const double sum = std::exp(0.5) + 1.0 + std::exp(-0.5);
+  EXPECT_NEAR(static_cast<double>(p[0]), 1.0 / sum, 1e-7);
+  EXPECT_NEAR(static_cast<double>(p[1]), std::exp(0.5) / sum, 1e-7);
+  EXPECT_NEAR(static_cast<double>(p[2]), std::exp(-0.5) / sum, 1e-7);
+}
+
+}  // namespace
+}  // namespace impart::nn::testing

@@ -1,0 +1,136 @@
+// Model descriptions: names, JSON, and what is said about models that cannot be built.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "impart/core/error.hpp"
+#include "nn/nn_testing.hpp"
+
+namespace impart::nn::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+// What check_model says; "" when it accepts the model. Any other error than a usage error fails the test.
+std::string complaint(const ModelSpec& spec) {
+  try {
+    check_model(spec);
+    return "";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kUsage) << e.what();
+    return e.what();
+  }
+}
+
+ModelSpec with_layer(const LayerSpec& spec) {
+  return model({1, 8, 8}, 10, {spec, layer("flatten"), dense(10)});
+}
+
+TEST(Spec, NamesCountByKindAndSkipTakenOnes) {
+  ModelSpec spec{
+      "m",
+      {1, 8, 8},
+      4,
+      {conv2d(2, 3), layer("relu"), layer("conv2d", {}, "conv2"), conv2d(2, 3), layer("batch_norm"),
+       pool("max_pool2d", 2, 2), pool("avg_pool2d", 2, 2), layer("flatten"), dense(4)}};
+  name_layers(spec);
+  std::vector<std::string> names;
+  for (const auto& l : spec.layers) names.push_back(l.name);
+  EXPECT_THAT(names, ::testing::ElementsAre("conv1", "relu1", "conv2", "conv3", "bn1", "pool1", "pool2",
+                                            "flatten1", "dense1"));
+}
+
+TEST(Spec, JsonRoundTripKeepsEverything) {
+  const auto spec =
+      model({1, 8, 8}, 4,
+            {layer("conv2d", {{"kernel", whole(3)}, {"filters", whole(2)}, {"bias", false}}),
+             layer("dropout", {{"rate", 0.25}}), layer("dropout", {{"rate", 0.0}}), layer("flatten"),
+             layer("dense", {{"units", whole(4)}, {"init", std::string("glorot")}}, "head.new-1")});
+  const auto text = to_json(spec);
+  EXPECT_EQ(model_spec_from_json(text), spec);
+  EXPECT_EQ(to_json(model_spec_from_json(text)), text);
+}
+
+TEST(Spec, JsonOfAnotherShapeIsRefused) {
+  for (const char* text : {"", "[]", "{}", "{\"name\":1,\"input\":[1],\"classes\":1,\"layers\":[]}",
+                           "{\"name\":\"m\",\"input\":[1],\"classes\":1,\"layers\":{}}",
+                           "{\"name\":\"m\",\"input\":[1],\"classes\":1,\"layers\":[{\"kind\":\"relu\"}]}",
+                           "{\"name\":\"m\",\"input\":[1],\"classes\":1,\"layers\":[],\"more\":1}",
+                           "{\"name\":\"m\",\"input\":[1],\"classes\":1,\"layers\":[{\"kind\":\"relu\","
+                           "\"name\":\"r\",\"x\":[1]}]}"}) {
+    EXPECT_THROW(model_spec_from_json(text), Error) << text;
+  }
+}
+
+TEST(Spec, ShapesThroughTheExampleNetwork) {
+  const auto shapes = check_model(digits_cnn());
+  ASSERT_EQ(shapes.size(), 12U);
+  EXPECT_EQ(shapes[2], (Shape{32, 13, 13}));
+  EXPECT_EQ(shapes[6], (Shape{64, 3, 3}));
+  EXPECT_EQ(shapes[8], Shape{576});
+  EXPECT_EQ(state_layout(digits_cnn())->parameter_count(), 93322);
+  EXPECT_EQ(head_of(digits_cnn()), "dense2");
+}
+
+TEST(Spec, UnknownWordsComeWithTheNearestKnownOne) {
+  EXPECT_THAT(complaint(with_layer(layer("convd2"))),
+              AllOf(HasSubstr("unknown kind of layer \"convd2\""), HasSubstr("did you mean 'conv2d'?")));
+  EXPECT_THAT(complaint(with_layer(layer("conv2d", {{"filter", whole(3)}, {"kernel", whole(3)}}))),
+              AllOf(HasSubstr("layer 'conv1' (conv2d)"), HasSubstr("unknown setting `filter`"),
+                    HasSubstr("did you mean 'filters'?")));
+  EXPECT_THAT(complaint(with_layer(layer("relu", {{"slope", 0.1}}))), HasSubstr("expected no settings"));
+  EXPECT_THAT(complaint(with_layer(layer("something_else_altogether"))), Not(HasSubstr("did you mean")));
+}
+
+TEST(Spec, MissingWrongAndOutOfRangeSettings) {
+  EXPECT_THAT(complaint(with_layer(layer("conv2d", {{"filters", whole(3)}}))),
+              HasSubstr("conv2d needs `kernel`"));
+  EXPECT_THAT(complaint(with_layer(layer("conv2d", {{"filters", whole(3)}, {"kernel", 3.0}}))),
+              AllOf(HasSubstr("bad value of `kernel`"), HasSubstr("an integer from 1 to")));
+  EXPECT_THAT(complaint(with_layer(conv2d(0, 3))),
+              AllOf(HasSubstr("bad value of `filters`"), HasSubstr("got 0")));
+  EXPECT_THAT(complaint(with_layer(layer("dropout", {{"rate", whole(1)}}))), HasSubstr("below 1"));
+  EXPECT_THAT(complaint(with_layer(layer("dropout", {{"rate", std::string("half")}}))),
+              HasSubstr("a number"));
+  EXPECT_THAT(complaint(with_layer(layer("dense", {{"units", whole(3)}, {"bias", whole(1)}}))),
+              HasSubstr("true or false"));
+  EXPECT_THAT(complaint(with_layer(layer("dense", {{"units", whole(3)}, {"init", std::string("hee")}}))),
+              HasSubstr("did you mean 'he'?"));
+  EXPECT_THAT(complaint(with_layer(pool("max_pool2d", 16, 16))), HasSubstr("an integer from 1 to 15"));
+  EXPECT_THAT(complaint(with_layer(pool("max_pool2d", 3, 1, 2))), HasSubstr("bad value of `padding`"));
+  EXPECT_THAT(complaint(with_layer(layer("relu", {}, ""))), "");
+  EXPECT_THAT(complaint(with_layer(layer("conv2d", {{"kernel", whole(3)}, {"kernel", whole(3)}}))),
+              HasSubstr("given twice"));
+}
+
+TEST(Spec, ShapesThatDoNotFitNameTheLayer) {
+  EXPECT_THAT(complaint(model({1, 8, 8}, 10, {dense(10)})),
+              AllOf(HasSubstr("model 'test': layer 'dense1' (dense)"),
+                    HasSubstr("expected a list of features"), HasSubstr("got 1x8x8"), HasSubstr("flatten")));
+  EXPECT_THAT(complaint(model({64}, 10, {conv2d(4, 3), layer("flatten"), dense(10)})),
+              AllOf(HasSubstr("layer 'conv1'"), HasSubstr("channels x height x width"), HasSubstr("got 64")));
+  EXPECT_THAT(complaint(model({1, 8, 2}, 10, {conv2d(4, 3), layer("flatten"), dense(10)})),
+              AllOf(HasSubstr("larger than the image"), HasSubstr("got 8x2")));
+  EXPECT_THAT(complaint(model({1, 8, 8}, 10, {layer("flatten"), dense(9)})),
+              AllOf(HasSubstr("does not fit `classes`"), HasSubstr("expected 10, got 9")));
+  EXPECT_THAT(complaint(model({1, 8, 8}, 10, {})), HasSubstr("no layers"));
+  EXPECT_THAT(complaint(model({8, 8}, 10, {dense(10)})), HasSubstr("bad value of `input`"));
+  EXPECT_THAT(complaint(model({0, 8, 8}, 10, {layer("flatten"), dense(10)})),
+              HasSubstr("bad value of `input`"));
+  EXPECT_THAT(complaint(model({4}, 0, {dense(10)})), HasSubstr("bad value of `classes`"));
+  EXPECT_THAT(complaint(model({4}, 4, {layer("relu", {}, "a"), layer("relu", {}, "a")})),
+              HasSubstr("two layers are called 'a'"));
+  EXPECT_THAT(complaint(model({4}, 4, {layer("relu", {}, "a/b")})), HasSubstr("bad name of a layer"));
+}
+
+TEST(Spec, SizesThatNoMachineHoldsAreRefusedBeforeAnythingIsMade) {
+  EXPECT_THAT(complaint(model({1 << 20, 1 << 20, 1 << 20}, 10, {layer("flatten"), dense(10)})),
+              HasSubstr("bad value of `input`"));
+  EXPECT_THAT(complaint(model({1024, 64, 64}, 10, {conv2d(1 << 20, 1), layer("flatten"), dense(10)})),
+              HasSubstr("the output is too large"));
+  EXPECT_THAT(complaint(model({1 << 20}, 10, {dense(1 << 20), dense(10)})),
+              HasSubstr("the weight is too large"));
+}
+
+}  // namespace
+}  // namespace impart::nn::testing

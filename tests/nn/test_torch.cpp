@@ -1,0 +1,116 @@
+// Outputs, gradients and three steps of training against PyTorch's, as torch_reference.py has written them.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <numeric>
+
+#include "impart/nn/objective.hpp"
+#include "nn/nn_testing.hpp"
+
+namespace impart::nn::testing {
+namespace {
+
+constexpr double kTolerance = 1e-5;
+constexpr std::size_t kSteps = 3;
+
+struct Reference {
+  std::map<std::string, std::string> texts;
+  std::map<std::string, std::vector<float>> values;
+
+  explicit Reference(const std::filesystem::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    std::string name;
+    std::size_t count = 0;
+    while (file >> name >> count) {
+      file.get();  // the end of the line
+      const bool text = name == "spec" || name == "objective";
+      std::string bytes(text ? count : count * sizeof(float), '\0');
+      file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+      if (!file) throw std::runtime_error(path.string() + " ends within '" + name + "'");
+      if (text) {
+        texts[name] = bytes;
+      } else {
+        auto& floats = values[name];
+        floats.resize(count);
+        std::memcpy(floats.data(), bytes.data(), bytes.size());
+      }
+    }
+  }
+};
+
+void expect_state(const Reference& reference, const std::string& prefix, const StateDict& state,
+                  StateKind kind) {
+  for (const auto& entry : state.layout().entries()) {
+    if (entry.kind != kind) continue;
+    const auto& expected = reference.values.at(prefix + entry.name);
+    ASSERT_EQ(expected.size(), state.values(entry).size()) << entry.name;
+    EXPECT_LT(relative_difference(state.values(entry), expected), kTolerance) << prefix << entry.name;
+  }
+}
+
+void compare(const Reference& reference) {
+  const auto spec = model_spec_from_json(reference.texts.at("spec"));
+  StateDict state(state_layout(spec));
+  for (const auto& entry : state.layout().entries()) {
+    const auto& from = reference.values.at("before." + entry.name);
+    ASSERT_EQ(from.size(), state.values(entry).size()) << entry.name;
+    std::copy(from.begin(), from.end(), state.values(entry).begin());
+  }
+  const std::span<const float> inputs = reference.values.at("inputs");
+  const auto& labels = reference.values.at("labels");
+  const std::size_t batch = labels.size() / kSteps;
+  const std::size_t sample = inputs.size() / labels.size();
+  std::vector<std::uint64_t> ids(batch);
+  std::iota(ids.begin(), ids.end(), 0);
+
+  Network network(spec, static_cast<std::int64_t>(batch), {.training = true});
+  const auto objective = make_objective(reference.texts.at("objective"));
+  const auto share = 1.0F / static_cast<float>(batch);
+  StateDict gradients(state.layout_ptr());
+  for (std::size_t step = 0; step < kSteps; ++step) {
+    network.load(state);
+    const Pass pass{.training = true, .step = step, .sample_ids = ids};
+    const auto outputs = network.forward(pass, inputs.subspan(step * batch * sample, batch * sample));
+    const auto from = labels.begin() + static_cast<std::ptrdiff_t>(step * batch);
+    const std::vector<std::int32_t> wanted(from, from + static_cast<std::ptrdiff_t>(batch));
+    std::vector<float> grad(outputs.size());
+    const double loss = objective->evaluate(outputs, {.labels = wanted}, spec.classes, share, grad);
+    if (step == 0) {
+      EXPECT_NEAR(loss / static_cast<double>(batch) / static_cast<double>(reference.values.at("loss")[0]), 1,
+                  kTolerance);
+      EXPECT_LT(relative_difference(outputs, reference.values.at("outputs")), kTolerance);
+    }
+    network.backward(pass, grad, gradients);
+    if (step == 0) expect_state(reference, "gradient.", gradients, StateKind::kParameter);
+    const float rate = reference.values.at("learning_rate")[0];
+    for (std::size_t i = 0; i < state.parameters().size(); ++i)
+      state.parameters()[i] -= rate * gradients.parameters()[i];
+    for (std::size_t i = 0; i < state.buffers().size(); ++i) state.buffers()[i] += gradients.buffers()[i];
+  }
+  expect_state(reference, "after.", state, StateKind::kParameter);
+  expect_state(reference, "after.", state, StateKind::kBuffer);
+  Network evaluation(spec, static_cast<std::int64_t>(batch));
+  evaluation.load(state);
+  const auto evaluated = evaluation.forward({}, inputs.first(batch * sample));
+  EXPECT_LT(relative_difference(evaluated, reference.values.at("evaluated")), kTolerance);
+}
+
+TEST(Torch, EveryCaseAgrees) {
+  std::vector<std::filesystem::path> paths;
+  if (std::filesystem::is_directory(IMPART_TORCH_REFERENCE)) {
+    for (const auto& file : std::filesystem::directory_iterator(IMPART_TORCH_REFERENCE))
+      paths.push_back(file.path());
+  }
+  if (paths.empty())
+    GTEST_SKIP() << "no reference values: install Debian's python3-torch to compare with PyTorch";
+  for (const auto& path : paths) {
+    SCOPED_TRACE(path.stem().string());
+    compare(Reference(path));
+  }
+}
+
+}  // namespace
+}  // namespace impart::nn::testing
