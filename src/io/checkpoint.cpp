@@ -1,8 +1,10 @@
 #include "impart/io/checkpoint.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <charconv>
 #include <system_error>
@@ -18,6 +20,7 @@ namespace {
 
 constexpr std::string_view kStepPrefix = "step-";
 constexpr std::string_view kStepSuffix = ".h5";
+constexpr std::string_view kTemporarySuffix = ".tmp";
 
 void add_count(Hasher& hasher, std::size_t count) { hasher.number(static_cast<std::int64_t>(count)); }
 
@@ -118,6 +121,18 @@ std::optional<std::int64_t> step_of(const std::filesystem::path& path) {
   const auto [rest, error] = std::from_chars(begin, end, step);
   if (error != std::errc{} || rest != end || step < 0) return std::nullopt;
   return step;
+}
+
+std::filesystem::path temporary_path(const std::filesystem::path& path) {
+  static std::atomic<int> count{0};
+  const auto directory = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+  return directory /
+         fmt::format(".{}.{}-{}{}", path.filename().string(), ::getpid(), count++, kTemporarySuffix);
+}
+
+bool is_temporary(const std::filesystem::path& path) {
+  const auto name = path.filename().string();
+  return name.starts_with('.') && name.ends_with(kTemporarySuffix) && name.find(".h5.") != std::string::npos;
 }
 
 std::optional<std::pair<std::filesystem::path, Checkpoint>> read_newest(

@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <ctime>
 
@@ -40,9 +40,7 @@ class Descriptor {
 // A hidden file in the directory of `path`, removed unless it has been renamed to `path`.
 class TemporaryFile {
  public:
-  explicit TemporaryFile(const fs::path& path) : target_(path) {
-    static std::atomic<int> count{0};
-    path_ = directory() / fmt::format(".{}.{}-{}.tmp", path.filename().string(), ::getpid(), count++);
+  explicit TemporaryFile(const fs::path& path) : target_(path), path_(temporary_path(path)) {
     // Asked of the system itself, because HDF5 is less clear on why it cannot create a file.
     const Descriptor created(path_, O_WRONLY | O_CREAT | O_TRUNC);
   }
@@ -61,14 +59,10 @@ class TemporaryFile {
       throw Error("cannot rename the finished file").at(path_.string()).got(std::strerror(errno));
     }
     renamed_ = true;
-    Descriptor(directory(), O_RDONLY | O_DIRECTORY).sync();
+    Descriptor(path_.parent_path(), O_RDONLY | O_DIRECTORY).sync();
   }
 
  private:
-  [[nodiscard]] fs::path directory() const {
-    return target_.has_parent_path() ? target_.parent_path() : fs::path(".");
-  }
-
   fs::path target_;
   fs::path path_;
   bool renamed_ = false;

@@ -2,6 +2,7 @@
 #include <hdf5.h>
 
 #include <algorithm>
+#include <chrono>
 #include <future>
 #include <system_error>
 
@@ -16,19 +17,32 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// No write takes this long: what is older was left by a process that died while it wrote.
+constexpr std::chrono::hours kAbandoned{1};
+
+bool is_abandoned(const fs::directory_entry& entry) {
+  std::error_code failure;
+  const auto changed = entry.last_write_time(failure);
+  return !failure && is_temporary(entry.path()) && fs::file_time_type::clock::now() - changed > kAbandoned;
+}
+
 // Removes what is older than the newest `keep`; `written` stays whatever its step, for a run that was started again
 // from an earlier step writes below what it finds. A file that cannot be removed costs space only.
 void prune(const fs::path& written, int keep) {
   std::vector<std::pair<std::int64_t, fs::path>> others;
+  std::vector<fs::path> unwanted;
   std::error_code failure;
   fs::directory_iterator entry(written.parent_path(), failure);
   for (; !failure && entry != fs::directory_iterator(); entry.increment(failure)) {
     const auto step = step_of(entry->path());
     if (step && entry->path().filename() != written.filename()) others.emplace_back(*step, entry->path());
+    if (is_abandoned(*entry)) unwanted.push_back(entry->path());
   }
   std::sort(others.rbegin(), others.rend());
-  for (auto i = static_cast<std::size_t>(keep) - 1; i < others.size() && !failure; ++i) {
-    fs::remove(others[i].second, failure);
+  for (auto i = static_cast<std::size_t>(keep) - 1; i < others.size(); ++i)
+    unwanted.push_back(others[i].second);
+  for (const auto& path : unwanted) {
+    if (!failure) fs::remove(path, failure);
   }
   if (failure) {
     log::warn(fmt::format("{}: cannot remove old checkpoints: {}", written.parent_path().string(),

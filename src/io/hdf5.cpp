@@ -9,6 +9,7 @@
 #include <cstring>
 #include <exception>
 #include <limits>
+#include <new>
 
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
@@ -31,6 +32,18 @@ void be_silent() {
 herr_t collect(unsigned, const H5E_error2_t* error, void* texts) {
   if (error->desc != nullptr) static_cast<std::vector<std::string>*>(texts)->emplace_back(error->desc);
   return 0;
+}
+
+// The library's loops call this for each link or attribute. Asking for names by index instead would sort all of a large
+// group again for each.
+template <class Info>
+herr_t collect_name(hid_t, const char* name, const Info*, void* names) {
+  try {
+    static_cast<std::vector<std::string>*>(names)->emplace_back(name);
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return -1;  // nothing may be thrown through C
+  }
 }
 
 // What the system said when there is such a line, as "No space left on device"; else the innermost complaint and
@@ -325,38 +338,18 @@ bool exists(const Handle& parent, const std::string& name) {
 }
 
 std::vector<std::string> children(const Handle& group) {
-  const auto where = name_of(group);
-  H5G_info_t info{};
-  checked("cannot list the group", where, [&] { return H5Gget_info(group.id(), &info); });
   std::vector<std::string> names;
-  for (hsize_t i = 0; i < info.nlinks; ++i) {
-    const auto get = [&](char* text, std::size_t size) {
-      return checked("cannot list the group", where, [&] {
-        return H5Lget_name_by_idx(group.id(), ".", H5_INDEX_NAME, H5_ITER_INC, i, text, size, H5P_DEFAULT);
-      });
-    };
-    std::string name(static_cast<std::size_t>(get(nullptr, 0)), '\0');
-    get(name.data(), name.size() + 1);
-    names.push_back(std::move(name));
-  }
+  checked("cannot list the group", name_of(group), [&] {
+    return H5Literate(group.id(), H5_INDEX_NAME, H5_ITER_INC, nullptr, collect_name<H5L_info_t>, &names);
+  });
   return names;
 }
 
 std::vector<std::string> attributes(const Handle& object) {
-  const auto where = name_of(object);
-  H5O_info_t info{};
-  checked("cannot list the attributes", where, [&] { return H5Oget_info(object.id(), &info); });
   std::vector<std::string> names;
-  for (hsize_t i = 0; i < info.num_attrs; ++i) {
-    const auto get = [&](char* text, std::size_t size) {
-      return checked("cannot list the attributes", where, [&] {
-        return H5Aget_name_by_idx(object.id(), ".", H5_INDEX_NAME, H5_ITER_INC, i, text, size, H5P_DEFAULT);
-      });
-    };
-    std::string name(static_cast<std::size_t>(get(nullptr, 0)), '\0');
-    get(name.data(), name.size() + 1);
-    names.push_back(std::move(name));
-  }
+  checked("cannot list the attributes", name_of(object), [&] {
+    return H5Aiterate2(object.id(), H5_INDEX_NAME, H5_ITER_INC, nullptr, collect_name<H5A_info_t>, &names);
+  });
   return names;
 }
 

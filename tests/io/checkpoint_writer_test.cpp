@@ -169,6 +169,22 @@ TEST(CheckpointWriter, NeverRemovesWhatItHasJustWritten) {
   EXPECT_TRUE(std::filesystem::exists(scratch / "step-00000020.h5"));
 }
 
+TEST(CheckpointWriter, RemovesWhatDeadProcessesLeft) {
+  const ScratchDirectory scratch;
+  const auto old = scratch / ".step-00000010.h5.1234-0.tmp";
+  for (const auto& path : {old, scratch / ".step-00000011.h5.1234-1.tmp", scratch / ".notes.tmp"})
+    write_bytes(path, "x");
+  const auto yesterday = std::filesystem::file_time_type::clock::now() - std::chrono::hours(24);
+  std::filesystem::last_write_time(old, yesterday);
+  std::filesystem::last_write_time(scratch / ".notes.tmp", yesterday);
+  CheckpointWriter writer;
+  writer.submit(scratch.path(), sample_checkpoint());
+  writer.finish();
+  EXPECT_FALSE(std::filesystem::exists(old));
+  EXPECT_TRUE(std::filesystem::exists(scratch / ".step-00000011.h5.1234-1.tmp")) << "may still be written";
+  EXPECT_TRUE(std::filesystem::exists(scratch / ".notes.tmp")) << "is not ours";
+}
+
 TEST(CheckpointWriter, ErrorsComeWithTheNextCall) {
   const ScratchDirectory scratch;
   write_bytes(scratch / "file", "");
