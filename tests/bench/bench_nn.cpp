@@ -68,6 +68,13 @@ void step(benchmark::State& state) {
 }
 BENCHMARK(step)->Unit(benchmark::kMicrosecond);
 
+// What it costs to build a network, after the first one of its kind.
+void construct(benchmark::State& state) {
+  const auto spec = digits_cnn();
+  for (auto _ : state) benchmark::DoNotOptimize(Network(spec, kShard, {.training = true}));
+}
+BENCHMARK(construct)->Unit(benchmark::kMicrosecond);
+
 // A network's first layer needs no gradient of its input.
 bool is_first(const Shape& sample) { return sample == Shape{1, 28, 28}; }
 
@@ -75,7 +82,8 @@ void layer_forward(benchmark::State& state, const LayerSpec& spec, const Shape& 
                    const std::vector<LayerSpec>& absorbed) {
   use_one_kernel_thread();
   LoneLayer lone(spec, sample, kShard, true, absorbed, !is_first(sample));
-  lone.input = normal_values(lone.input.size(), 4);
+  const auto input = normal_values(lone.input.size(), 4);
+  lone.input.assign(input.begin(), input.end());
   lone.forward();
   for (auto _ : state) lone.layer->forward(lone.pass, lone.input, lone.output);
   state.SetItemsProcessed(state.iterations() * kShard);
@@ -85,9 +93,11 @@ void layer_backward(benchmark::State& state, const LayerSpec& spec, const Shape&
                     const std::vector<LayerSpec>& absorbed) {
   use_one_kernel_thread();
   LoneLayer lone(spec, sample, kShard, true, absorbed, !is_first(sample));
-  lone.input = normal_values(lone.input.size(), 4);
+  const auto input = normal_values(lone.input.size(), 4);
+  lone.input.assign(input.begin(), input.end());
   lone.forward();
-  auto grad = normal_values(lone.output.size(), 5);
+  const auto probe = normal_values(lone.output.size(), 5);
+  Values grad(probe.begin(), probe.end());
   std::vector<std::span<float>> gradients(lone.gradients.begin(), lone.gradients.end());
   for (auto _ : state) {
     lone.layer->backward(lone.pass, lone.input, lone.output, grad, lone.grad_input, gradients);

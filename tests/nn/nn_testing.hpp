@@ -4,10 +4,13 @@
 #include <cmath>
 #include <cstdint>
 #include <memory>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "impart/core/aligned.hpp"
 #include "impart/core/rng.hpp"
 #include "impart/nn/layer.hpp"
 #include "impart/nn/network.hpp"
@@ -69,6 +72,18 @@ inline std::vector<float> spread_values(std::size_t n, std::uint64_t seed, doubl
   return values;
 }
 
+/// Puts a vector's values where a network's activations lie: on cache lines.
+template <class T>
+struct OnCacheLines {
+  using value_type = T;
+  T* allocate(std::size_t n) {
+    return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{kAlignment}));
+  }
+  void deallocate(T* p, std::size_t /*n*/) { ::operator delete (p, std::align_val_t{kAlignment}); }
+  friend bool operator==(OnCacheLines, OnCacheLines) { return true; }
+};
+using Values = std::vector<float, OnCacheLines<float>>;
+
 inline double dot(std::span<const float> a, std::span<const float> b) {
   double sum = 0;
   for (std::size_t i = 0; i < a.size(); ++i) sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
@@ -124,7 +139,7 @@ struct LoneLayer {
   }
 
   /// After forward, from d(loss)/d(output).
-  void backward(std::vector<float> grad_output) {
+  void backward(Values grad_output) {
     std::vector<std::span<float>> to(gradients.begin(), gradients.end());
     layer->backward(pass, input, output, grad_output, grad_input, to);
   }
@@ -137,7 +152,7 @@ struct LoneLayer {
   std::vector<std::vector<float>> state;
   std::vector<std::vector<float>> gradients;
   std::vector<std::span<const float>> views;
-  std::vector<float> input, output, grad_input;
+  Values input, output, grad_input;
 };
 
 }  // namespace impart::nn::testing

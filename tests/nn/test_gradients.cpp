@@ -40,12 +40,13 @@ TEST_P(Gradients, AgreeWithFiniteDifferences) {
   LoneLayer lone(p.spec, p.sample, p.batch, p.trainable, p.absorbed);
   // Far enough apart that a step crosses no kink of a rectifier or a maximum (of what a dense or a convolution has
   // computed, few enough cross one).
-  lone.input = spread_values(lone.input.size(), 1, 2.0 / static_cast<double>(lone.input.size()));
+  const auto input = spread_values(lone.input.size(), 1, 2.0 / static_cast<double>(lone.input.size()));
+  lone.input.assign(input.begin(), input.end());
   const float step = p.absorbed.empty() ? 0.4F / static_cast<float>(lone.input.size()) : 2e-4F;
   const auto probe = normal_values(lone.output.size(), 2);
 
   lone.forward();
-  lone.backward(probe);
+  lone.backward({probe.begin(), probe.end()});
   const auto grad_input = lone.grad_input;
   const auto gradients = lone.gradients;
   const bool smooth = p.absorbed.empty() && p.spec.kind != "relu" && p.spec.kind != "max_pool2d";
