@@ -46,8 +46,8 @@ class Conv2d final : public Layer {
     return tensors;
   }
 
-  // max(relu(x)) = relu(max(x)), so the order of the two does not matter, and one pass over the pooled values does for
-  // both.
+  // max(relu(x)) = relu(max(x)), so the order of the two does not matter, and one pass over the pooled values
+  // does for both.
   bool absorb(const LayerSpec& next) override {
     if (next.kind == "relu") {
       relu_ = true;
@@ -69,7 +69,8 @@ class Conv2d final : public Layer {
 
  private:
   void set_up_pooling(const Setup& setup);
-  // The image between convolution and pooling, or its gradient: in the scratch, behind what oneDNN uses there.
+  // The image between convolution and pooling, or its gradient: in the scratch, behind what oneDNN uses
+  // there.
   [[nodiscard]] float* image() const { return reinterpret_cast<float*>(scratch_->data() + image_offset_); }
 
   std::int64_t filters_ = 0;
@@ -118,7 +119,8 @@ void Conv2d::setup(const Setup& setup) {
 
 void Conv2d::set_up_pooling(const Setup& setup) {
   pooling_ = pool_geometry(*pool_, geometry_.batch, {filters_, geometry_.out_height, geometry_.out_width});
-  winners_.resize(static_cast<std::size_t>(pooling_.batch * pooling_.out_height * pooling_.out_width * filters_));
+  winners_.resize(
+      static_cast<std::size_t>(pooling_.batch * pooling_.out_height * pooling_.out_width * filters_));
   if (!setup.need_input_gradient && FewTapsConv::serves(geometry_, pooling_)) {
     few_taps_.emplace(geometry_, pooling_, relu_);
   } else if (setup.training && WinnerConv::serves(geometry_, pooling_)) {

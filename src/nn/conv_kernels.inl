@@ -2,8 +2,8 @@
 namespace impart::nn {
 namespace {
 
-/// Hides where a pointer comes from, so that the compiler addresses relative to it: it would rather keep each of a
-/// patch's addresses in a register, and run out of registers.
+/// Hides where a pointer comes from, so that the compiler addresses relative to it: it would rather keep each
+/// of a patch's addresses in a register, and run out of registers.
 template <class T>
 T* base(T* p) {
   __asm__("" : "+r"(p));
@@ -81,8 +81,8 @@ void with_vecs(std::int64_t vecs, Part part) {
   }
 }
 
-/// Cuts a patch into parts that fit the registers, all rows at once if they do: body(part, its offset in a filter's
-/// weights, its offset in the image).
+/// Cuts a patch into parts that fit the registers, all rows at once if they do: body(part, its offset in a
+/// filter's weights, its offset in the image).
 template <class Body>
 void for_each_part(const PatchGeometry& g, Body body) {
   const std::int64_t row_vecs = g.row_floats / Vec::kWidth;

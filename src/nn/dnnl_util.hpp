@@ -13,7 +13,8 @@ namespace impart::nn {
 /// The one engine of this process.
 const dnnl::engine& cpu_engine();
 
-/// A primitive with its arguments. Memory made without a handle is pointed at the caller's values at each execution.
+/// A primitive with its arguments. Memory made without a handle is pointed at the caller's values at each
+/// execution.
 class Call {
  public:
   Call() = default;

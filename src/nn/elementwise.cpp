@@ -85,7 +85,8 @@ class Dropout final : public Layer {
   std::vector<float> mask_;  // 0, or the factor of a kept value
 };
 
-// (N, C, H, W) to (N, C H W): from channels last to the order that dense layers (and PyTorch) number features in.
+// (N, C, H, W) to (N, C H W): from channels last to the order that dense layers (and PyTorch) number features
+// in.
 class Flatten final : public Layer {
  public:
   [[nodiscard]] Shape output_shape(const Shape& input) const override { return {input.elements()}; }

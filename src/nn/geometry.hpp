@@ -11,7 +11,8 @@ struct Window {
   std::int64_t stride = 1;
   std::int64_t padding = 0;
 
-  /// floor((extent + 2 padding - kernel) / stride) + 1, as PyTorch counts; below 1 when the window does not fit.
+  /// floor((extent + 2 padding - kernel) / stride) + 1, as PyTorch counts; below 1 when the window does not
+  /// fit.
   [[nodiscard]] std::int64_t output_extent(std::int64_t extent) const;
 };
 

@@ -12,8 +12,8 @@ inline constexpr std::uint8_t kNoWinner = 255;
 /// Largest pooling kernel whose positions fit into an index byte beside kNoWinner.
 inline constexpr std::int64_t kMaxPoolKernel = 15;
 
-/// One pooled value that carries a gradient: where the patch of the input that it was computed from starts in its
-/// image (in floats), and the gradient.
+/// One pooled value that carries a gradient: where the patch of the input that it was computed from starts in
+/// its image (in floats), and the gradient.
 struct Winner {
   std::int32_t patch;
   float grad;
@@ -48,30 +48,34 @@ struct FewTaps {
 };
 
 struct KernelTable {
-  /// Maximum of each window, with its place in the window in `index`. NaN wins, as in PyTorch. With `relu`, values that
-  /// are not positive become 0 and their index kNoWinner: rectifying before or after the maximum is the same.
+  /// Maximum of each window, with its place in the window in `index`. NaN wins, as in PyTorch. With `relu`,
+  /// values that are not positive become 0 and their index kNoWinner: rectifying before or after the maximum
+  /// is the same.
   void (*max_pool_forward)(const PoolGeometry& g, bool relu, const float* x, float* y, std::uint8_t* index);
   /// Writes all of `grad_x`.
-  void (*max_pool_backward)(const PoolGeometry& g, const float* grad_y, const std::uint8_t* index, float* grad_x);
+  void (*max_pool_backward)(const PoolGeometry& g, const float* grad_y, const std::uint8_t* index,
+                            float* grad_x);
 
   /// sum (filters, K, K, C) += gradient x patch, over the winners of one image.
   void (*winner_weights)(const PatchGeometry& g, const WinnerLists& winners, const float* image, float* sum);
   /// grad_image (H, W, C) += gradient x weight (filters, K, K, C), over the winners of one image.
-  void (*winner_data)(const PatchGeometry& g, const WinnerLists& winners, const float* weight, float* grad_image);
+  void (*winner_data)(const PatchGeometry& g, const WinnerLists& winners, const float* weight,
+                      float* grad_image);
 
   /// Convolution, pooling and rectifier in one. weight (taps, filters), bias (filters) or null; y and index
   /// (OH, OW, filters), as max_pool_forward writes them.
-  void (*few_taps_forward)(const FewTaps& t, const float* image, const float* weight, const float* bias, float* y,
-                           std::uint8_t* index);
+  void (*few_taps_forward)(const FewTaps& t, const float* image, const float* weight, const float* bias,
+                           float* y, std::uint8_t* index);
   /// sum (taps, filters) += gradient x patch, over the winners of one image.
-  void (*few_taps_weights)(const FewTaps& t, const float* image, const float* grad_y, const std::uint8_t* index,
-                           float* sum);
+  void (*few_taps_weights)(const FewTaps& t, const float* image, const float* grad_y,
+                           const std::uint8_t* index, float* sum);
 };
 
 /// The kernels for the best instruction set of this machine.
 const KernelTable& kernels();
 
 /// For each image: rows x columns to columns x rows.
-void transpose_images(const float* from, std::int64_t images, std::int64_t rows, std::int64_t columns, float* to);
+void transpose_images(const float* from, std::int64_t images, std::int64_t rows, std::int64_t columns,
+                      float* to);
 
 }  // namespace impart::nn

@@ -1,6 +1,6 @@
-// The kernels of kernels.hpp, for the instruction set that the including file is compiled for. The including file
-// defines IMPART_KERNEL_TABLE, the name of the function that hands them out. Nothing here may instantiate a template of
-// the standard library, for the reason that simd.hpp gives.
+// The kernels of kernels.hpp, for the instruction set that the including file is compiled for. The including
+// file defines IMPART_KERNEL_TABLE, the name of the function that hands them out. Nothing here may
+// instantiate a template of the standard library, for the reason that simd.hpp gives.
 #include "nn/kernel_tables.hpp"
 #include "nn/simd.hpp"
 

@@ -15,7 +15,8 @@ class Settings;
 
 /// `shape` as (C, H, W). Throws Error (usage) when it has another rank.
 ImageShape image_shape(const Shape& shape);
-/// Extents after `window` with that many channels. Throws Error (usage) when the window is larger than the padded image.
+/// Extents after `window` with that many channels. Throws Error (usage) when the window is larger than the
+/// padded image.
 Shape window_output(const Window& window, const ImageShape& input, std::int64_t channels);
 
 /// The window of a "max_pool2d" or "avg_pool2d". Throws Error (usage) for bad settings.

@@ -123,8 +123,8 @@ void Network::Impl::set_up(const NetworkOptions& options) {
   }
 }
 
-// Training keeps every output for backward; evaluation needs only the last one, so two buffers in turn are enough.
-// Gradients of activations live from one layer to the next: two buffers in turn.
+// Training keeps every output for backward; evaluation needs only the last one, so two buffers in turn are
+// enough. Gradients of activations live from one layer to the next: two buffers in turn.
 void Network::Impl::plan_memory() {
   if (reorder_input) images = AlignedBuffer<float>(elements(input));
   std::size_t largest = 0;

@@ -14,7 +14,8 @@ namespace impart::nn {
 
 namespace {
 
-// Checks extents and labels once, so that the losses below are plain arithmetic. Returns the number of samples.
+// Checks extents and labels once, so that the losses below are plain arithmetic. Returns the number of
+// samples.
 std::size_t checked_batch(std::span<const float> outputs, const Targets& targets, std::int64_t classes,
                           std::span<float> gradient) {
   const std::size_t n = targets.labels.size();

@@ -67,7 +67,8 @@ WinnerConv::WinnerConv(const ConvGeometry& conv, const PoolGeometry& pool)
 }
 
 void WinnerConv::load(const float* weight) {
-  transpose_images(weight, conv_.filters, conv_.channels, conv_.window.kernel * conv_.window.kernel, weight_.data());
+  transpose_images(weight, conv_.filters, conv_.channels, conv_.window.kernel * conv_.window.kernel,
+                   weight_.data());
 }
 
 // Writes each value, and counts those that carry a gradient, so that the loop has no branch to mispredict.
@@ -87,8 +88,8 @@ WinnerLists WinnerConv::collect(const float* grad_y, const std::uint8_t* winners
   return {list_.data(), counts_.data(), static_cast<std::int64_t>(windows)};
 }
 
-void WinnerConv::backward(const float* x, const float* grad_y, const std::uint8_t* winners, float* grad_weight,
-                          float* grad_bias, float* grad_x) {
+void WinnerConv::backward(const float* x, const float* grad_y, const std::uint8_t* winners,
+                          float* grad_weight, float* grad_bias, float* grad_x) {
   const std::int64_t image = conv_.height * conv_.width * conv_.channels;
   const std::int64_t pooled = pool_.out_height * pool_.out_width * conv_.filters;
   if (grad_x != nullptr) std::fill(grad_x, grad_x + conv_.batch * image, 0.0F);
@@ -112,7 +113,8 @@ bool FewTapsConv::serves(const ConvGeometry& conv, const PoolGeometry& pool) {
          offsets_fit(conv) && pool.window.kernel == 2 && pool.window.padding == 0;
 }
 
-FewTapsConv::FewTapsConv(const ConvGeometry& conv, const PoolGeometry& pool, bool relu) : conv_(conv), pool_(pool) {
+FewTapsConv::FewTapsConv(const ConvGeometry& conv, const PoolGeometry& pool, bool relu)
+    : conv_(conv), pool_(pool) {
   for (std::int64_t row = 0; row < conv.window.kernel; ++row) {
     for (std::int64_t k = 0; k < conv.window.kernel * conv.channels; ++k) {
       tap_offsets_.push_back(static_cast<std::int32_t>(row * conv.width * conv.channels + k));
@@ -136,7 +138,8 @@ void FewTapsConv::load(const float* weight, const float* bias) {
   for (std::int64_t f = 0; f < conv_.filters; ++f) {
     for (std::int64_t c = 0; c < conv_.channels; ++c) {
       for (std::int64_t k = 0; k < area; ++k) {
-        weight_.data()[(k * conv_.channels + c) * conv_.filters + f] = weight[(f * conv_.channels + c) * area + k];
+        weight_.data()[(k * conv_.channels + c) * conv_.filters + f] =
+            weight[(f * conv_.channels + c) * area + k];
       }
     }
   }
@@ -147,12 +150,13 @@ void FewTapsConv::forward(const float* x, float* y, std::uint8_t* winners) {
   const std::int64_t image = conv_.height * conv_.width * conv_.channels;
   const std::int64_t pooled = pool_.out_height * pool_.out_width * conv_.filters;
   for (std::int64_t n = 0; n < conv_.batch; ++n) {
-    kernels().few_taps_forward(taps_, x + n * image, weight_.data(), bias_, y + n * pooled, winners + n * pooled);
+    kernels().few_taps_forward(taps_, x + n * image, weight_.data(), bias_, y + n * pooled,
+                               winners + n * pooled);
   }
 }
 
-void FewTapsConv::backward(const float* x, const float* grad_y, const std::uint8_t* winners, float* grad_weight,
-                           float* grad_bias) {
+void FewTapsConv::backward(const float* x, const float* grad_y, const std::uint8_t* winners,
+                           float* grad_weight, float* grad_bias) {
   const std::int64_t image = conv_.height * conv_.width * conv_.channels;
   const std::int64_t pooled = pool_.out_height * pool_.out_width * conv_.filters;
   std::fill(sum_.span().begin(), sum_.span().end(), 0.0F);
@@ -163,7 +167,8 @@ void FewTapsConv::backward(const float* x, const float* grad_y, const std::uint8
   for (std::int64_t f = 0; f < conv_.filters; ++f) {
     for (std::int64_t c = 0; c < conv_.channels; ++c) {
       for (std::int64_t k = 0; k < area; ++k) {
-        grad_weight[(f * conv_.channels + c) * area + k] = sum_.data()[(k * conv_.channels + c) * conv_.filters + f];
+        grad_weight[(f * conv_.channels + c) * area + k] =
+            sum_.data()[(k * conv_.channels + c) * conv_.filters + f];
       }
     }
   }

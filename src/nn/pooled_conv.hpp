@@ -10,9 +10,9 @@
 
 namespace impart::nn {
 
-/// Backward pass of a convolution and the max pooling after it. Of each window one value alone carries a gradient (and
-/// none where a rectifier has cut it off), so the sums run over these winners: for 2x2 windows about an eighth of the
-/// work of the general convolution, and no image of mostly zeros is ever written.
+/// Backward pass of a convolution and the max pooling after it. Of each window one value alone carries a
+/// gradient (and none where a rectifier has cut it off), so the sums run over these winners: for 2x2 windows
+/// about an eighth of the work of the general convolution, and no image of mostly zeros is ever written.
 class WinnerConv {
  public:
   /// Whether it can serve this layer, and does less work than the general convolution.
@@ -22,10 +22,10 @@ class WinnerConv {
 
   /// `weight`: (O, C, K, K) row-major.
   void load(const float* weight);
-  /// x (N, H, W, C); grad_y and winners (N, PH, PW, O), as max_pool_forward wrote them. Each of grad_weight (O, C, K, K),
-  /// grad_bias (O) and grad_x may be null.
-  void backward(const float* x, const float* grad_y, const std::uint8_t* winners, float* grad_weight, float* grad_bias,
-                float* grad_x);
+  /// x (N, H, W, C); grad_y and winners (N, PH, PW, O), as max_pool_forward wrote them. Each of grad_weight
+  /// (O, C, K, K), grad_bias (O) and grad_x may be null.
+  void backward(const float* x, const float* grad_y, const std::uint8_t* winners, float* grad_weight,
+                float* grad_bias, float* grad_x);
 
  private:
   WinnerLists collect(const float* grad_y, const std::uint8_t* winners);
@@ -33,16 +33,16 @@ class WinnerConv {
   ConvGeometry conv_;
   PoolGeometry pool_;
   PatchGeometry patch_;
-  std::vector<std::int32_t> windows_;     // patch of each pooling window's first value
-  std::vector<std::int32_t> in_window_;   // patch of each value of a window, from its first one
-  std::vector<Winner> list_;              // (filters, windows)
-  std::vector<std::int32_t> counts_;      // (filters)
-  AlignedBuffer<float> weight_;           // (O, K, K, C)
-  AlignedBuffer<float> sum_;              // (O, K, K, C)
+  std::vector<std::int32_t> windows_;    // patch of each pooling window's first value
+  std::vector<std::int32_t> in_window_;  // patch of each value of a window, from its first one
+  std::vector<Winner> list_;             // (filters, windows)
+  std::vector<std::int32_t> counts_;     // (filters)
+  AlignedBuffer<float> weight_;          // (O, K, K, C)
+  AlignedBuffer<float> sum_;             // (O, K, K, C)
 };
 
-/// Forward pass and gradient of the weights of a convolution with few taps (a network's first layer), max pooled by 2x2:
-/// the large image between the two is never written.
+/// Forward pass and gradient of the weights of a convolution with few taps (a network's first layer), max
+/// pooled by 2x2: the large image between the two is never written.
 class FewTapsConv {
  public:
   static bool serves(const ConvGeometry& conv, const PoolGeometry& pool);

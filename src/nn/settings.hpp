@@ -14,7 +14,8 @@ inline constexpr std::int64_t kMaxExtent = std::int64_t{1}
                                            << 20;  ///< of channels, features, height and width
 inline constexpr std::int64_t kMaxKernel = 1024;
 
-/// Reads from a LayerSpec, which must outlive it. Every getter throws Error (usage) for a wrong type or range.
+/// Reads from a LayerSpec, which must outlive it. Every getter throws Error (usage) for a wrong type or
+/// range.
 class Settings {
  public:
   /// Throws Error (usage) for a setting that is not among `known`, or given twice.

@@ -1,7 +1,7 @@
 // Vec: as many floats as one register of the instruction set that this file is compiled for holds.
 //
-// Everything is in an unnamed namespace: kernels.inl is compiled for several instruction sets, and functions that the
-// linker merged could end up with instructions that the machine does not have.
+// Everything is in an unnamed namespace: kernels.inl is compiled for several instruction sets, and functions
+// that the linker merged could end up with instructions that the machine does not have.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-// Times of the example deck's convolutional network and of its layers, at the size of one shard, in one thread.
+// Times of the example deck's convolutional network and of its layers, at the size of one shard, in one
+// thread.
 #include <benchmark/benchmark.h>
 
 #include <vector>

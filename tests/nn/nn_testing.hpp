@@ -61,8 +61,8 @@ inline std::vector<float> normal_values(std::size_t n, std::uint64_t seed, doubl
   return values;
 }
 
-/// Different values, `gap` apart and none within gap/2 of zero, in random order: no maximum and no rectifier changes its
-/// mind when one of them moves by less than gap/2.
+/// Different values, `gap` apart and none within gap/2 of zero, in random order: no maximum and no rectifier
+/// changes its mind when one of them moves by less than gap/2.
 inline std::vector<float> spread_values(std::size_t n, std::uint64_t seed, double gap) {
   std::vector<float> values(n);
   for (std::size_t i = 0; i < n; ++i) {

@@ -162,8 +162,8 @@ TEST(Forward, Convolution) {
   }
 }
 
-// Each way that a convolution with a rectifier and a pooling behind it is computed: few taps or oneDNN, filters that fill
-// registers or not, windows that touch or overlap.
+// Each way that a convolution with a rectifier and a pooling behind it is computed: few taps or oneDNN,
+// filters that fill registers or not, windows that touch or overlap.
 TEST(Forward, ConvolutionRectifierAndPooling) {
   struct Case {
     Shape sample;

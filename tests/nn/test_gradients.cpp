@@ -38,8 +38,8 @@ std::vector<float> differences(LoneLayer& lone, std::span<float> values, std::sp
 TEST_P(Gradients, AgreeWithFiniteDifferences) {
   const auto& p = GetParam();
   LoneLayer lone(p.spec, p.sample, p.batch, p.trainable, p.absorbed);
-  // Far enough apart that a step crosses no kink of a rectifier or a maximum (of what a dense or a convolution has
-  // computed, few enough cross one).
+  // Far enough apart that a step crosses no kink of a rectifier or a maximum (of what a dense or a
+  // convolution has computed, few enough cross one).
   const auto input = spread_values(lone.input.size(), 1, 2.0 / static_cast<double>(lone.input.size()));
   lone.input.assign(input.begin(), input.end());
   const float step = p.absorbed.empty() ? 0.4F / static_cast<float>(lone.input.size()) : 2e-4F;

@@ -2,8 +2,8 @@
 
 usage: torch_reference.py DIRECTORY
 
-One file a case, a sequence of records: a line "name count", then count little-endian float32 values (for "spec" and
-"objective": count bytes of text). Exit code 77 when PyTorch is not installed.
+One file a case, a sequence of records: a line "name count", then count little-endian float32 values (for
+"spec" and "objective": count bytes of text). Exit code 77 when PyTorch is not installed.
 """
 
 import json
@@ -39,31 +39,55 @@ DIGITS_CNN = [
     conv(64, 3), layer("relu"), layer("flatten"), dense(64), layer("relu"), dense(10),
 ]  # fmt: skip
 
-# name: (batch, input shape, layers, objective). The last layer's units are the classes. Layers in the middle have layers
-# with parameters before them, so that the gradients of their inputs are compared as well. No bias before a batch norm:
-# it would be taken away again with the mean, and its gradient is nothing but rounding.
+RELU = layer("relu")
+FLATTEN = layer("flatten")
+
+
+def max_pool(kernel, **settings):
+    return layer("max_pool2d", kernel=kernel, **settings)
+
+
+# name: (batch, input shape, layers, objective). The last layer's units are the classes. Layers in the middle
+# have layers with parameters before them, so that the gradients of their inputs are compared as well. No bias
+# before a batch norm: it would be taken away again with the mean, and its gradient is nothing but rounding.
 CASES = {
     "digits_cnn": (16, (1, 28, 28), DIGITS_CNN, "cross_entropy"),
     "digits_cnn_squared_error": (16, (1, 28, 28), DIGITS_CNN, "mean_squared_error"),
-    "dense": (7, (19,), [dense(33), layer("relu"), dense(5, bias=False)], "cross_entropy"),
-    "dense_squared_error": (7, (19,), [dense(33), layer("relu"), dense(5)], "mean_squared_error"),
-    "conv_colour": (5, (3, 11, 10), [conv(20, 3, padding=1), layer("relu"), conv(17, 3, stride=2, bias=False),
-                                     layer("relu"), layer("flatten"), dense(6)], "cross_entropy"),
-    "conv_large_kernel": (4, (4, 12, 12), [conv(16, 5, padding=2, stride=2), conv(8, 1), layer("flatten"), dense(4)],
-                          "cross_entropy"),
-    "conv_pool_overlapping": (4, (3, 16, 15), [conv(16, 3), layer("relu"), layer("max_pool2d", kernel=3, stride=2,
-                                                                                padding=1),
-                                               conv(16, 3), layer("max_pool2d", kernel=2), layer("relu"),
-                                               layer("flatten"), dense(4)], "cross_entropy"),
-    "conv_pool_gaps": (4, (2, 17, 19), [conv(24, 3), layer("relu"), layer("max_pool2d", kernel=2, stride=3),
-                                        layer("flatten"), dense(4)], "cross_entropy"),
-    "avg_pool": (4, (2, 13, 12), [conv(9, 3), layer("relu"), layer("avg_pool2d", kernel=3, stride=2, padding=1),
-                                  layer("flatten"), dense(4)], "cross_entropy"),
-    "batch_norm": (8, (3, 12, 12), [conv(16, 3, bias=False), layer("batch_norm"), layer("relu"),
-                                    layer("max_pool2d", kernel=2), conv(12, 3, bias=False),
-                                    layer("batch_norm", momentum=0.3, epsilon=1e-3), layer("relu"), layer("flatten"),
-                                    dense(24, bias=False), layer("batch_norm"), layer("relu"), dense(4)],
-                   "cross_entropy"),
+    "dense": (7, (19,), [dense(33), RELU, dense(5, bias=False)], "cross_entropy"),
+    "dense_squared_error": (7, (19,), [dense(33), RELU, dense(5)], "mean_squared_error"),
+    "conv_colour": (
+        5, (3, 11, 10),
+        [conv(20, 3, padding=1), RELU, conv(17, 3, stride=2, bias=False), RELU, FLATTEN, dense(6)],
+        "cross_entropy",
+    ),
+    "conv_large_kernel": (
+        4, (4, 12, 12), [conv(16, 5, padding=2, stride=2), conv(8, 1), FLATTEN, dense(4)], "cross_entropy",
+    ),
+    "conv_pool_overlapping": (
+        4, (3, 16, 15),
+        [
+            conv(16, 3), RELU, max_pool(3, stride=2, padding=1),
+            conv(16, 3), max_pool(2), RELU, FLATTEN, dense(4),
+        ],
+        "cross_entropy",
+    ),
+    "conv_pool_gaps": (
+        4, (2, 17, 19), [conv(24, 3), RELU, max_pool(2, stride=3), FLATTEN, dense(4)], "cross_entropy",
+    ),
+    "avg_pool": (
+        4, (2, 13, 12),
+        [conv(9, 3), RELU, layer("avg_pool2d", kernel=3, stride=2, padding=1), FLATTEN, dense(4)],
+        "cross_entropy",
+    ),
+    "batch_norm": (
+        8, (3, 12, 12),
+        [
+            conv(16, 3, bias=False), layer("batch_norm"), RELU, max_pool(2),
+            conv(12, 3, bias=False), layer("batch_norm", momentum=0.3, epsilon=1e-3), RELU, FLATTEN,
+            dense(24, bias=False), layer("batch_norm"), RELU, dense(4),
+        ],
+        "cross_entropy",
+    ),
 }  # fmt: skip
 
 
@@ -117,7 +141,8 @@ class Writer:
 def loss_of(objective, outputs, labels):
     if objective == "cross_entropy":
         return torch.nn.functional.cross_entropy(outputs, labels)
-    return torch.nn.functional.mse_loss(outputs, torch.nn.functional.one_hot(labels, outputs.shape[1]).float())
+    wanted = torch.nn.functional.one_hot(labels, outputs.shape[1]).float()
+    return torch.nn.functional.mse_loss(outputs, wanted)
 
 
 def write_state(writer, prefix, model):

@@ -41,8 +41,8 @@ struct Pass {
   std::span<const std::uint64_t> sample_ids = {};  ///< (N); needed when training
 };
 
-/// Working memory that the layers of one network share. A layer reserves what it needs in `setup`, and may use it
-/// within one call of `forward` or `backward`; nothing in it outlives the call.
+/// Working memory that the layers of one network share. A layer reserves what it needs in `setup`, and may
+/// use it within one call of `forward` or `backward`; nothing in it outlives the call.
 class Scratch {
  public:
   void reserve(std::size_t bytes) { bytes_ = bytes > bytes_ ? bytes : bytes_; }
@@ -69,9 +69,9 @@ struct Setup {
 /// One layer of a network. A Network owns it, sets it up once for a batch size, and then only executes.
 /// Not for use by several threads at once: each thread has a Network of its own.
 ///
-/// Activations of shape (N, C, H, W) lie in memory as N, H, W, C (channels last), so that kernels vectorise over
-/// channels; activations of shape (N, F) are row-major. Parameters and their gradients are row-major in the shape that
-/// `parameters` gives.
+/// Activations of shape (N, C, H, W) lie in memory as N, H, W, C (channels last), so that kernels vectorise
+/// over channels; activations of shape (N, F) are row-major. Parameters and their gradients are row-major in
+/// the shape that `parameters` gives.
 class Layer {
  public:
   virtual ~Layer() = default;
@@ -80,29 +80,30 @@ class Layer {
   [[nodiscard]] virtual Shape output_shape(const Shape& input) const = 0;
   /// The tensors this layer needs for that input. REQUIRES: output_shape(input) does not throw.
   [[nodiscard]] virtual std::vector<ParameterSpec> parameters(const Shape& input) const;
-  /// True when this layer can do the work of `next`, which follows it, too. From then on it does, forward and backward,
-  /// and output_shape is that of the pair. Called before `setup`.
+  /// True when this layer can do the work of `next`, which follows it, too. From then on it does, forward and
+  /// backward, and output_shape is that of the pair. Called before `setup`.
   virtual bool absorb(const LayerSpec& next);
   /// Builds everything that depends on shapes.
   virtual void setup(const Setup& setup) = 0;
   /// True when output and input may be the same memory, in both directions.
   [[nodiscard]] virtual bool in_place() const { return false; }
-  /// Values have changed: pack them as the kernels want them. `state` is in the order of `parameters`, and stays
-  /// valid and unchanged until the next call.
+  /// Values have changed: pack them as the kernels want them. `state` is in the order of `parameters`, and
+  /// stays valid and unchanged until the next call.
   virtual void load(std::span<const std::span<const float>> state);
   virtual void forward(const Pass& pass, std::span<const float> input, std::span<float> output) = 0;
-  /// From d(loss)/d(output) to d(loss)/d(input) (empty when not needed) and d(loss)/d(parameters), which is written
-  /// (not added), in the order of `parameters`; all spans of `gradients` are empty when the layer is frozen. For a
-  /// buffer the "gradient" is the change of its running value that this batch asks for. May overwrite `grad_output`.
-  /// `input` and `output` are those of the last forward, unless a later layer has worked in place: then `output` may
-  /// have been set to zero or scaled by a positive factor where the gradient tells so, too.
+  /// From d(loss)/d(output) to d(loss)/d(input) (empty when not needed) and d(loss)/d(parameters), which is
+  /// written (not added), in the order of `parameters`; all spans of `gradients` are empty when the layer is
+  /// frozen. For a buffer the "gradient" is the change of its running value that this batch asks for. May
+  /// overwrite `grad_output`. `input` and `output` are those of the last forward, unless a later layer has
+  /// worked in place: then `output` may have been set to zero or scaled by a positive factor where the
+  /// gradient tells so, too.
   virtual void backward(const Pass& pass, std::span<const float> input, std::span<const float> output,
                         std::span<float> grad_output, std::span<float> grad_input,
                         std::span<const std::span<float>> gradients) = 0;
 };
 
-/// Makes a layer from its spec. Throws Error (usage) for an unknown kind or setting (with the nearest known one), a
-/// missing one, or a value out of range.
+/// Makes a layer from its spec. Throws Error (usage) for an unknown kind or setting (with the nearest known
+/// one), a missing one, or a value out of range.
 std::unique_ptr<Layer> make_layer(const LayerSpec& spec);
 
 /// The kinds that `make_layer` knows.

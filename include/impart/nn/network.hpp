@@ -23,8 +23,9 @@ StateDict initial_state(const ModelSpec& spec, std::uint64_t seed);
 /// Initial values of one layer's tensors alone, as for a replaced head.
 void initialise_layer(const ModelSpec& spec, const std::string& layer, std::uint64_t seed, StateDict& state);
 
-/// Sets the number of threads that oneDNN and OpenBLAS use in the calling thread to one. impart's parallelism is over
-/// shards, so each thread that runs a Network calls this once.
+/// Sets the number of threads that oneDNN uses in the calling thread, and OpenBLAS in the process, to one:
+/// impart's parallelism is over shards. A Network does so by itself; code that calls the libraries beside it
+/// must, too.
 void use_one_kernel_thread();
 
 /// The instruction set that the kernels use here ("avx512_core"), for lineage.
@@ -33,13 +34,13 @@ std::string kernel_isa();
 /// What to build beside the forward pass.
 struct NetworkOptions {
   bool training = false;  ///< build backward, too
-  /// By layer name: false freezes it: no gradient for its parameters, and a batch norm uses its running statistics.
-  /// Backward ends at the lowest layer that is not frozen. Empty: nothing is frozen.
+  /// By layer name: false freezes it: no gradient for its parameters, and a batch norm uses its running
+  /// statistics. Backward ends at the lowest layer that is not frozen. Empty: nothing is frozen.
   std::function<bool(const std::string& layer)> trainable = {};
 };
 
-/// A model for batches of exactly `batch` samples. Shapes, kernels, memory plan and scratch are decided in the
-/// constructor; `forward` and `backward` allocate nothing. Not thread-safe: one Network a thread.
+/// A model for batches of exactly `batch` samples. Shapes, kernels, memory plan and scratch are decided in
+/// the constructor; `forward` and `backward` allocate nothing. Not thread-safe: one Network a thread.
 class Network {
  public:
   Network(const ModelSpec& spec, std::int64_t batch, NetworkOptions options = {});
@@ -48,12 +49,15 @@ class Network {
   ~Network();
 
   [[nodiscard]] std::int64_t batch() const noexcept;
-  /// Takes the values of `state` (packs them). Call again after each change. `state` must outlive the next pass.
+  /// Takes the values of `state` (packs them). Call again after each change. `state` must outlive the next
+  /// pass.
   void load(const StateDict& state);
-  /// `input`: (N, input shape), row-major. The result, (N, classes), belongs to the network until the next call.
+  /// `input`: (N, input shape), row-major. The result, (N, classes), belongs to the network until the next
+  /// call.
   std::span<const float> forward(const Pass& pass, std::span<const float> input);
-  /// `grad_output`: (N, classes), d(loss)/d(output of the last forward); overwritten. Gradients of all parameters that are
-  /// not frozen are written to `gradients` (same layout as the state); buffers get the change that this batch asks for.
+  /// `grad_output`: (N, classes), d(loss)/d(output of the last forward); overwritten. Gradients of all
+  /// parameters that are not frozen are written to `gradients` (same names as the state); buffers get the
+  /// change that this batch asks for. What belongs to frozen layers is left as it is.
   void backward(const Pass& pass, std::span<float> grad_output, StateDict& gradients);
 
   /// Name of the first layer whose parameters or output, in the last forward, are not finite.

@@ -20,8 +20,9 @@ class Objective {
  public:
   virtual ~Objective() = default;
 
-  /// `outputs`: (N, classes). Returns the sum (not the mean) of the samples' losses, and writes `scale` times the sum's
-  /// gradient to `gradient` (N, classes), unless that is empty. The caller gives 1 / (global batch) as `scale`.
+  /// `outputs`: (N, classes). Returns the sum (not the mean) of the samples' losses, and writes `scale` times
+  /// the sum's gradient to `gradient` (N, classes), unless that is empty. The caller gives 1 / (global batch)
+  /// as `scale`.
   virtual double evaluate(std::span<const float> outputs, const Targets& targets, std::int64_t classes,
                           float scale, std::span<float> gradient) const = 0;
 };

@@ -14,8 +14,8 @@ namespace impart::nn {
 
 using SettingValue = std::variant<bool, std::int64_t, double, std::string>;
 
-/// One layer: its kind ("conv2d"), its name ("conv1"; chosen by `name_layers` when empty) and its settings in the
-/// order of the deck.
+/// One layer: its kind ("conv2d"), its name ("conv1"; chosen by `name_layers` when empty) and its settings in
+/// the order of the deck.
 struct LayerSpec {
   std::string kind;
   std::string name;
@@ -37,16 +37,18 @@ struct ModelSpec {
 /// Gives each nameless layer its kind's short name and a count from 1: conv1, relu1, conv2, dense1 ...
 void name_layers(ModelSpec& spec);
 
-/// JSON: {"name", "input": [..], "classes", "layers": [{"kind", "name", <settings>}]}. Reading throws Error on
-/// anything else.
+/// JSON: {"name", "input": [..], "classes", "layers": [{"kind", "name", <settings>}]}. Reading throws Error
+/// on anything else.
 std::string to_json(const ModelSpec& spec);
 ModelSpec model_spec_from_json(std::string_view text);
 
-/// Checks kinds, settings and shapes through every layer, the final shape against `classes`, and returns the shape of
-/// each layer's output, without making a network. Throws Error (usage) that names the layer, what came, what it wants.
+/// Checks kinds, settings and shapes through every layer, the final shape against `classes`, and returns the
+/// shape of each layer's output, without making a network. Throws Error (usage) that names the layer, what
+/// came, what it wants.
 std::vector<Shape> check_model(const ModelSpec& spec);
 
-/// Name of the last layer that has parameters: the head, which a transfer replaces. REQUIRES: check_model passes.
+/// Name of the last layer that has parameters: the head, which a transfer replaces. REQUIRES: check_model
+/// passes.
 std::string head_of(const ModelSpec& spec);
 
 }  // namespace impart::nn
