@@ -16,7 +16,6 @@
 #include "impart/comm/comm.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
-#include "impart/nn/network.hpp"
 #include "impart/stages/commands.hpp"
 #include "impart/stages/options.hpp"
 #include "impart/stages/process.hpp"
@@ -85,7 +84,8 @@ int run(const comm::Comm& world, const stages::Options& options) {
 // The same check on a login node, which has no ranks.
 int check(const stages::Options& options) {
   stages::Problems problems;
-  const auto deck = stages::read_deck(stages::read_deck_text(options.deck), options.deck, options.overrides, problems);
+  const auto deck =
+      stages::read_deck(stages::read_deck_text(options.deck), options.deck, options.overrides, problems);
   stages::CheckOptions limits;
   limits.ranks = options.ranks;
   limits.memory_per_rank = options.memory_per_rank;
@@ -100,15 +100,20 @@ int run_command(const comm::Comm* world, int argc, char** argv) {
   // 2. Options.
   auto options = read_options(argc, argv);
   switch (options.command) {
-    case stages::Command::kHelp: print(options.help); return argc < 2 ? kWrongUsage : kDone;
-    case stages::Command::kVersion: print(stages::version_line() + "\n"); return kDone;
-    case stages::Command::kCheck: return check(options);
-    default: break;
+    case stages::Command::kHelp:
+      print(options.help);
+      return argc < 2 ? kWrongUsage : kDone;
+    case stages::Command::kVersion:
+      print(stages::version_line() + "\n");
+      return kDone;
+    case stages::Command::kCheck:
+      return check(options);
+    default:
+      break;
   }
 
-  // 3. The cores of this rank. Its threads run one shard each, and the kernels in them use no threads of their own.
-  if (options.threads == 0) options.threads = stages::default_threads(*world);
-  nn::use_one_kernel_thread();
+  // 3. The cores of this rank.
+  options.threads = stages::use_cores(*world, options.threads);
   if (options.command == stages::Command::kRun) return run(*world, options);
   if (options.command == stages::Command::kPredict) {
     stages::predict(*world, options);

@@ -33,7 +33,10 @@ double since(Clock::time_point start) { return std::chrono::duration<double>(Clo
 class RandomDataset final : public data::Dataset {
  public:
   RandomDataset(Shape shape, int classes, std::int64_t size)
-      : shape_(std::move(shape)), classes_(classes), size_(size), values_(shape_.with_batch(kDistinctSamples)) {
+      : shape_(std::move(shape)),
+        classes_(classes),
+        size_(size),
+        values_(shape_.with_batch(kDistinctSamples)) {
     Rng rng(0, "bench samples");
     for (auto& value : values_.values()) value = static_cast<float>(rng.normal());
     for (std::int64_t i = 0; i < kDistinctSamples; ++i) {
@@ -45,7 +48,8 @@ class RandomDataset final : public data::Dataset {
   [[nodiscard]] const Shape& sample_shape() const override { return shape_; }
   [[nodiscard]] int classes() const override { return classes_; }
   void get(std::int64_t i, std::span<float> out) const override {
-    const auto from = values_.values().subspan(static_cast<std::size_t>(i % kDistinctSamples) * out.size(), out.size());
+    const auto from =
+        values_.values().subspan(static_cast<std::size_t>(i % kDistinctSamples) * out.size(), out.size());
     std::copy(from.begin(), from.end(), out.begin());
   }
   [[nodiscard]] std::int32_t label(std::int64_t i) const override {
@@ -103,7 +107,8 @@ Timing measure(const comm::Comm& comm, const nn::ModelSpec& spec, const Options&
   comm.barrier();
   timing.total = since(start);
   const auto end = engine.seconds();
-  timing.engine = {end.forward - warm.forward, end.backward - warm.backward, end.communication - warm.communication};
+  timing.engine = {end.forward - warm.forward, end.backward - warm.backward,
+                   end.communication - warm.communication};
   return timing;
 }
 
@@ -143,9 +148,10 @@ std::string bench(const comm::Comm& comm, const Options& options) {
   if (options.json) return result.dump() + "\n";
   std::string text;
   for (const auto& [key, value] : result.items()) {
-    text += value.is_number_float() ? fmt::format("{:<20} {:.3f}\n", key, value.get<double>())
-                                    : fmt::format("{:<20} {}\n", key, value.is_string() ? value.get<std::string>()
-                                                                                        : value.dump());
+    text +=
+        value.is_number_float()
+            ? fmt::format("{:<20} {:.3f}\n", key, value.get<double>())
+            : fmt::format("{:<20} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
   }
   return text;
 }

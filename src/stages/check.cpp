@@ -55,8 +55,9 @@ void check_selection(const Deck& deck, const std::vector<std::string>& only, Pro
   for (const auto& name : only) {
     if (std::ranges::find(names, name) != names.end()) continue;
     const auto near = suggestion(name, names);
-    problems.add({"--stages", 0}, fmt::format("there is no stage '{}' ({})", name,
-                                              near.empty() ? fmt::format("there are {}", fmt::join(names, ", ")) : near));
+    problems.add({"--stages", 0},
+                 fmt::format("there is no stage '{}' ({})", name,
+                             near.empty() ? fmt::format("there are {}", fmt::join(names, ", ")) : near));
   }
 }
 

@@ -24,7 +24,9 @@ std::string near_name(const std::string& wanted, const std::vector<T>& all, Name
   return hint.empty() ? "" : " (" + hint + ")";
 }
 
-std::string megabytes(std::size_t bytes) { return fmt::format("{:.0f} MB", static_cast<double>(bytes) / 1e6); }
+std::string megabytes(std::size_t bytes) {
+  return fmt::format("{:.0f} MB", static_cast<double>(bytes) / 1e6);
+}
 
 // Arrays of a parameter's size that an optimizer keeps.
 std::size_t optimizer_slots(const train::OptimizerOptions& optimizer) {
@@ -46,7 +48,9 @@ CheckContext::CheckContext(const Deck& deck, const CheckOptions& options, Proble
   for (const auto& settings : deck.datasets) datasets_.emplace(settings.name, open(settings));
 }
 
-void CheckContext::problem(const std::string& path, std::string_view text) { problems_.add(deck_.places, path, text); }
+void CheckContext::problem(const std::string& path, std::string_view text) {
+  problems_.add(deck_.places, path, text);
+}
 
 std::optional<DatasetOutline> CheckContext::open(const DatasetSettings& settings) {
   const std::size_t wanted = settings.format == DataFormat::kIdx ? 2 : 1;
@@ -55,11 +59,14 @@ std::optional<DatasetOutline> CheckContext::open(const DatasetSettings& settings
     const auto source = open_source(settings);
     const auto& info = source->info();
     DatasetOutline outline{info.shape, settings.classes, info.samples, {}};
-    for (std::size_t part = 0; part < kPartNames.size(); ++part) outline.has_part[part] = settings.split[part] > 0;
+    for (std::size_t part = 0; part < kPartNames.size(); ++part)
+      outline.has_part[part] = settings.split[part] > 0;
     data_bytes_ += info.bytes();
     if (settings.resize.rank() == 2) {
       if (info.shape.rank() != 3) {
-        throw Error("only images can be resized").expected("samples of shape (C, H, W)").got(info.shape.str());
+        throw Error("only images can be resized")
+            .expected("samples of shape (C, H, W)")
+            .got(info.shape.str());
       }
       outline.shape = Shape{info.shape[0], settings.resize[0], settings.resize[1]};
     }
@@ -74,7 +81,8 @@ const nn::ModelSpec* CheckContext::model(const std::string& path, const std::str
   if (name.empty()) return nullptr;  // its absence is told already
   const auto* spec = deck_.find_model(name);
   if (spec == nullptr) {
-    problem(path, fmt::format("there is no [model.{}]{}", name, near_name(name, deck_.models, &nn::ModelSpec::name)));
+    problem(path, fmt::format("there is no [model.{}]{}", name,
+                              near_name(name, deck_.models, &nn::ModelSpec::name)));
     return nullptr;
   }
   return spec->layers.empty() ? nullptr : spec;
@@ -134,8 +142,9 @@ const nn::ModelSpec* CheckContext::network(const std::string& path, const std::s
 void CheckContext::match(const std::string& path, const nn::ModelSpec& spec, const DatasetOutline& dataset,
                          const std::string& dataset_name) {
   if (spec.input != dataset.shape) {
-    problem(path, fmt::format("the model takes samples of {}, dataset '{}' has {} (see `resize`, `shape`, `input`)",
-                              spec.input.str(), dataset_name, dataset.shape.str()));
+    problem(path,
+            fmt::format("the model takes samples of {}, dataset '{}' has {} (see `resize`, `shape`, `input`)",
+                        spec.input.str(), dataset_name, dataset.shape.str()));
   }
   if (spec.classes != dataset.classes) {
     problem(path, fmt::format("the model has {} classes, dataset '{}' has {}", spec.classes, dataset_name,
@@ -143,25 +152,26 @@ void CheckContext::match(const std::string& path, const nn::ModelSpec& spec, con
   }
 }
 
-void CheckContext::need_part(const std::string& path, const std::string& dataset_name, const DatasetOutline& dataset,
-                             Part part) {
+void CheckContext::need_part(const std::string& path, const std::string& dataset_name,
+                             const DatasetOutline& dataset, Part part) {
   if (part == Part::kAll || dataset.has_part[static_cast<std::size_t>(part)]) return;
-  problem(path, fmt::format("dataset '{}' has no {} part (give it one in `split`)", dataset_name, part_name(part)));
+  problem(path,
+          fmt::format("dataset '{}' has no {} part (give it one in `split`)", dataset_name, part_name(part)));
 }
 
 void CheckContext::check_memory(const std::string& path, std::size_t bytes) {
-  const auto limit = options_.memory_per_rank != 0
-                         ? options_.memory_per_rank
-                         : static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
-                               static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const auto limit = options_.memory_per_rank != 0 ? options_.memory_per_rank
+                                                   : static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
+                                                         static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   if (bytes <= limit) return;
-  problem(path, fmt::format("needs about {} of memory per rank, {} are there (a smaller batch_size, fewer threads or "
-                            "more ranks need less)",
-                            megabytes(bytes), megabytes(limit)));
+  problem(path, fmt::format(
+                    "needs about {} of memory per rank, {} are there (a smaller batch_size, fewer threads or "
+                    "more ranks need less)",
+                    megabytes(bytes), megabytes(limit)));
 }
 
-void CheckContext::training(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
-                            bool local) {
+void CheckContext::training(const std::string& path, const TrainingSettings& settings,
+                            const nn::ModelSpec& spec, bool local) {
   if (const auto* data = dataset(path + ".dataset", settings.dataset)) {
     match(path + ".dataset", spec, *data, settings.dataset);
     need_part(path + ".dataset", settings.dataset, *data, Part::kTrain);
@@ -172,18 +182,19 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
   }
   const int shards = deck_.run.shards;
   if (!local && settings.batch_size % shards != 0) {
-    problem(path + ".batch_size", fmt::format("expected a multiple of the {} shards (run.shards), got {}", shards,
-                                              settings.batch_size));
+    problem(path + ".batch_size", fmt::format("expected a multiple of the {} shards (run.shards), got {}",
+                                              shards, settings.batch_size));
   }
   if (settings.mesh_data != 0 && settings.mesh_data != options_.ranks) {
-    problem(path + ".mesh", fmt::format("mesh.data = {} needs {} ranks, got {}", settings.mesh_data, settings.mesh_data,
-                                        options_.ranks));
+    problem(path + ".mesh", fmt::format("mesh.data = {} needs {} ranks, got {}", settings.mesh_data,
+                                        settings.mesh_data, options_.ranks));
   }
   const auto arena = nn::state_layout(spec)->arena_size() * sizeof(float);
   const auto threads = static_cast<std::size_t>(std::max(1, options_.threads));
   const auto batch = local ? settings.batch_size : std::max<std::int64_t>(1, settings.batch_size / shards);
   // Weights, gradients and optimizer; each thread has packed weights, partial sums and activations of its own.
-  const auto depth = static_cast<std::size_t>(comm::tree_depth(std::max(1, shards / std::max(1, options_.ranks))));
+  const auto depth =
+      static_cast<std::size_t>(comm::tree_depth(std::max(1, shards / std::max(1, options_.ranks))));
   check_memory(path, data_bytes_ + arena * (2 + optimizer_slots(settings.optimizer)) +
                          threads * (arena * (1 + depth) + activation_bytes(spec, batch)));
   disk_bytes_ += 2 * arena * (1 + optimizer_slots(settings.optimizer));
@@ -191,7 +202,8 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
 
 void CheckContext::leave(const std::string& stage, std::optional<ModelOutline> outline) {
   for (const auto& spec : outline ? outline->members : std::vector<nn::ModelSpec>()) {
-    disk_bytes_ += 2 * nn::state_layout(spec)->arena_size() * sizeof(float);  // the new file beside an old one
+    disk_bytes_ +=
+        2 * nn::state_layout(spec)->arena_size() * sizeof(float);  // the new file beside an old one
   }
   artifacts_.emplace(stage, std::move(outline));
 }

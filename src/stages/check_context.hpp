@@ -39,10 +39,12 @@ class CheckContext {
   /// A model's input and classes against a dataset's.
   void match(const std::string& path, const nn::ModelSpec& spec, const DatasetOutline& dataset,
              const std::string& dataset_name);
-  void need_part(const std::string& path, const std::string& dataset_name, const DatasetOutline& dataset, Part part);
+  void need_part(const std::string& path, const std::string& dataset_name, const DatasetOutline& dataset,
+                 Part part);
   /// Training of `spec` at the stage `path`: dataset, shapes, batch, mesh, memory. `local`: of a federation's client,
   /// which trains alone.
-  void training(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec, bool local);
+  void training(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
+                bool local);
   /// The deck's stages that come before the one being checked have left these.
   void leave(const std::string& stage, std::optional<ModelOutline> outline);
 

@@ -28,10 +28,14 @@ std::string chief_metric(const std::map<std::string, double>& metrics) {
 
 std::string what_of(const StageSummary& stage) {
   switch (stage.status) {
-    case StageStatus::kReused: return stage.what + " (reused)";
-    case StageStatus::kStopped: return stage.what + " (stopped)";
-    case StageStatus::kFailed: return stage.what + " (failed)";
-    case StageStatus::kDone: break;
+    case StageStatus::kReused:
+      return stage.what + " (reused)";
+    case StageStatus::kStopped:
+      return stage.what + " (stopped)";
+    case StageStatus::kFailed:
+      return stage.what + " (failed)";
+    case StageStatus::kDone:
+      break;
   }
   return stage.what;
 }
@@ -41,10 +45,11 @@ std::string what_of(const StageSummary& stage) {
 std::string closing_table(const RunReport& report) {
   std::vector<Row> rows = {{"stage", "what", "metric", "seconds", "artifact"}};
   for (const auto& stage : report.stages) {
-    rows.push_back({stage.name, what_of(stage), chief_metric(stage.metrics), fmt::format("{:.1f}", stage.seconds),
-                    stage.artifact});
+    rows.push_back({stage.name, what_of(stage), chief_metric(stage.metrics),
+                    fmt::format("{:.1f}", stage.seconds), stage.artifact});
     for (const auto& each : stage.measurements) {
-      rows.push_back({"  " + each.model, fmt::format("on {} samples of {}, {}", each.samples, each.dataset, each.part),
+      rows.push_back({"  " + each.model,
+                      fmt::format("on {} samples of {}, {}", each.samples, each.dataset, each.part),
                       chief_metric(each.metrics), "", ""});
     }
   }
@@ -55,8 +60,8 @@ std::string closing_table(const RunReport& report) {
   std::string table;
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const auto& row = rows[r];
-    auto line = fmt::format("{:<{}}  {:<{}}  {:<{}}  {:>{}}  {}", row[0], width[0], row[1], width[1], row[2], width[2],
-                            row[3], width[3], row[4]);
+    auto line = fmt::format("{:<{}}  {:<{}}  {:<{}}  {:>{}}  {}", row[0], width[0], row[1], width[1], row[2],
+                            width[2], row[3], width[3], row[4]);
     line.erase(line.find_last_not_of(' ') + 1);
     table += line + '\n';
     if (r == 0) table += std::string(line.size(), '-') + '\n';

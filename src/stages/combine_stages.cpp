@@ -15,8 +15,8 @@ namespace impart::stages {
 
 namespace {
 
-StageUses uses_of(const std::vector<std::string>& models, const std::vector<double>& weights, const char* role,
-                  const std::string& dataset) {
+StageUses uses_of(const std::vector<std::string>& models, const std::vector<double>& weights,
+                  const char* role, const std::string& dataset) {
   StageUses uses;
   for (std::size_t i = 0; i < models.size(); ++i) {
     uses.artifacts.push_back({models[i], role, weights.empty() ? 1.0 : weights[i]});
@@ -55,8 +55,8 @@ class MergeStage final : public Stage {
     const auto first = nn::state_layout(*specs.front());
     for (std::size_t i = 1; i < specs.size(); ++i) {
       if (const auto difference = first->difference(*nn::state_layout(*specs[i]))) {
-        context.problem(path, fmt::format("'{}' and '{}' are of different architectures: {}", settings_.inputs[0],
-                                          settings_.inputs[i], *difference));
+        context.problem(path, fmt::format("'{}' and '{}' are of different architectures: {}",
+                                          settings_.inputs[0], settings_.inputs[i], *difference));
       }
     }
     check_measured(context, common().path + ".dataset", settings_.dataset, *specs.front());
@@ -66,12 +66,14 @@ class MergeStage final : public Stage {
   StageResult run(RunContext& context) const override {
     std::vector<const StateDict*> states;
     for (const auto& input : settings_.inputs) states.push_back(&context.model(input).state);
-    const auto weights = settings_.weights.empty() ? std::vector<double>(states.size(), 1.0) : settings_.weights;
+    const auto weights =
+        settings_.weights.empty() ? std::vector<double>(states.size(), 1.0) : settings_.weights;
     StateDict merged;
     comm::agree(context.comm(), settings_.method,
                 [&] { merged = share::find_combiner(settings_.method)(states, weights); });
     StageResult result;
-    result.model = share::single(context.model(settings_.inputs.front()).members.front().spec, std::move(merged));
+    result.model =
+        share::single(context.model(settings_.inputs.front()).members.front().spec, std::move(merged));
     result.metrics = validation_metrics(context, settings_.dataset, *result.model);
     return result;
   }
@@ -103,8 +105,9 @@ class EnsembleStage final : public Stage {
       outline.members.push_back(*spec);
       const auto& first = outline.members.front();
       if (spec->input != first.input || spec->classes != first.classes) {
-        context.problem(path, fmt::format("'{}' maps {} to {} classes, '{}' maps {} to {}", settings_.members.front(),
-                                          first.input.str(), first.classes, member, spec->input.str(), spec->classes));
+        context.problem(
+            path, fmt::format("'{}' maps {} to {} classes, '{}' maps {} to {}", settings_.members.front(),
+                              first.input.str(), first.classes, member, spec->input.str(), spec->classes));
       }
     }
     if (outline.members.empty()) return std::nullopt;
@@ -120,13 +123,14 @@ class EnsembleStage final : public Stage {
       // Tensors' names, of which this becomes a part, have no '/'.
       auto member_name = settings_.members[i];
       std::ranges::replace(member_name, '/', '.');
-      members.push_back({member_name, model.members.front().spec,
-                         settings_.weights.empty() ? 1.0 : settings_.weights[i]});
+      members.push_back(
+          {member_name, model.members.front().spec, settings_.weights.empty() ? 1.0 : settings_.weights[i]});
       states.push_back(&model.state);
     }
     StageResult result;
-    comm::agree(context.comm(), "ensemble",
-                [&] { result.model = share::ensemble(std::move(members), std::move(states), settings_.voting); });
+    comm::agree(context.comm(), "ensemble", [&] {
+      result.model = share::ensemble(std::move(members), std::move(states), settings_.voting);
+    });
     result.metrics = validation_metrics(context, settings_.dataset, *result.model);
     return result;
   }
@@ -137,7 +141,9 @@ class EnsembleStage final : public Stage {
 
 }  // namespace
 
-std::unique_ptr<Stage> make_merge(const StageSettings& settings) { return std::make_unique<MergeStage>(settings); }
+std::unique_ptr<Stage> make_merge(const StageSettings& settings) {
+  return std::make_unique<MergeStage>(settings);
+}
 
 std::unique_ptr<Stage> make_ensemble(const StageSettings& settings) {
   return std::make_unique<EnsembleStage>(settings);

@@ -65,7 +65,8 @@ DataParts read_parts(const comm::Comm& comm, const DatasetSettings& settings) {
 
   data::Normalisation normalisation;
   normalisation.scale = scale;
-  if (settings.normalise && parts[0] != nullptr) normalisation = data::channel_statistics(comm, *parts[0], scale);
+  if (settings.normalise && parts[0] != nullptr)
+    normalisation = data::channel_statistics(comm, *parts[0], scale);
   const auto finish = [&](const data::DatasetPtr& set) {
     return set == nullptr ? nullptr : data::normalise(set, normalisation);
   };

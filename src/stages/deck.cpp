@@ -20,7 +20,8 @@ namespace {
 // Names become directories and parts of metric names.
 bool is_plain_name(std::string_view name) {
   const auto plain = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-' || c == '.';
   };
   return !name.empty() && name.front() != '.' && std::ranges::all_of(name, plain);
 }
@@ -91,7 +92,8 @@ void read_parts(TableReader& table, DatasetSettings& dataset) {
   limit.finish();
   // Fractions such as 0.7 + 0.2 + 0.1 miss 1 by a rounding error.
   const double sum = std::accumulate(dataset.split.begin(), dataset.split.end(), 0.0);
-  if (sum > 1 + 1e-9) table.problem("split", fmt::format("expected fractions that sum to at most 1, got {}", sum));
+  if (sum > 1 + 1e-9)
+    table.problem("split", fmt::format("expected fractions that sum to at most 1, got {}", sum));
 }
 
 DatasetSettings read_dataset(const std::string& name, TableReader table, const Deck& deck) {
@@ -99,7 +101,9 @@ DatasetSettings read_dataset(const std::string& name, TableReader table, const D
   dataset.name = name;
   if (!table.has("format")) table.missing("format");
   table.choose("format", dataset.format,
-               {{"idx", DataFormat::kIdx}, {"csv", DataFormat::kCsv}, {"cifar", DataFormat::kCifar},
+               {{"idx", DataFormat::kIdx},
+                {"csv", DataFormat::kCsv},
+                {"cifar", DataFormat::kCifar},
                 {"hdf5", DataFormat::kHdf5}});
   read_files(table, dataset, deck);
   if (dataset.format == DataFormat::kCsv) read_separator(table, dataset);
@@ -146,7 +150,8 @@ bool check_layers(TableReader& table, const nn::ModelSpec& spec, const std::vect
   return true;
 }
 
-nn::ModelSpec read_model(const std::string& name, TableReader table, const Places& places, Problems& problems) {
+nn::ModelSpec read_model(const std::string& name, TableReader table, const Places& places,
+                         Problems& problems) {
   nn::ModelSpec spec;
   spec.name = name;
   std::vector<std::string> layer_paths;
@@ -205,8 +210,8 @@ std::filesystem::path Deck::resolve(const std::string& file) const {
 
 bool is_checkpoint_file(std::string_view reference) { return reference.ends_with(".h5"); }
 
-Deck read_deck(const std::string& text, const std::filesystem::path& path, const std::vector<std::string>& overrides,
-               Problems& problems) {
+Deck read_deck(const std::string& text, const std::filesystem::path& path,
+               const std::vector<std::string>& overrides, Problems& problems) {
   Deck deck;
   deck.path = path;
   auto root = read_toml(text, path, overrides, deck.places, problems);
@@ -223,8 +228,9 @@ Deck read_deck(const std::string& text, const std::filesystem::path& path, const
     auto stage = read_stage(table, deck.run);
     if (!stage) continue;
     if (!is_plain_name(stage->name)) {
-      problems.add(deck.places, stage->path,
-                   fmt::format("expected a name of letters, digits, '_', '-' and '.', got '{}'", stage->name));
+      problems.add(
+          deck.places, stage->path,
+          fmt::format("expected a name of letters, digits, '_', '-' and '.', got '{}'", stage->name));
     }
     const auto twin = std::ranges::find(deck.stages, stage->name, &StageSettings::name);
     if (twin != deck.stages.end()) {

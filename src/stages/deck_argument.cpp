@@ -23,10 +23,14 @@ std::string read_deck_text(const comm::Comm& comm, const std::filesystem::path& 
   return text;
 }
 
-std::pair<Deck, std::string> deck_argument(const comm::Comm& comm, const std::string& argument, const char* option) {
+std::pair<Deck, std::string> deck_argument(const comm::Comm& comm, const std::string& argument,
+                                           const char* option) {
   const auto colon = argument.rfind(':');
   if (colon == std::string::npos || colon == 0 || colon + 1 == argument.size()) {
-    throw Error("not of the form DECK:NAME", ErrorKind::kUsage).at(option).got("'" + argument + "'").collective();
+    throw Error("not of the form DECK:NAME", ErrorKind::kUsage)
+        .at(option)
+        .got("'" + argument + "'")
+        .collective();
   }
   const std::filesystem::path path = argument.substr(0, colon);
   Problems problems;

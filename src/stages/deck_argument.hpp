@@ -12,7 +12,8 @@ namespace impart::stages {
 
 /// Reads the deck of an argument "DECK:NAME"; returns it and the name. Throws Error (usage), on all ranks, with the
 /// first problem of the deck. Collective.
-std::pair<Deck, std::string> deck_argument(const comm::Comm& comm, const std::string& argument, const char* option);
+std::pair<Deck, std::string> deck_argument(const comm::Comm& comm, const std::string& argument,
+                                           const char* option);
 
 /// The model of the zoo, or of "DECK:MODEL". Collective.
 nn::ModelSpec model_argument(const comm::Comm& comm, const std::string& argument);

@@ -73,8 +73,8 @@ class DistilStage final : public Stage {
     Tensor mean;
     const auto part = 1.0F / static_cast<float>(settings_.teachers.size());
     for (const auto& teacher : settings_.teachers) {
-      auto probabilities = share::probabilities(context.comm(), context.model(teacher), data, settings_.temperature,
-                                                context.options().threads);
+      auto probabilities = share::probabilities(context.comm(), context.model(teacher), data,
+                                                settings_.temperature, context.options().threads);
       for (auto& p : probabilities.values()) p *= part;
       if (mean.size() == 0) {
         mean = std::move(probabilities);
@@ -92,6 +92,8 @@ class DistilStage final : public Stage {
 
 }  // namespace
 
-std::unique_ptr<Stage> make_distil(const StageSettings& settings) { return std::make_unique<DistilStage>(settings); }
+std::unique_ptr<Stage> make_distil(const StageSettings& settings) {
+  return std::make_unique<DistilStage>(settings);
+}
 
 }  // namespace impart::stages

@@ -23,7 +23,8 @@ class EvaluateStage final : public Stage {
   }
 
   [[nodiscard]] std::string describe() const override {
-    return fmt::format("evaluate {} models on {}", settings_.models.size(), fmt::join(settings_.datasets, ", "));
+    return fmt::format("evaluate {} models on {}", settings_.models.size(),
+                       fmt::join(settings_.datasets, ", "));
   }
 
   std::optional<ModelOutline> check(CheckContext& context) const override {
@@ -53,7 +54,8 @@ class EvaluateStage final : public Stage {
     for (const auto& dataset : settings_.datasets) {
       const auto& samples = context.data(dataset).part(settings_.part);
       for (const auto& model : settings_.models) {
-        auto metrics = share::evaluate(context.comm(), context.model(model), *samples, context.options().threads);
+        auto metrics =
+            share::evaluate(context.comm(), context.model(model), *samples, context.options().threads);
         for (const auto& [metric, value] : metrics) {
           result.metrics[fmt::format("{}.{}.{}.{}", model, dataset, part, metric)] = value;
         }

@@ -44,8 +44,8 @@ class FederateStage final : public Stage {
     context.training(path, settings_.training, *spec, true);
     const auto* data = context.dataset(path + ".dataset", settings_.training.dataset);
     if (data != nullptr && data->samples < settings_.clients) {
-      context.problem(path + ".clients", fmt::format("expected at most one client a sample, {}, got {}", data->samples,
-                                                     settings_.clients));
+      context.problem(path + ".clients", fmt::format("expected at most one client a sample, {}, got {}",
+                                                     data->samples, settings_.clients));
     }
     return ModelOutline{{*spec}};
   }
@@ -56,8 +56,9 @@ class FederateStage final : public Stage {
     auto state = nn::initial_state(spec, training.seed);
     if (!settings_.init.empty()) {
       const auto& from = context.model(settings_.init);
-      comm::agree(context.comm(), settings_.init,
-                  [&] { state = share::transfer(from.state, spec, share::Head::kKeep, training.seed).state; });
+      comm::agree(context.comm(), settings_.init, [&] {
+        state = share::transfer(from.state, spec, share::Head::kKeep, training.seed).state;
+      });
     }
     share::FederateOptions options;
     options.stage = name();
@@ -85,21 +86,23 @@ class FederateStage final : public Stage {
     result.stopped = trained.end == train::TrainEnd::kStopped;
     result.metrics = std::move(trained.metrics);
     result.history = std::move(trained.history);
-    result.progress = io::ProgressRecord{name(), trained.epochs, trained.steps, trained.samples, training.seed, {}};
+    result.progress =
+        io::ProgressRecord{name(), trained.epochs, trained.steps, trained.samples, training.seed, {}};
     result.seconds = trained.seconds;
     if (!result.stopped) result.model = share::single(spec, std::move(state));
     return result;
   }
 
  private:
-  [[nodiscard]] std::vector<data::DatasetPtr> clients(const RunContext& context, const data::DatasetPtr& train) const {
+  [[nodiscard]] std::vector<data::DatasetPtr> clients(const RunContext& context,
+                                                      const data::DatasetPtr& train) const {
     std::vector<data::DatasetPtr> all;
     comm::agree(context.comm(), "partition", [&] {
       const auto seed = settings_.training.seed;
       auto parts = settings_.partition == PartitionKind::kIid
                        ? data::partition_iid(*train, settings_.clients, seed)
-                       : data::partition_dirichlet(*train, settings_.clients, settings_.alpha, settings_.min_samples,
-                                                   seed);
+                       : data::partition_dirichlet(*train, settings_.clients, settings_.alpha,
+                                                   settings_.min_samples, seed);
       for (auto& part : parts) all.push_back(data::subset(train, std::move(part)));
     });
     return all;

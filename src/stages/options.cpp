@@ -43,8 +43,10 @@ const CommandName& find_command(std::string_view word) {
     if (command.name == word) return command;
     known.push_back(command.name);
   }
-  throw usage("unknown command").expected("run, check, bench or predict").got("'" + std::string(word) + "'").hint(
-      suggestion(word, known));
+  throw usage("unknown command")
+      .expected("run, check, bench or predict")
+      .got("'" + std::string(word) + "'")
+      .hint(suggestion(word, known));
 }
 
 // "4G", "512M", "1000000".
@@ -63,7 +65,10 @@ std::size_t parse_bytes(const std::string& text) {
   if (unit == "M") factor = 1e6;
   if (unit == "G") factor = 1e9;
   if (end == 0 || factor == 0 || !(value > 0) || value * factor > 1e18) {
-    throw usage("not a size").at("--memory-per-rank").expected("a number and K, M or G, as 4G").got("'" + text + "'");
+    throw usage("not a size")
+        .at("--memory-per-rank")
+        .expected("a number and K, M or G, as 4G")
+        .got("'" + text + "'");
   }
   return static_cast<std::size_t>(value * factor);
 }
@@ -88,7 +93,8 @@ po::options_description describe(Command command, Options& options) {
         "output", po::value<std::string>(), "directory in which the run directory is made");
   }
   if (command != Command::kCheck) {
-    all.add_options()("threads", po::value(&options.threads), "threads of each rank; default: the cores it may use");
+    all.add_options()("threads", po::value(&options.threads),
+                      "threads of each rank; default: the cores it may use");
   }
   if (command == Command::kRun) {
     all.add_options()("stages", po::value<std::string>(), "run only these: a,b")(
@@ -115,7 +121,8 @@ po::options_description describe(Command command, Options& options) {
 void take_positional(const CommandName& command, const po::variables_map& values, Options& options) {
   if (command.positional.empty()) return;
   if (values.count("file") == 0) {
-    throw usage(fmt::format("impart {} needs a {}", command.name, command.positional)).hint("see impart --help");
+    throw usage(fmt::format("impart {} needs a {}", command.name, command.positional))
+        .hint("see impart --help");
   }
   const auto file = values["file"].as<std::string>();
   (command.command == Command::kPredict ? options.checkpoint : options.deck) = file;
@@ -128,14 +135,18 @@ void take_values(const po::variables_map& values, Options& options) {
     options.output = values["output"].as<std::string>();
     const auto kind = options.output.extension();
     if (kind != ".h5" && kind != ".csv") {
-      throw usage("unknown kind of file").at("--output").expected("FILE.h5 or FILE.csv").got(options.output.string());
+      throw usage("unknown kind of file")
+          .at("--output")
+          .expected("FILE.h5 or FILE.csv")
+          .got(options.output.string());
     }
   } else if (values.count("output") != 0) {
     // A quoted TOML string: whatever the directory is called, it stays text.
     options.overrides.push_back("run.output='" + values["output"].as<std::string>() + "'");
   }
   if (values.count("stages") != 0) options.only = split_names(values["stages"].as<std::string>());
-  if (values.count("progress") != 0) options.progress = parse_progress_mode(values["progress"].as<std::string>());
+  if (values.count("progress") != 0)
+    options.progress = parse_progress_mode(values["progress"].as<std::string>());
   if (values.count("memory-per-rank") != 0) {
     options.memory_per_rank = parse_bytes(values["memory-per-rank"].as<std::string>());
   }
@@ -182,8 +193,8 @@ Options parse_options(int argc, char** argv) {
   }
   if (values.count("help") != 0) {
     std::ostringstream text;
-    text << "usage: impart " << command.name << ' ' << command.positional << (command.positional.empty() ? "" : " ")
-         << "[options]\n\n"
+    text << "usage: impart " << command.name << ' ' << command.positional
+         << (command.positional.empty() ? "" : " ") << "[options]\n\n"
          << visible;
     options.command = Command::kHelp;
     options.help = text.str();

@@ -51,10 +51,11 @@ class Handle {
   herr_t (*close_)(hid_t);
 };
 
-void write_dataset(hid_t file, const fs::path& path, const char* name, std::span<const hsize_t> dims, hid_t type,
-                   hid_t memory_type, const void* values) {
+void write_dataset(hid_t file, const fs::path& path, const char* name, std::span<const hsize_t> dims,
+                   hid_t type, hid_t memory_type, const void* values) {
   const Handle space(H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr), H5Sclose, path);
-  const Handle set(H5Dcreate2(file, name, type, space.get(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Dclose, path);
+  const Handle set(H5Dcreate2(file, name, type, space.get(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Dclose,
+                   path);
   if (H5Dwrite(set.get(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0) {
     throw Error("cannot be written").at(path.string()).hint("check free space");
   }
@@ -68,7 +69,8 @@ void write_hdf5(const fs::path& path, const Tensor& probabilities, const std::ve
     const Handle file(H5Fcreate(beside.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), H5Fclose, path);
     const hsize_t dims[] = {static_cast<hsize_t>(probabilities.shape()[0]),
                             static_cast<hsize_t>(probabilities.shape()[1])};
-    write_dataset(file.get(), path, "probabilities", dims, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, probabilities.data());
+    write_dataset(file.get(), path, "probabilities", dims, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT,
+                  probabilities.data());
     write_dataset(file.get(), path, "class", std::span(dims).first(1), H5T_STD_I32LE, H5T_NATIVE_INT32,
                   classes.data());
   }

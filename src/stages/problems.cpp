@@ -5,7 +5,9 @@
 
 namespace impart::stages {
 
-void Places::add(std::string path, Place place) { places_.insert_or_assign(std::move(path), std::move(place)); }
+void Places::add(std::string path, Place place) {
+  places_.insert_or_assign(std::move(path), std::move(place));
+}
 
 Place Places::find(std::string_view path) const {
   while (true) {

@@ -9,6 +9,9 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
+
+#include "impart/nn/network.hpp"
 
 namespace impart::stages {
 
@@ -32,19 +35,7 @@ int topology(int cpu, const char* file, int otherwise) {
   return stream >> value ? value : otherwise;
 }
 
-}  // namespace
-
-const std::atomic<bool>& stop_on_signals() {
-  struct sigaction action = {};
-  action.sa_handler = request_stop;
-  action.sa_flags = SA_RESTART;
-  sigemptyset(&action.sa_mask);
-  sigaction(SIGTERM, &action, nullptr);
-  sigaction(SIGINT, &action, nullptr);
-  return stop_requested;
-}
-
-int default_threads(const comm::Comm& comm) {
+int cores_of_rank(const comm::Comm& comm) {
   cpu_set_t mine;
   CPU_ZERO(&mine);
   if (sched_getaffinity(0, sizeof(mine), &mine) != 0) return 1;
@@ -68,6 +59,24 @@ int default_threads(const comm::Comm& comm) {
     sharing += overlap ? 1 : 0;
   }
   return std::max(1, static_cast<int>(cores.size()) / std::max(1, sharing));
+}
+
+}  // namespace
+
+const std::atomic<bool>& stop_on_signals() {
+  struct sigaction action = {};
+  action.sa_handler = request_stop;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
+  return stop_requested;
+}
+
+int use_cores(const comm::Comm& comm, int threads) {
+  nn::use_one_kernel_thread();
+  const int cores = cores_of_rank(comm);
+  return threads > 0 ? threads : cores;
 }
 
 double peak_memory_mb() {

@@ -31,7 +31,8 @@ std::string outline_of(const io::Checkpoint& checkpoint) {
 io::Checkpoint from_outline(const std::string& text) {
   const auto json = Json::parse(text);
   io::Checkpoint checkpoint;
-  checkpoint.model = {json.at("spec").get<std::string>(), Shape(json.at("input").get<std::vector<std::int64_t>>()),
+  checkpoint.model = {json.at("spec").get<std::string>(),
+                      Shape(json.at("input").get<std::vector<std::int64_t>>()),
                       json.at("classes").get<int>()};
   checkpoint.digest = json.at("digest").get<std::string>();
   std::vector<StateEntry> entries;

@@ -7,7 +7,8 @@
 
 namespace impart::stages {
 
-RunContext::RunContext(const comm::Comm& comm, const Deck& deck, const RunOptions& options, EventSink on_event)
+RunContext::RunContext(const comm::Comm& comm, const Deck& deck, const RunOptions& options,
+                       EventSink on_event)
     : comm_(comm), deck_(deck), options_(options), on_event_(std::move(on_event)) {}
 
 const DataParts& RunContext::data(const std::string& name) {
@@ -23,7 +24,8 @@ data::DatasetPtr RunContext::training_data(const TrainingSettings& settings) {
   comm::agree(comm_, "train_part", [&] {
     auto parts = data::partition_iid(*whole, settings.train_part.of, deck_.run.seed);
     slice = data::subset(whole, std::move(parts.at(static_cast<std::size_t>(settings.train_part.index))));
-    if (slice->size() == 0) throw Error("a slice of the training part has no samples").at("dataset." + settings.dataset);
+    if (slice->size() == 0)
+      throw Error("a slice of the training part has no samples").at("dataset." + settings.dataset);
   });
   return slice;
 }
@@ -40,7 +42,8 @@ const share::Model& RunContext::model(const std::string& reference) {
   return found->second;
 }
 
-train::TrainerOptions RunContext::trainer_options(const std::string& stage, const TrainingSettings& settings) const {
+train::TrainerOptions RunContext::trainer_options(const std::string& stage,
+                                                  const TrainingSettings& settings) const {
   train::TrainerOptions options;
   options.stage = stage;
   options.epochs = settings.epochs;
@@ -79,8 +82,8 @@ const Artifact* RunContext::find(const std::string& reference) const {
 }
 
 StageResult train_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,
-                        const nn::ModelSpec& spec, const nn::Objective& objective, const data::DatasetPtr& data,
-                        StateDict state) {
+                        const nn::ModelSpec& spec, const nn::Objective& objective,
+                        const data::DatasetPtr& data, StateDict state) {
   const auto& parts = context.data(settings.dataset);
   const train::TrainTask task{.spec = spec,
                               .objective = objective,
@@ -96,7 +99,8 @@ StageResult train_model(RunContext& context, const std::string& stage, const Tra
   result.stopped = trained.end == train::TrainEnd::kStopped;
   result.metrics = std::move(trained.metrics);
   result.history = std::move(trained.history);
-  result.progress = io::ProgressRecord{stage, trained.epochs, trained.steps, trained.samples, settings.seed, {}};
+  result.progress =
+      io::ProgressRecord{stage, trained.epochs, trained.steps, trained.samples, settings.seed, {}};
   result.seconds = trained.seconds;
   if (!result.stopped) result.model = share::single(spec, std::move(state));
   return result;
@@ -107,7 +111,8 @@ std::map<std::string, double> validation_metrics(RunContext& context, const std:
   std::map<std::string, double> metrics;
   if (dataset.empty()) return metrics;
   const auto& validation = context.data(dataset).part(Part::kValidation);
-  for (const auto& [name, value] : share::evaluate(context.comm(), model, *validation, context.options().threads)) {
+  for (const auto& [name, value] :
+       share::evaluate(context.comm(), model, *validation, context.options().threads)) {
     metrics["validation." + name] = value;
   }
   return metrics;

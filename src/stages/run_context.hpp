@@ -51,7 +51,8 @@ class RunContext {
   const share::Model& model(const std::string& reference);
 
   /// What to tell the Trainer, beside its task.
-  [[nodiscard]] train::TrainerOptions trainer_options(const std::string& stage, const TrainingSettings& settings) const;
+  [[nodiscard]] train::TrainerOptions trainer_options(const std::string& stage,
+                                                      const TrainingSettings& settings) const;
   /// Logs the events of `stage`.
   [[nodiscard]] std::function<void(const train::TrainEvent&)> event_sink(const std::string& stage) const;
   /// Where the current stage keeps what it needs to continue, and the identity of that state.
@@ -86,8 +87,8 @@ DataParts read_parts(const comm::Comm& comm, const DatasetSettings& settings);
 
 /// Trains `state` as `settings` say, and makes the result of a stage of it. Collective.
 StageResult train_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,
-                        const nn::ModelSpec& spec, const nn::Objective& objective, const data::DatasetPtr& data,
-                        StateDict state);
+                        const nn::ModelSpec& spec, const nn::Objective& objective,
+                        const data::DatasetPtr& data, StateDict state);
 
 /// "validation.accuracy" ... of `model` on the dataset's validation part; nothing without a dataset. Collective.
 std::map<std::string, double> validation_metrics(RunContext& context, const std::string& dataset,

@@ -52,9 +52,15 @@ Json rows_of(const std::vector<Measurement>& measurements) {
 }
 
 Json to_json(const StageRecord& stage) {
-  Json json = {{"name", stage.name},         {"kind", stage.kind},         {"what", stage.what},
-               {"status", stage.status},     {"key", stage.key},           {"seconds", stage.seconds},
-               {"artifact", stage.artifact}, {"digest", stage.digest},     {"metrics", numbers(stage.metrics)},
+  Json json = {{"name", stage.name},
+               {"kind", stage.kind},
+               {"what", stage.what},
+               {"status", stage.status},
+               {"key", stage.key},
+               {"seconds", stage.seconds},
+               {"artifact", stage.artifact},
+               {"digest", stage.digest},
+               {"metrics", numbers(stage.metrics)},
                {"time",
                 {{"compute", stage.time.compute},
                  {"communication", stage.time.communication},
@@ -128,7 +134,8 @@ std::string read_file(const fs::path& path) {
   return std::move(text).str();
 }
 
-RunRecord::RunRecord(fs::path directory, std::string name, int ranks, int threads, std::vector<std::string> stages)
+RunRecord::RunRecord(fs::path directory, std::string name, int ranks, int threads,
+                     std::vector<std::string> stages)
     : directory_(std::move(directory)),
       name_(std::move(name)),
       ranks_(ranks),
@@ -163,16 +170,20 @@ void RunRecord::put(StageRecord record) {
 void RunRecord::write() const {
   Json stages = Json::array();
   for (const auto& name : order_) {
-    if (const auto found = stages_.find(name); found != stages_.end()) stages.push_back(to_json(found->second));
+    if (const auto found = stages_.find(name); found != stages_.end())
+      stages.push_back(to_json(found->second));
   }
-  const Json run = {
-      {"name", name_}, {"ranks", ranks_}, {"threads", threads_}, {"version", IMPART_VERSION}, {"stages", stages}};
+  const Json run = {{"name", name_},
+                    {"ranks", ranks_},
+                    {"threads", threads_},
+                    {"version", IMPART_VERSION},
+                    {"stages", stages}};
   write_file_atomically(directory_ / "run.json", run.dump(1) + "\n");
 }
 
 void RunRecord::log(const std::string& stage, const train::TrainEvent& event) {
   const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
-  const Json line = {{"stage", stage},     {"epoch", event.epoch},          {"step", event.step},
+  const Json line = {{"stage", stage},     {"epoch", event.epoch},         {"step", event.step},
                      {"name", event.name}, {"value", number(event.value)}, {"t", now.count()}};
   if (!log_.is_open()) log_.open(directory_ / "metrics.jsonl", std::ios::app);
   log_ << line.dump() << '\n' << std::flush;

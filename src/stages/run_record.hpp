@@ -23,7 +23,7 @@ struct StageRecord {
   double seconds = 0;
   std::string artifact;  ///< relative to the run directory; empty when there is none
   std::string digest;
-  std::string error;     ///< of a failed stage
+  std::string error;  ///< of a failed stage
   std::map<std::string, double> metrics;
   std::vector<Measurement> measurements;
   train::TrainSeconds time;
@@ -33,7 +33,8 @@ struct StageRecord {
 class RunRecord {
  public:
   /// `stages`: names in the deck's order, which the file keeps; stages that the deck no longer has are dropped.
-  RunRecord(std::filesystem::path directory, std::string name, int ranks, int threads, std::vector<std::string> stages);
+  RunRecord(std::filesystem::path directory, std::string name, int ranks, int threads,
+            std::vector<std::string> stages);
 
   /// Takes the stages of an earlier run.json; a file that is not one is passed over with a warning.
   void load();

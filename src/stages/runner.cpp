@@ -112,7 +112,8 @@ class Runner {
       if (const auto found = verified_digest(stage); found == record->digest) digest = found;
     });
     comm_.broadcast(digest, 0, "adopt");
-    if (!digest.empty()) context_.put(stage.name(), {directory_ / artifact_name(stage), digest}, std::nullopt);
+    if (!digest.empty())
+      context_.put(stage.name(), {directory_ / artifact_name(stage), digest}, std::nullopt);
   }
 
   /// Digests of what the stage reads. Collective.
@@ -272,7 +273,8 @@ class Runner {
     const auto from = fs::absolute(directory_ / stage.name());
     for (const auto& use : stage.uses().artifacts) {
       const auto& [path, digest] = *context_.find(use.name);
-      lineage.parents.push_back({digest, fs::absolute(path).lexically_relative(from).string(), use.role, use.weight});
+      lineage.parents.push_back(
+          {digest, fs::absolute(path).lexically_relative(from).string(), use.role, use.weight});
     }
     return lineage;
   }
@@ -289,8 +291,8 @@ class Runner {
   void summarise(const Stage& stage, StageStatus status, const StageRecord& record) {
     if (!comm_.is_root()) return;
     report_.stages.push_back({stage.name(), stage.describe(), status, record.seconds,
-                              record.artifact.empty() ? "" : (directory_ / record.artifact).string(), record.metrics,
-                              record.measurements});
+                              record.artifact.empty() ? "" : (directory_ / record.artifact).string(),
+                              record.metrics, record.measurements});
   }
 
   /// Frees models that no stage after `done` reads.

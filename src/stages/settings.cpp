@@ -14,8 +14,9 @@ using train::OptimizerKind;
 using train::ScheduleKind;
 
 void read_optimizer(TableReader table, train::OptimizerOptions& optimizer) {
-  table.choose("kind", optimizer.kind,
-               {{"sgd", OptimizerKind::kSgd}, {"adam", OptimizerKind::kAdam}, {"adamw", OptimizerKind::kAdamW}});
+  table.choose(
+      "kind", optimizer.kind,
+      {{"sgd", OptimizerKind::kSgd}, {"adam", OptimizerKind::kAdam}, {"adamw", OptimizerKind::kAdamW}});
   const bool sgd = optimizer.kind == OptimizerKind::kSgd;
   if (!sgd) optimizer.learning_rate = 0.001;
   if (optimizer.kind == OptimizerKind::kAdamW) optimizer.weight_decay = 0.01;
@@ -36,13 +37,16 @@ void read_optimizer(TableReader table, train::OptimizerOptions& optimizer) {
 
 void read_schedule(TableReader table, train::ScheduleOptions& schedule) {
   table.choose("kind", schedule.kind,
-               {{"constant", ScheduleKind::kConstant}, {"step", ScheduleKind::kStep}, {"cosine", ScheduleKind::kCosine}});
+               {{"constant", ScheduleKind::kConstant},
+                {"step", ScheduleKind::kStep},
+                {"cosine", ScheduleKind::kCosine}});
   table.read("warmup_epochs", schedule.warmup_epochs, at_least(0));
   if (schedule.kind == ScheduleKind::kStep) {
     table.read("step_epochs", schedule.step_epochs, above(0));
     table.read("gamma", schedule.gamma, Range{.low = 0, .high = 1, .low_open = true});
   }
-  if (schedule.kind == ScheduleKind::kCosine) table.read("final_factor", schedule.final_factor, between(0, 1));
+  if (schedule.kind == ScheduleKind::kCosine)
+    table.read("final_factor", schedule.final_factor, between(0, 1));
   table.finish();
 }
 
@@ -98,7 +102,8 @@ TrainingSettings read_training(TableReader& table, const RunSettings& run) {
   read_schedule(table.table("schedule"), training.schedule);
   table.choose("keep", training.keep, {{"last", train::Keep::kLast}, {"best", train::Keep::kBest}});
   table.choose("monitor", training.monitor,
-               {{"accuracy", std::string("accuracy")}, {"f1_macro", std::string("f1_macro")},
+               {{"accuracy", std::string("accuracy")},
+                {"f1_macro", std::string("f1_macro")},
                 {"loss", std::string("loss")}});
   auto stopping = table.table("early_stopping");
   stopping.read("patience", training.patience, at_least(0));
@@ -116,13 +121,15 @@ void read_weights(TableReader& table, std::vector<double>& weights, std::size_t 
   table.read("weights", weights, range);
   if (weights.empty()) return;
   if (weights.size() != inputs) {
-    table.problem("weights", fmt::format("expected {} weights, one for each input, got {}", inputs, weights.size()));
+    table.problem("weights",
+                  fmt::format("expected {} weights, one for each input, got {}", inputs, weights.size()));
   } else if (std::ranges::all_of(weights, [](double w) { return w == 0; })) {
     table.problem("weights", "expected at least one above 0");
   }
 }
 
-void read_inputs(TableReader& table, std::string_view key, std::vector<std::string>& inputs, std::size_t least) {
+void read_inputs(TableReader& table, std::string_view key, std::vector<std::string>& inputs,
+                 std::size_t least) {
   if (table.require(key, inputs) && inputs.size() < least) {
     table.problem(key, fmt::format("expected at least {}, got {}", least, inputs.size()));
   }
@@ -142,8 +149,9 @@ AnySettings read_transfer(TableReader& table, const RunSettings& run) {
   TransferSettings settings;
   table.require("from", settings.from);
   table.read("model", settings.model);
-  table.choose("head", settings.head,
-               {{"auto", share::Head::kAuto}, {"replace", share::Head::kReplace}, {"keep", share::Head::kKeep}});
+  table.choose(
+      "head", settings.head,
+      {{"auto", share::Head::kAuto}, {"replace", share::Head::kReplace}, {"keep", share::Head::kKeep}});
   settings.training = read_training(table, run);
   return settings;
 }
@@ -182,7 +190,8 @@ AnySettings read_distil(TableReader& table, const RunSettings& run) {
   table.read("temperature", settings.temperature, above(0));
   settings.training = read_training(table, run);
   if (settings.training.objective != "cross_entropy") {
-    table.problem("objective", "a distillation mixes cross_entropy with its teachers; no other objective is possible");
+    table.problem("objective",
+                  "a distillation mixes cross_entropy with its teachers; no other objective is possible");
   }
   return settings;
 }
@@ -221,7 +230,10 @@ AnySettings read_evaluate(TableReader& table, const RunSettings&) {
   read_inputs(table, "models", settings.models, 1);
   read_inputs(table, "dataset", settings.datasets, 1);
   table.choose("part", settings.part,
-               {{"validation", Part::kValidation}, {"train", Part::kTrain}, {"test", Part::kTest}, {"all", Part::kAll}});
+               {{"validation", Part::kValidation},
+                {"train", Part::kTrain},
+                {"test", Part::kTest},
+                {"all", Part::kAll}});
   return settings;
 }
 

@@ -26,7 +26,9 @@ Json settings_of(const Deck& deck, const Stage& stage) {
 
 }  // namespace
 
-std::string resolved_settings(const Deck& deck, const Stage& stage) { return settings_of(deck, stage).dump(); }
+std::string resolved_settings(const Deck& deck, const Stage& stage) {
+  return settings_of(deck, stage).dump();
+}
 
 std::string stage_key(const Deck& deck, const Stage& stage, const std::map<std::string, std::string>& inputs,
                       const std::map<std::string, std::string>& data) {

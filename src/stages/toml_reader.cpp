@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <toml++/toml.h>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <toml++/toml.h>
 
 #include "impart/core/suggest.hpp"
 
@@ -18,13 +18,20 @@ using Json = nlohmann::ordered_json;
 // What came, as a user would say it.
 std::string describe(const toml::node& node) {
   switch (node.type()) {
-    case toml::node_type::string: return fmt::format("the string \"{}\"", node.as_string()->get());
-    case toml::node_type::integer: return fmt::format("the integer {}", node.as_integer()->get());
-    case toml::node_type::floating_point: return fmt::format("the number {}", node.as_floating_point()->get());
-    case toml::node_type::boolean: return node.as_boolean()->get() ? "the boolean true" : "the boolean false";
-    case toml::node_type::array: return "an array";
-    case toml::node_type::table: return "a table";
-    default: return "a date or time";
+    case toml::node_type::string:
+      return fmt::format("the string \"{}\"", node.as_string()->get());
+    case toml::node_type::integer:
+      return fmt::format("the integer {}", node.as_integer()->get());
+    case toml::node_type::floating_point:
+      return fmt::format("the number {}", node.as_floating_point()->get());
+    case toml::node_type::boolean:
+      return node.as_boolean()->get() ? "the boolean true" : "the boolean false";
+    case toml::node_type::array:
+      return "an array";
+    case toml::node_type::table:
+      return "a table";
+    default:
+      return "a date or time";
   }
 }
 
@@ -49,7 +56,8 @@ std::string join(const std::string& path, std::string_view key) {
   return path.empty() ? std::string(key) : fmt::format("{}.{}", path, key);
 }
 
-void collect_places(const toml::node& node, const std::string& path, const std::string& file, Places& places) {
+void collect_places(const toml::node& node, const std::string& path, const std::string& file,
+                    Places& places) {
   const auto line = static_cast<int>(node.source().begin.line);
   if (line > 0) places.add(path, {fmt::format("{}:{}", file, line), line});
   if (const auto* table = node.as_table()) {
@@ -62,7 +70,8 @@ void collect_places(const toml::node& node, const std::string& path, const std::
     }
   } else if (const auto* array = node.as_array()) {
     for (std::size_t i = 0; i < array->size(); ++i) {
-      if (array->get(i)->is_table()) collect_places(*array->get(i), element_path(path, *array, i), file, places);
+      if (array->get(i)->is_table())
+        collect_places(*array->get(i), element_path(path, *array, i), file, places);
     }
   }
 }
@@ -120,7 +129,9 @@ void apply_override(toml::table& root, const std::string& assignment, Places& pl
   auto* table = find_target(root, parts);
   std::size_t next = parts[0] == "run" ? 1 : 2;
   if (table == nullptr || next >= parts.size()) {
-    problems.add(place, fmt::format("the deck has no '{}' (expected run.KEY, or dataset., model. or stage.NAME.KEY)", key));
+    problems.add(
+        place,
+        fmt::format("the deck has no '{}' (expected run.KEY, or dataset., model. or stage.NAME.KEY)", key));
     return;
   }
   for (; next + 1 < parts.size(); ++next) {
@@ -168,11 +179,13 @@ struct TableReader::Impl {
   }
 
   void wrong_type(std::string_view key, std::string_view expected, const toml::node& got) {
-    shared->problems.add(shared->places, join(path, key), fmt::format("expected {}, got {}", expected, describe(got)));
+    shared->problems.add(shared->places, join(path, key),
+                         fmt::format("expected {}, got {}", expected, describe(got)));
   }
 
   void out_of_range(std::string_view key, const Range& range, const std::string& got) {
-    shared->problems.add(shared->places, join(path, key), fmt::format("expected {}, got {}", range.str(), got));
+    shared->problems.add(shared->places, join(path, key),
+                         fmt::format("expected {}, got {}", range.str(), got));
   }
 
   template <class T>
@@ -218,7 +231,9 @@ struct TableReader::Impl {
 
 TableReader::TableReader(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-bool TableReader::has(std::string_view key) const { return impl_->table != nullptr && impl_->table->contains(key); }
+bool TableReader::has(std::string_view key) const {
+  return impl_->table != nullptr && impl_->table->contains(key);
+}
 
 const std::string& TableReader::path() const { return impl_->path; }
 
@@ -236,13 +251,17 @@ void TableReader::read(std::string_view key, bool& value) {
   impl_->keep(key, value);
 }
 
-void TableReader::read(std::string_view key, int& value, Range range) { impl_->read_integer(key, value, range); }
+void TableReader::read(std::string_view key, int& value, Range range) {
+  impl_->read_integer(key, value, range);
+}
 
 void TableReader::read(std::string_view key, std::int64_t& value, Range range) {
   impl_->read_integer(key, value, range);
 }
 
-void TableReader::read(std::string_view key, std::uint64_t& value) { impl_->read_integer(key, value, at_least(0)); }
+void TableReader::read(std::string_view key, std::uint64_t& value) {
+  impl_->read_integer(key, value, at_least(0));
+}
 
 void TableReader::read(std::string_view key, double& value, Range range) {
   if (const auto* node = impl_->take(key)) {
@@ -343,7 +362,8 @@ void TableReader::read(std::string_view key, Shape& value) {
   if (const auto* node = impl_->take(key)) {
     std::vector<std::int64_t> dims;
     const auto* array = node->as_array();
-    if (array == nullptr || array->empty()) impl_->wrong_type(key, "an array of extents, as [1, 28, 28]", *node);
+    if (array == nullptr || array->empty())
+      impl_->wrong_type(key, "an array of extents, as [1, 28, 28]", *node);
     // Products of extents stay far below 2^63.
     const auto range = between(1, 1 << 20);
     for (std::size_t i = 0; array != nullptr && i < array->size() && i < 8; ++i) {
@@ -372,7 +392,8 @@ std::size_t TableReader::choose_word(std::string_view key, const std::vector<std
   return chosen;
 }
 
-std::optional<std::size_t> TableReader::find_word(std::string_view key, const std::vector<std::string_view>& words) {
+std::optional<std::size_t> TableReader::find_word(std::string_view key,
+                                                  const std::vector<std::string_view>& words) {
   const auto* node = impl_->take(key);
   const auto* text = node == nullptr ? nullptr : node->as_string();
   if (text == nullptr) {
@@ -398,13 +419,16 @@ TableReader TableReader::table(std::string_view key) {
   return TableReader(std::move(made));
 }
 
-bool TableReader::is_text(std::string_view key) const { return has(key) && impl_->table->get(key)->is_string(); }
+bool TableReader::is_text(std::string_view key) const {
+  return has(key) && impl_->table->get(key)->is_string();
+}
 
 std::vector<std::pair<std::string, TableReader>> TableReader::named_tables(std::string_view key) {
   std::vector<std::pair<std::string, TableReader>> all;
   const auto* node = impl_->take(key);
   const auto* group = node == nullptr ? nullptr : node->as_table();
-  if (node != nullptr && group == nullptr) impl_->wrong_type(key, fmt::format("tables [{}.NAME]", key), *node);
+  if (node != nullptr && group == nullptr)
+    impl_->wrong_type(key, fmt::format("tables [{}.NAME]", key), *node);
   if (group == nullptr) return all;
   for (const auto& [name, value] : *group) {
     const auto inner_path = join(path(key), name.str());
@@ -458,9 +482,9 @@ std::vector<std::pair<std::string, nn::SettingValue>> TableReader::read_rest() {
   return settings;
 }
 
-void TableReader::missing(std::string_view key) {
-  problem("", fmt::format("'{}' is missing", key));
-}
+std::size_t TableReader::problem_count() const { return impl_->shared->problems.size(); }
+
+void TableReader::missing(std::string_view key) { problem("", fmt::format("'{}' is missing", key)); }
 
 void TableReader::problem(std::string_view key, std::string_view text) {
   impl_->shared->problems.add(impl_->shared->places, key.empty() ? path() : path(key), text);
@@ -473,22 +497,24 @@ void TableReader::finish() {
     if (impl_->known.contains(key.str())) continue;
     const auto near = suggestion(key.str(), known);
     const auto hint = near.empty() ? fmt::format("known here: {}", fmt::join(known, ", ")) : near;
-    impl_->shared->problems.add(impl_->shared->places.find(path(key.str())),
-                                fmt::format("{}{}unknown key '{}' ({})", path(), path().empty() ? "" : ": ",
-                                            key.str(), hint));
+    impl_->shared->problems.add(
+        impl_->shared->places.find(path(key.str())),
+        fmt::format("{}{}unknown key '{}' ({})", path(), path().empty() ? "" : ": ", key.str(), hint));
   }
 }
 
 std::string TableReader::resolved() const { return impl_->to_json().dump(); }
 
 std::optional<TableReader> read_toml(const std::string& text, const std::filesystem::path& path,
-                                     const std::vector<std::string>& overrides, Places& places, Problems& problems) {
+                                     const std::vector<std::string>& overrides, Places& places,
+                                     Problems& problems) {
   toml::table root;
   try {
     root = toml::parse(text);
   } catch (const toml::parse_error& e) {
     const auto line = static_cast<int>(e.source().begin.line);
-    problems.add({fmt::format("{}:{}", path.string(), line), line}, fmt::format("not TOML: {}", e.description()));
+    problems.add({fmt::format("{}:{}", path.string(), line), line},
+                 fmt::format("not TOML: {}", e.description()));
     return std::nullopt;
   }
   collect_places(root, "", path.string(), places);

@@ -47,7 +47,8 @@ class TableReader {
   void read(std::string_view key, std::int64_t& value, Range range = {});
   void read(std::string_view key, std::uint64_t& value);
   void read(std::string_view key, double& value, Range range = {});
-  void read(std::string_view key, std::optional<double>& value, Range range = {});  ///< JSON null when not there
+  void read(std::string_view key, std::optional<double>& value,
+            Range range = {});  ///< JSON null when not there
   void read(std::string_view key, std::string& value);
   void read(std::string_view key, std::vector<std::string>& value);  ///< an array, or one string
   void read(std::string_view key, std::vector<double>& value, Range range = {});
@@ -55,12 +56,13 @@ class TableReader {
   /// A string, or an integer as text: a column by name or by number.
   void read_name_or_number(std::string_view key, std::string& value);
 
-  /// As `read`, but a missing key is a problem. Returns whether it is there.
+  /// As `read`, but a missing key is a problem. Returns whether the value is there and good.
   template <class T, class... Limits>
   bool require(std::string_view key, T& value, Limits... limits) {
+    const auto before = problem_count();
     if (!has(key)) missing(key);
     read(key, value, limits...);
-    return has(key);
+    return problem_count() == before;
   }
 
   /// One of several words.
@@ -75,7 +77,8 @@ class TableReader {
     value = (words.begin() + static_cast<std::ptrdiff_t>(choose_word(key, known, chosen)))->second;
   }
   /// Index of the word; `chosen` when the key is not there, or has another value (a problem).
-  std::size_t choose_word(std::string_view key, const std::vector<std::string_view>& words, std::size_t chosen);
+  std::size_t choose_word(std::string_view key, const std::vector<std::string_view>& words,
+                          std::size_t chosen);
   /// Index of the word; nothing when the key has another value (a problem).
   std::optional<std::size_t> find_word(std::string_view key, const std::vector<std::string_view>& words);
 
@@ -101,12 +104,15 @@ class TableReader {
   explicit TableReader(std::shared_ptr<Impl> impl);
 
  private:
+  [[nodiscard]] std::size_t problem_count() const;
+
   std::shared_ptr<Impl> impl_;
 };
 
 /// The document's top table, after the `--set` of the command line; nothing when it is not TOML at all (a problem).
 /// `places` gets the place of every key. REQUIRES: `places` and `problems` outlive the reader.
 std::optional<TableReader> read_toml(const std::string& text, const std::filesystem::path& path,
-                                     const std::vector<std::string>& overrides, Places& places, Problems& problems);
+                                     const std::vector<std::string>& overrides, Places& places,
+                                     Problems& problems);
 
 }  // namespace impart::stages

@@ -55,9 +55,10 @@ class TrainStage final : public Stage {
     if (spec == nullptr) return std::nullopt;
     if (init != nullptr) {
       if (const auto difference = nn::state_layout(*spec)->difference(*nn::state_layout(*init))) {
-        context.problem(path + ".init", fmt::format("'{}' is of another architecture than model '{}': {} (a transfer "
-                                                    "can replace the head)",
-                                                    settings_.init, settings_.model, *difference));
+        context.problem(path + ".init",
+                        fmt::format("'{}' is of another architecture than model '{}': {} (a transfer "
+                                    "can replace the head)",
+                                    settings_.init, settings_.model, *difference));
       }
     }
     check_groups(context, path, settings_.training, *spec);
@@ -121,7 +122,8 @@ class TransferStage final : public Stage {
     const auto* source = context.network(path + ".from", settings_.from);
     const auto* named = context.model(path + ".model", settings_.model);
     const auto* data = context.dataset(path + ".dataset", settings_.training.dataset);
-    if (source == nullptr || data == nullptr || (named == nullptr && !settings_.model.empty())) return std::nullopt;
+    if (source == nullptr || data == nullptr || (named == nullptr && !settings_.model.empty()))
+      return std::nullopt;
     try {
       const auto target = named != nullptr ? *named : with_classes(*source, data->classes);
       // The transfer itself, on empty values: tells which tensors do not fit.
@@ -159,7 +161,9 @@ class TransferStage final : public Stage {
 
 }  // namespace
 
-std::unique_ptr<Stage> make_train(const StageSettings& settings) { return std::make_unique<TrainStage>(settings); }
+std::unique_ptr<Stage> make_train(const StageSettings& settings) {
+  return std::make_unique<TrainStage>(settings);
+}
 
 std::unique_ptr<Stage> make_transfer(const StageSettings& settings) {
   return std::make_unique<TransferStage>(settings);

@@ -25,8 +25,8 @@ struct RunSettings {
   std::string name;             ///< default: the deck's file name without ".toml"
   std::string output = "runs";  ///< the run directory is output/name, relative to the working directory
   std::uint64_t seed = 0;
-  int shards = 8;               ///< of a global batch; results do not depend on the rank count, which must divide it
-  bool reproducible = true;     ///< false allows what is faster; until there is such a thing, both are the same
+  int shards = 8;  ///< of a global batch; results do not depend on the rank count, which must divide it
+  bool reproducible = true;  ///< false allows what is faster; until there is such a thing, both are the same
 };
 
 enum class DataFormat : std::uint8_t { kIdx, kCsv, kCifar, kHdf5 };
@@ -49,13 +49,14 @@ struct DatasetSettings {
   std::string samples = "samples";           ///< hdf5: path in the file
   std::string labels = "labels";             ///< hdf5: path in the file
 
-  std::array<double, 3> split = {1, 0, 0};   ///< fractions of the parts, dealt by the samples' digests; sum at most 1
-  std::array<std::int64_t, 3> limit = {};    ///< samples of each class that a part keeps; 0: all
-  Shape resize;                              ///< (height, width); empty: not resized
-  std::optional<double> scale;               ///< default: 1/255 for bytes, 1 for floats
-  bool normalise = true;                     ///< by mean and deviation of the training part, for each channel
+  std::array<double, 3> split = {
+      1, 0, 0};  ///< fractions of the parts, dealt by the samples' digests; sum at most 1
+  std::array<std::int64_t, 3> limit = {};  ///< samples of each class that a part keeps; 0: all
+  Shape resize;                            ///< (height, width); empty: not resized
+  std::optional<double> scale;             ///< default: 1/255 for bytes, 1 for floats
+  bool normalise = true;                   ///< by mean and deviation of the training part, for each channel
 
-  std::string resolved;                      ///< JSON of all settings, defaults too
+  std::string resolved;  ///< JSON of all settings, defaults too
 };
 
 /// A slice of a dataset's training part: slice `index` of `of` equal ones, dealt at random by the run's seed.
@@ -75,11 +76,11 @@ struct TrainingSettings {
   std::string objective = "cross_entropy";
   train::Keep keep = train::Keep::kLast;
   std::string monitor = "accuracy";
-  int patience = 0;              ///< early_stopping.patience; 0: never stops early
-  double min_delta = 0;          ///< early_stopping.min_delta
+  int patience = 0;                           ///< early_stopping.patience; 0: never stops early
+  double min_delta = 0;                       ///< early_stopping.min_delta
   std::vector<train::ParameterGroup> groups;  ///< `freeze` becomes frozen groups
-  std::uint64_t seed = 0;        ///< default: the run's
-  int mesh_data = 0;             ///< mesh.data; 0: all ranks
+  std::uint64_t seed = 0;                     ///< default: the run's
+  int mesh_data = 0;                          ///< mesh.data; 0: all ranks
 };
 
 struct TrainSettings {
@@ -137,8 +138,8 @@ struct EvaluateSettings {
   Part part = Part::kValidation;
 };
 
-using AnySettings = std::variant<TrainSettings, TransferSettings, MergeSettings, EnsembleSettings, DistilSettings,
-                                 FederateSettings, EvaluateSettings>;
+using AnySettings = std::variant<TrainSettings, TransferSettings, MergeSettings, EnsembleSettings,
+                                 DistilSettings, FederateSettings, EvaluateSettings>;
 
 /// [[stage]]
 struct StageSettings {
@@ -167,8 +168,8 @@ struct Deck {
 /// Reads a deck from `text`; `path` is where it came from. `overrides` are the `--set` of the command line, "key=value".
 /// Syntax, unknown keys, types and ranges are checked here, and whatever is wrong is added to `problems`; what is left
 /// out of the result for it is not reported again. No file but the deck is looked at. No communication.
-Deck read_deck(const std::string& text, const std::filesystem::path& path, const std::vector<std::string>& overrides,
-               Problems& problems);
+Deck read_deck(const std::string& text, const std::filesystem::path& path,
+               const std::vector<std::string>& overrides, Problems& problems);
 
 /// True when a stage's input names a file and not a stage.
 bool is_checkpoint_file(std::string_view reference);

@@ -15,26 +15,26 @@ enum class Command : std::uint8_t { kHelp, kVersion, kRun, kCheck, kBench, kPred
 
 struct Options {
   Command command = Command::kHelp;
-  std::string help;                     ///< what kHelp prints
+  std::string help;  ///< what kHelp prints
 
-  std::filesystem::path deck;           ///< run, check
-  std::vector<std::string> overrides;   ///< --set; --output is one, too
-  std::vector<std::string> only;        ///< run: --stages
-  bool fresh = false;                   ///< run
+  std::filesystem::path deck;          ///< run, check
+  std::vector<std::string> overrides;  ///< --set; --output is one, too
+  std::vector<std::string> only;       ///< run: --stages
+  bool fresh = false;                  ///< run
   ProgressMode progress = ProgressMode::kAuto;
-  int threads = 0;                      ///< of each rank; 0: the cores that it may use
+  int threads = 0;  ///< of each rank; 0: the cores that it may use
 
-  int ranks = 1;                        ///< check
-  std::size_t memory_per_rank = 0;      ///< check: bytes; 0: this machine's
+  int ranks = 1;                    ///< check
+  std::size_t memory_per_rank = 0;  ///< check: bytes; 0: this machine's
 
-  std::string model = "cnn";            ///< bench: a name of the zoo, or DECK:MODEL
-  std::int64_t batch = 128;             ///< bench
-  std::int64_t steps = 50;              ///< bench
-  bool json = false;                    ///< bench
+  std::string model = "cnn";  ///< bench: a name of the zoo, or DECK:MODEL
+  std::int64_t batch = 128;   ///< bench
+  std::int64_t steps = 50;    ///< bench
+  bool json = false;          ///< bench
 
-  std::filesystem::path checkpoint;     ///< predict
-  std::string data;                     ///< predict: DECK:DATASET
-  std::filesystem::path output;         ///< predict: .h5 or .csv
+  std::filesystem::path checkpoint;  ///< predict
+  std::string data;                  ///< predict: DECK:DATASET
+  std::filesystem::path output;      ///< predict: .h5 or .csv
 };
 
 /// True when the command needs no MPI launch, so that it works on a login node: help, version and check.

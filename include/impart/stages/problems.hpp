@@ -1,6 +1,7 @@
 // Problems: everything that is wrong with a deck, each with its line, told at once.
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <string>
 #include <string_view>
@@ -33,6 +34,7 @@ class Problems {
   void add(Place place, std::string_view text);
 
   [[nodiscard]] bool empty() const noexcept { return found_.empty(); }
+  [[nodiscard]] std::size_t size() const noexcept { return found_.size(); }
   /// One line each, "inputs/digits.toml:31: stage.teacher.epochs: ...", in the order of the deck; each once.
   [[nodiscard]] std::vector<std::string> lines() const;
 

@@ -15,9 +15,9 @@ namespace impart::stages {
 
 struct CheckOptions {
   int ranks = 1;
-  int threads = 1;                   ///< of a rank; they share its memory
-  std::size_t memory_per_rank = 0;   ///< bytes; 0: the memory of this machine is the limit, for one rank
-  std::vector<std::string> only;     ///< stages that will run; empty: all
+  int threads = 1;                  ///< of a rank; they share its memory
+  std::size_t memory_per_rank = 0;  ///< bytes; 0: the memory of this machine is the limit, for one rank
+  std::vector<std::string> only;    ///< stages that will run; empty: all
 };
 
 /// Whatever can be known to be wrong before anything runs (decision 7): names, files and their headers, shapes through

@@ -1,0 +1,159 @@
+"""Reuse, records, and the commands."""
+
+import json
+import os
+import subprocess
+import time
+import unittest
+
+from harness import DECK, IMPART, SECONDS, TRAIN, EndToEnd
+
+TWO = DECK + TRAIN.replace('"teacher"', '"second"').replace("epochs = 2", 'init = "teacher"\nepochs = 1')
+
+
+class Reuse(EndToEnd):
+    def setUp(self):
+        super().setUp()
+        self.deck(TWO)
+        self.run_deck(2)
+
+    def statuses(self):
+        return {stage["name"]: stage["status"] for stage in self.record()["stages"]}
+
+    def test_finished_stages_are_reused_on_any_ranks(self):
+        process = self.run_deck(1)
+        self.assertEqual(self.statuses(), {"teacher": "reused", "second": "reused"})
+        self.assertIn("(reused)", process.stdout_text)
+
+    def test_a_changed_setting_runs_what_depends_on_it(self):
+        self.run_deck(1, "--set", "stage.second.epochs=2")
+        self.assertEqual(self.statuses(), {"teacher": "reused", "second": "done"})
+        self.run_deck(1, "--set", "stage.second.epochs=2", "--set", "stage.teacher.optimizer.momentum=0.5")
+        self.assertEqual(self.statuses(), {"teacher": "done", "second": "done"})
+
+    def test_changed_data_runs_all(self):
+        import gzip
+        path = self.dir / "images.gz"
+        data = bytearray(gzip.decompress(path.read_bytes()))
+        data[100] ^= 1
+        self.write_gz("images.gz", bytes(data))
+        self.run_deck(1)
+        self.assertEqual(self.statuses(), {"teacher": "done", "second": "done"})
+
+    def test_fresh_runs_all(self):
+        self.run_deck(1, "--fresh")
+        self.assertEqual(self.statuses(), {"teacher": "done", "second": "done"})
+
+    def test_a_damaged_artifact_is_made_again(self):
+        digest = self.stage("teacher")["digest"]
+        path = self.model()
+        path.write_bytes(path.read_bytes()[:-500])
+        self.run_deck(2)
+        self.assertEqual(self.statuses(), {"teacher": "done", "second": "reused"})
+        self.assertEqual(self.stage("teacher")["digest"], digest)
+
+    def test_only_some_stages(self):
+        self.run_deck(2, "--stages", "second", "--fresh")
+        self.assertEqual(self.statuses(), {"teacher": "done", "second": "done"})
+        self.assert_refused_selection()
+
+    def assert_refused_selection(self):
+        (self.dir / "runs/t/run.json").unlink()
+        process = self.run_deck(2, "--stages", "second", code=2)
+        self.assertIn("the artifact of stage 'teacher' is not there", process.stderr_text)
+        process = self.run_deck(2, "--stages", "secnd", code=2)
+        self.assertIn("did you mean 'second'?", process.stderr_text)
+
+
+class Records(EndToEnd):
+    def test_run_json(self):
+        self.run_deck(2, "--threads", 1)
+        record = self.record()
+        self.assertEqual((record["name"], record["ranks"], record["threads"]), ("t", 2, 1))
+        self.assertRegex(record["version"], r"^\d+\.\d+\.\d+$")
+        (stage,) = record["stages"]
+        self.assertEqual((stage["name"], stage["kind"], stage["status"]), ("teacher", "train", "done"))
+        self.assertEqual(stage["artifact"], "teacher/model.h5")
+        self.assertRegex(stage["digest"], "^[0-9a-f]{64}$")
+        self.assertRegex(stage["key"], "^[0-9a-f]{64}$")
+        self.assertGreater(stage["seconds"], 0)
+        self.assertEqual(set(stage["time"]), {"compute", "communication", "input", "checkpoint"})
+        for name in ("train.loss", "validation.accuracy", "validation.loss", "validation.f1_macro"):
+            self.assertIn(name, stage["metrics"])
+        self.assertGreater(stage["metrics"]["validation.accuracy"], 0.3)
+
+    def test_metrics_jsonl(self):
+        self.run_deck(2)
+        lines = [json.loads(line) for line in (self.dir / "runs/t/metrics.jsonl").read_text().splitlines()]
+        for line in lines:
+            self.assertEqual(set(line), {"stage", "epoch", "step", "name", "value", "t"})
+        losses = [line for line in lines if line["name"] == "train.loss"]
+        self.assertEqual([line["epoch"] for line in losses], [1, 2])
+
+    def test_closing_table(self):
+        lines = self.run_deck(2).stdout_text.splitlines()
+        self.assertEqual(lines[0].split(), ["stage", "what", "metric", "seconds", "artifact"])
+        self.assertTrue(any(line.startswith("teacher ") and line.endswith("runs/t/teacher/model.h5") for line in lines))
+
+    def test_start(self):
+        """From mpirun to the end of a run of a few steps; the best of three, for a machine may be busy."""
+        best = float("inf")
+        for _ in range(3):
+            begin = time.monotonic()
+            self.run_deck(2, "--fresh")
+            best = min(best, time.monotonic() - begin)
+        self.assertLess(best, float(os.environ.get("IMPART_START_SECONDS", "1.5")))
+
+
+class Commands(EndToEnd):
+    def check(self, *args):
+        return subprocess.run([IMPART, "check", "deck.toml", *map(str, args)], cwd=self.dir, capture_output=True,
+                              text=True, timeout=SECONDS)
+
+    def test_check_needs_no_mpi(self):
+        self.assertEqual(self.check("--ranks", 8).returncode, 0)
+        refused = self.check("--ranks", 3)
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn("1, 2, 4, 8", refused.stderr)
+        small = self.check("--memory-per-rank", "10K")
+        self.assertEqual(small.returncode, 2)
+        self.assertIn("of memory per rank", small.stderr)
+        self.assertFalse((self.dir / "runs").exists())
+
+    def test_bench(self):
+        for model in ("cnn", "deck.toml:net"):
+            process = self.impart(2, "bench", "--model", model, "--batch", 16, "--steps", 3, "--threads", 1, "--json")
+            self.assertEqual(process.returncode, 0, process.stderr_text)
+            result = json.loads(process.stdout_text)
+            self.assertEqual(list(result), ["model", "batch", "ranks", "threads", "parameters", "samples_per_second",
+                                            "step_ms", "forward_ms", "backward_ms", "communication_ms", "update_ms",
+                                            "input_ms", "peak_rss_mb"])
+            self.assertEqual((result["batch"], result["ranks"]), (16, 2))
+            self.assertGreater(result["samples_per_second"], 0)
+        self.assertEqual(json.loads(self.impart(1, "bench", "--json", "--steps", 1).stdout_text)["parameters"], 93322)
+
+    def test_predict(self):
+        self.run_deck(1)
+        for ranks in (1, 2):
+            process = self.impart(ranks, "predict", "runs/t/teacher/model.h5", "--data", "deck.toml:tiny", "--output",
+                                  f"out{ranks}.csv")
+            self.assertEqual(process.returncode, 0, process.stderr_text)
+        text = (self.dir / "out1.csv").read_text()
+        self.assertEqual(text, (self.dir / "out2.csv").read_text())
+        rows = text.splitlines()
+        self.assertEqual(rows[0], "class,p0,p1,p2,p3")
+        self.assertEqual(len(rows), 101)
+        right = 0
+        for i, row in enumerate(rows[1:]):
+            label, *probabilities = map(float, row.split(","))
+            self.assertAlmostEqual(sum(probabilities), 1, places=4)
+            self.assertEqual(probabilities[int(label)], max(probabilities))
+            right += int(label) == i % 4
+        self.assertGreater(right, 40)
+        process = self.impart(2, "predict", "runs/t/teacher/model.h5", "--data", "deck.toml:tiny", "--output", "out.h5")
+        self.assertEqual(process.returncode, 0, process.stderr_text)
+        self.assertEqual((self.dir / "out.h5").read_bytes()[:4], b"\x89HDF")
+
+
+if __name__ == "__main__":
+    unittest.main()

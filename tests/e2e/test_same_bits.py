@@ -1,0 +1,143 @@
+"""The weights do not depend on ranks, threads, or on where a run was stopped and went on."""
+
+import os
+import signal
+import time
+import unittest
+
+from harness import DATASET, DECK, MODEL, RUN, TRAIN, EndToEnd
+
+PIPELINE = DECK + """
+[[stage]]
+name = "other"
+kind = "train"
+model = "net"
+init = "teacher"
+dataset = "tiny"
+train_part = { index = 1, of = 2 }
+batch_size = 8
+optimizer = { kind = "adamw" }
+schedule = { kind = "cosine", warmup_epochs = 0.5 }
+
+[[stage]]
+name = "mean"
+kind = "merge"
+inputs = ["teacher", "other"]
+dataset = "tiny"
+
+[[stage]]
+name = "vote"
+kind = "ensemble"
+members = ["teacher", "other"]
+
+[[stage]]
+name = "student"
+kind = "distil"
+teachers = ["vote"]
+model = "net"
+dataset = "tiny"
+seed = 5
+batch_size = 16
+
+[[stage]]
+name = "moved"
+kind = "transfer"
+from = "mean"
+head = "replace"
+freeze = ["conv*"]
+dataset = "tiny"
+batch_size = 16
+
+[[stage]]
+name = "clients"
+kind = "federate"
+model = "net"
+dataset = "tiny"
+clients = 3
+rounds = 2
+partition = { kind = "dirichlet", alpha = 5.0, min_samples = 2 }
+batch_size = 4
+
+[[stage]]
+name = "result"
+kind = "evaluate"
+models = ["teacher", "vote", "student", "moved", "clients"]
+dataset = "tiny"
+"""
+MODELS = ("teacher", "other", "mean", "vote", "student", "moved", "clients")
+
+LONG = (RUN + DATASET + MODEL + TRAIN).replace("epochs = 2", "epochs = 400")
+
+
+class SameBits(EndToEnd):
+    def test_ranks_and_threads(self):
+        self.deck(PIPELINE)
+        self.run_deck(1, "--threads", 1, "--output", "r1")
+        for ranks, threads in ((2, 1), (4, 1), (1, 2), (2, 2)):
+            output = f"r{ranks}t{threads}"
+            self.run_deck(ranks, "--threads", threads, "--output", output)
+            for stage in MODELS:
+                self.assert_equal_models(self.model(stage, "r1"), self.model(stage, output))
+            for one, other in zip(self.record("r1")["stages"], self.record(output)["stages"]):
+                self.assertEqual(one["metrics"], other["metrics"])
+                self.assertEqual(one["digest"], other["digest"])
+
+    def ranks_of(self, launcher):
+        """Process ids of the program under an mpirun."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/stat") as stat:
+                    parent = int(stat.read().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+            if parent == launcher.pid:
+                found.append(int(pid))
+        return sorted(found)
+
+    def stop(self, ranks, number):
+        """Starts the long run and ends it by a signal to its last rank, after some epochs."""
+        process = self.start(ranks, "run", "deck.toml", "--progress", "none", "--threads", 1)
+        log = self.dir / "runs/t/metrics.jsonl"
+        lines_before = len(log.read_text().splitlines()) if log.exists() else 0
+        deadline = time.monotonic() + 30
+        while not log.exists() or len(log.read_text().splitlines()) < lines_before + 20:
+            self.assertLess(time.monotonic(), deadline, "the run does not begin")
+            self.assertIsNone(process.poll(), "the run ended before it was stopped")
+            time.sleep(0.01)
+        pids = self.ranks_of(process)
+        self.assertEqual(len(pids), ranks)
+        os.kill(pids[-1], number)
+        _, errors = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 75, errors)
+        self.assertEqual(self.stage("teacher")["status"], "stopped")
+        self.assertFalse(self.model().exists())
+
+    def test_stop_and_continue_on_other_ranks(self):
+        self.deck(LONG)
+        self.run_deck(1, "--output", "whole")
+        self.stop(2, signal.SIGTERM)
+        self.stop(1, signal.SIGINT)
+        self.assertIn("continuing after step", self.run_deck(4).stderr_text)
+        self.assertEqual(self.stage("teacher")["status"], "done")
+        self.assert_equal_models(self.model(output="whole"), self.model())
+        self.assertFalse((self.model().parent / "state").exists(), "a finished stage keeps no state")
+
+    def test_killed_and_continued(self):
+        self.deck(LONG)
+        self.run_deck(2, "--output", "whole")
+        process = self.start(1, "run", "deck.toml", "--progress", "none")
+        state = self.dir / "runs/t/teacher/state"
+        deadline = time.monotonic() + 30
+        while not list(state.glob("step-*.h5")):
+            self.assertLess(time.monotonic(), deadline, "no state is saved")
+            self.assertIsNone(process.poll(), "the run ended before it was killed")
+            time.sleep(0.01)
+        os.kill(self.ranks_of(process)[0], signal.SIGKILL)
+        process.communicate(timeout=30)
+        self.assertIn("continuing after step", self.run_deck(2).stderr_text)
+        self.assert_equal_models(self.model(output="whole"), self.model())
+
+
+if __name__ == "__main__":
+    unittest.main()

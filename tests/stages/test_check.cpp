@@ -1,0 +1,232 @@
+// check_deck: what only the whole deck shows. And the keys of reuse, the closing table, and the run record.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "impart/stages/runner.hpp"
+#include "stages/run_record.hpp"
+#include "stages/stage_key.hpp"
+
+namespace impart::stages {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr const char* kDeck = R"(
+[dataset.rows]
+format = "csv"
+file = "rows.csv"
+classes = 2
+split = { train = 0.5, validation = 0.5 }
+
+[model.net]
+input = [3]
+classes = 2
+layers = [{ kind = "dense", units = 4 }, { kind = "relu" }, { kind = "dense", units = 2 }]
+
+[model.wide]
+input = [3]
+classes = 2
+layers = [{ kind = "dense", units = 8 }, { kind = "relu" }, { kind = "dense", units = 2 }]
+
+[[stage]]
+name = "a"
+kind = "train"
+model = "net"
+dataset = "rows"
+batch_size = 8
+
+[[stage]]
+name = "b"
+kind = "train"
+model = "wide"
+dataset = "rows"
+batch_size = 8
+)";
+
+class Check : public testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ =
+        fs::path(testing::TempDir()) /
+        (std::string("impart-check-") + testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::create_directories(directory_);
+    std::ofstream rows(directory_ / "rows.csv");
+    for (int i = 0; i < 20; ++i) rows << i << ",1,2," << i % 2 << '\n';
+  }
+  void TearDown() override { fs::remove_all(directory_); }
+
+  [[nodiscard]] Deck deck(const std::string& text, Problems& problems) const {
+    return read_deck(text, directory_ / "t.toml", {"run.output='" + (directory_ / "runs").string() + "'"},
+                     problems);
+  }
+
+  [[nodiscard]] std::vector<std::string> problems(const std::string& text,
+                                                  const CheckOptions& options = {}) const {
+    Problems found;
+    check_deck(deck(text, found), options, found);
+    return found.lines();
+  }
+
+  fs::path directory_;
+};
+
+TEST_F(Check, FindsNothingInAGoodDeck) { EXPECT_THAT(problems(kDeck), IsEmpty()); }
+
+TEST_F(Check, ModelsThatDoNotMerge) {
+  EXPECT_THAT(problems(std::string(kDeck) + "[[stage]]\nname = 'm'\nkind = 'merge'\ninputs = ['a', 'b']\n"),
+              ElementsAre(HasSubstr("stage.m.inputs: 'a' and 'b' are of different architectures")));
+}
+
+TEST_F(Check, AnEnsembleOfEnsembles) {
+  EXPECT_THAT(
+      problems(std::string(kDeck) + "[[stage]]\nname = 'e'\nkind = 'ensemble'\nmembers = ['a', 'b']\n" +
+               "[[stage]]\nname = 'f'\nkind = 'ensemble'\nmembers = ['a', 'e']\n"),
+      ElementsAre(HasSubstr("stage.f.members: expected one network, got the ensemble 'e'")));
+}
+
+TEST_F(Check, AnEvaluationIsNoModel) {
+  EXPECT_THAT(
+      problems(std::string(kDeck) +
+               "[[stage]]\nname = 'v'\nkind = 'evaluate'\nmodels = 'a'\ndataset = 'rows'\n" +
+               "[[stage]]\nname = 'd'\nkind = 'distil'\nteachers = 'v'\nmodel = 'net'\ndataset = 'rows'\n"),
+      ElementsAre(HasSubstr("stage.d.teachers: 'v' leaves no model")));
+}
+
+TEST_F(Check, APartThatTheDatasetDoesNotHave) {
+  EXPECT_THAT(
+      problems(std::string(kDeck) +
+               "[[stage]]\nname = 'v'\nkind = 'evaluate'\nmodels = 'a'\ndataset = 'rows'\npart = 'test'\n"),
+      ElementsAre(HasSubstr("stage.v.dataset: dataset 'rows' has no test part")));
+}
+
+TEST_F(Check, AFreezeThatMatchesNothing) {
+  EXPECT_THAT(
+      problems(std::string(kDeck) +
+               "[[stage]]\nname = 't'\nkind = 'transfer'\nfrom = 'a'\ndataset = 'rows'\nfreeze = 'conv*'\n"),
+      ElementsAre(HasSubstr("stage.t.freeze: 'conv*' matches no parameter (dense1.weight")));
+}
+
+TEST_F(Check, ATransferBetweenArchitectures) {
+  EXPECT_THAT(
+      problems(std::string(kDeck) +
+               "[[stage]]\nname = 't'\nkind = 'transfer'\nfrom = 'a'\nmodel = 'wide'\ndataset = 'rows'\n"),
+      ElementsAre(HasSubstr("dense1.weight")));
+}
+
+TEST_F(Check, RanksAndMeshAndMemory) {
+  EXPECT_THAT(problems(kDeck, {.ranks = 3, .threads = 1, .memory_per_rank = 0, .only = {}}),
+              ElementsAre(HasSubstr("run.shards")));
+  EXPECT_THAT(problems(std::string(kDeck) + "mesh = { data = 4 }\n",
+                       {.ranks = 2, .threads = 1, .memory_per_rank = 0, .only = {}}),
+              ElementsAre(HasSubstr("stage.b.mesh: mesh.data = 4 needs 4 ranks, got 2")));
+  EXPECT_THAT(problems(kDeck, {.ranks = 1, .threads = 1, .memory_per_rank = 100, .only = {}}),
+              ElementsAre(HasSubstr("stage.a: needs about"), HasSubstr("stage.b: needs about")));
+}
+
+TEST_F(Check, AStageThatIsNotThereIsNotRun) {
+  EXPECT_THAT(problems(kDeck, {.ranks = 1, .threads = 1, .memory_per_rank = 0, .only = {"a", "c"}}),
+              ElementsAre(HasSubstr("--stages: there is no stage 'c'")));
+}
+
+TEST_F(Check, OneMistakeIsOneProblem) {
+  // The stage whose kind is unknown is named by another, which is not to blame.
+  EXPECT_THAT(
+      problems(std::string(kDeck) + "[[stage]]\nname = 'x'\nkind = 'mergee'\n" +
+               "[[stage]]\nname = 'y'\nkind = 'train'\nmodel = 'net'\ndataset = 'rows'\ninit = 'x'\n"),
+      ElementsAre(HasSubstr("did you mean 'merge'?")));
+}
+
+TEST_F(Check, KeysFollowWhatBearsOnTheResult) {
+  Problems none;
+  const auto key = [&](const std::string& text, const std::string& digest = "1") {
+    const auto read = deck(text, none);
+    return stage_key(read, *make_stage(read.stages.at(0)), {{"init", digest}}, {{"rows", "2"}});
+  };
+  const std::string text = kDeck;
+  const auto with = [&](const std::string& more) {
+    return std::string(text).insert(text.find("batch_size"), more + "\n");
+  };
+  const auto first = key(text);
+  EXPECT_EQ(first, key(text));
+  EXPECT_EQ(first, key(with("epochs = 1")));  // the default, written out
+  EXPECT_EQ(first, key(with("mesh = { data = 2 }")));
+  EXPECT_NE(first, key(with("epochs = 2")));
+  EXPECT_NE(first, key(text + "[run]\nseed = 1\n"));
+  EXPECT_NE(first, key(text + "[run]\nshards = 4\n"));
+  EXPECT_NE(first, key(text, "another parent"));
+  auto units = text;
+  units.replace(units.find("units = 4"), 9, "units = 5");
+  EXPECT_NE(first, key(units));
+  auto moved = text;
+  moved.replace(moved.find("rows.csv"), 8, "elsewhere.csv");
+  EXPECT_EQ(first, key(moved));  // the fingerprint says what was read
+}
+
+TEST_F(Check, TheRecordComesBack) {
+  RunRecord record(directory_, "t", 2, 1, {"a", "b"});
+  StageRecord stage;
+  stage.name = "b";
+  stage.kind = "train";
+  stage.status = "done";
+  stage.key = "k";
+  stage.digest = "d";
+  stage.seconds = 1.5;
+  stage.metrics = {{"validation.accuracy", 0.5}};
+  stage.measurements = {{"m", "rows", "all", 20, {{"accuracy", 0.25}}}};
+  record.put(stage);
+
+  RunRecord again(directory_, "t", 1, 1, {"a", "b"});
+  again.load();
+  EXPECT_EQ(again.find("a"), nullptr);
+  const auto* found = again.find("b");
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(found->key, "k");
+  EXPECT_EQ(found->seconds, 1.5);
+  EXPECT_EQ(found->metrics.at("validation.accuracy"), 0.5);
+  ASSERT_EQ(found->measurements.size(), 1U);
+  EXPECT_EQ(found->measurements[0].metrics.at("accuracy"), 0.25);
+
+  RunRecord without(directory_, "t", 1, 1, {"a"});  // the deck has no b any more
+  without.load();
+  EXPECT_EQ(without.find("b"), nullptr);
+
+  std::ofstream(directory_ / "run.json") << "{";
+  RunRecord damaged(directory_, "t", 1, 1, {"a", "b"});
+  damaged.load();
+  EXPECT_EQ(damaged.find("b"), nullptr);
+}
+
+TEST(ClosingTable, IsAligned) {
+  RunReport report;
+  report.stages.push_back({"teacher",
+                           "train net",
+                           StageStatus::kDone,
+                           1.25,
+                           "runs/t/teacher/model.h5",
+                           {{"validation.accuracy", 0.978}},
+                           {}});
+  report.stages.push_back({"e",
+                           "evaluate",
+                           StageStatus::kReused,
+                           0,
+                           "runs/t/e/metrics.json",
+                           {},
+                           {{"teacher", "rows", "test", 10, {{"accuracy", 0.5}}}}});
+  EXPECT_EQ(
+      closing_table(report),
+      "stage      what                         metric                      seconds  artifact\n"
+      "-------------------------------------------------------------------------------------\n"
+      "teacher    train net                    97.80% validation.accuracy      1.2  runs/t/teacher/model.h5\n"
+      "e          evaluate (reused)                                            0.0  runs/t/e/metrics.json\n"
+      "  teacher  on 10 samples of rows, test  50.00% accuracy\n");
+}
+
+}  // namespace
+}  // namespace impart::stages

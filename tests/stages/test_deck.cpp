@@ -1,0 +1,222 @@
+// Decks: what is read, and how what is wrong is told.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <ostream>
+
+#include "impart/stages/deck.hpp"
+#include "impart/stages/stage.hpp"
+
+namespace impart::stages {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr const char* kDeck = R"([run]
+name = "t"
+seed = 5
+
+[dataset.digits]
+format = "idx"
+images = "images.gz"
+labels = "labels.gz"
+split = { train = 0.8, validation = 0.2 }
+limit = { train = 20 }
+
+[model.net]
+input = [1, 8, 8]
+classes = 10
+layers = [
+  { kind = "conv2d", filters = 4, kernel = 3 },
+  { kind = "flatten" },
+  { kind = "dense", units = 10 },
+]
+
+[[stage]]
+name = "teacher"
+kind = "train"
+model = "net"
+dataset = "digits"
+epochs = 5
+batch_size = 128
+optimizer = { kind = "sgd", learning_rate = 0.05, momentum = 0.9 }
+schedule = { kind = "cosine", warmup_epochs = 1 }
+early_stopping = { patience = 3 }
+
+[[stage]]
+name = "student"
+kind = "distil"
+teachers = ["teacher"]
+model = "net"
+dataset = "digits"
+kd_weight = 0.7
+)";
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const auto at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return text.replace(at, from.size(), to);
+}
+
+struct Read {
+  Deck deck;
+  std::vector<std::string> problems;
+};
+
+Read read(const std::string& text, const std::vector<std::string>& overrides = {}) {
+  Problems problems;
+  auto deck = read_deck(text, "dir/t.toml", overrides, problems);
+  return {std::move(deck), problems.lines()};
+}
+
+TEST(Deck, IsReadIntoPlainStructs) {
+  const auto [deck, problems] = read(kDeck);
+  ASSERT_THAT(problems, IsEmpty());
+  EXPECT_EQ(deck.run.name, "t");
+  EXPECT_EQ(deck.run.seed, 5U);
+  EXPECT_EQ(deck.run.shards, 8);
+  EXPECT_EQ(deck.run_directory(), "runs/t");
+
+  const auto* digits = deck.find_dataset("digits");
+  ASSERT_NE(digits, nullptr);
+  EXPECT_THAT(digits->files, ElementsAre("dir/images.gz", "dir/labels.gz"));
+  EXPECT_THAT(digits->split, ElementsAre(0.8, 0.2, 0));
+  EXPECT_THAT(digits->limit, ElementsAre(20, 0, 0));
+  EXPECT_FALSE(digits->scale.has_value());
+
+  const auto* net = deck.find_model("net");
+  ASSERT_NE(net, nullptr);
+  EXPECT_EQ(net->input, (Shape{1, 8, 8}));
+  ASSERT_EQ(net->layers.size(), 3U);
+  EXPECT_EQ(net->layers[0].name, "conv1");
+
+  ASSERT_EQ(deck.stages.size(), 2U);
+  const auto& teacher = std::get<TrainSettings>(deck.stages[0].settings);
+  EXPECT_EQ(teacher.training.epochs, 5);
+  EXPECT_EQ(teacher.training.batch_size, 128);
+  EXPECT_EQ(teacher.training.seed, 5U);  // the run's
+  EXPECT_DOUBLE_EQ(teacher.training.optimizer.momentum, 0.9);
+  EXPECT_EQ(teacher.training.schedule.kind, train::ScheduleKind::kCosine);
+  EXPECT_EQ(teacher.training.patience, 3);
+  const auto& student = std::get<DistilSettings>(deck.stages[1].settings);
+  EXPECT_DOUBLE_EQ(student.kd_weight, 0.7);
+  EXPECT_DOUBLE_EQ(student.temperature, 4.0);
+}
+
+TEST(Deck, KeepsAllSettingsAsJson) {
+  const auto [deck, problems] = read(kDeck);
+  EXPECT_THAT(deck.stages[0].resolved, HasSubstr(R"("epochs":5)"));
+  EXPECT_THAT(deck.stages[0].resolved, HasSubstr(R"("optimizer":{"kind":"sgd","learning_rate":0.05)"));
+  EXPECT_THAT(deck.stages[0].resolved, HasSubstr(R"("keep":"last")"));  // a default
+  EXPECT_THAT(deck.find_dataset("digits")->resolved,
+              HasSubstr(R"("limit":{"train":20,"validation":0,"test":0})"));
+}
+
+TEST(Deck, EveryKindOfStageIsKnown) {
+  EXPECT_THAT(stage_kinds(),
+              ElementsAre("train", "transfer", "merge", "ensemble", "distil", "federate", "evaluate"));
+}
+
+struct Mistake {
+  const char* from;
+  const char* to;
+  std::string problem;
+};
+
+void PrintTo(const Mistake& mistake, std::ostream* out) { *out << mistake.to; }
+
+class DeckMistake : public testing::TestWithParam<Mistake> {};
+
+TEST_P(DeckMistake, IsToldWithItsLine) {
+  const auto& [from, to, problem] = GetParam();
+  EXPECT_THAT(read(replaced(kDeck, from, to)).problems, ElementsAre(HasSubstr(problem)));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, DeckMistake,
+    testing::Values(
+        Mistake{"learning_rate", "learning_rte",
+                "dir/t.toml:28: stage.teacher.optimizer: unknown key 'learning_rte' (did you mean "
+                "'learning_rate'?)"},
+        Mistake{"seed = 5", "sede = 5", "dir/t.toml:3: run: unknown key 'sede' (did you mean 'seed'?)"},
+        Mistake{"[run]", "[rum]", "dir/t.toml:1: unknown key 'rum' (did you mean 'run'?)"},
+        Mistake{"epochs = 5", "epochs = \"5\"",
+                "dir/t.toml:26: stage.teacher.epochs: expected an integer, got the string \"5\""},
+        Mistake{"epochs = 5", "epochs = 5.5", "expected an integer, got the number 5.5"},
+        Mistake{"seed = 5", "seed = -5", "dir/t.toml:3: run.seed: expected at least 0, got -5"},
+        Mistake{"momentum = 0.9", "momentum = 1",
+                "stage.teacher.optimizer.momentum: expected at least 0 and below 1"},
+        Mistake{"momentum = 0.9", "momentum = nan", "stage.teacher.optimizer.momentum"},
+        Mistake{"optimizer = {", "optimizer = 3 # {",
+                "dir/t.toml:28: stage.teacher.optimizer: expected a table"},
+        Mistake{"\"cosine\"", "\"cosin\"",
+                "expected constant, step, cosine, got 'cosin' (did you mean 'cosine'?)"},
+        Mistake{"\"distil\"", "\"distill\"", "dir/t.toml:34: stage.student.kind: expected train, transfer"},
+        Mistake{"kind = \"distil\"\n", "", "dir/t.toml:32: stage.student: 'kind' is missing"},
+        Mistake{"name = \"student\"\n", "", "stage[2]: 'name' is missing"},
+        Mistake{"\"student\"", "\"a/b\"", "expected a name of letters"},
+        Mistake{"\"student\"", "\"teacher\"",
+                "two stages are called 'teacher'; the other is at dir/t.toml:21"},
+        Mistake{"teachers = [\"teacher\"]", "teachers = [1]",
+                "expected an array of strings, got the integer 1"},
+        Mistake{"teachers = [\"teacher\"]", "teachers = []",
+                "stage.student.teachers: expected at least 1, got 0"},
+        Mistake{"images = \"images.gz\"\n", "", "dataset.digits: 'images' is missing"},
+        Mistake{"\"idx\"", "\"idz\"", "dir/t.toml:6: dataset.digits.format: expected idx, csv, cifar, hdf5"},
+        Mistake{"train = 0.8", "train = 0.9",
+                "dataset.digits.split: expected fractions that sum to at most 1"},
+        Mistake{"filters = 4", "filtres = 4", "dir/t.toml:16: model.net.layers[1]"},
+        Mistake{"units = 10", "units = 9", "model.net.layers"},
+        Mistake{"kernel = 3", "kernel = 9", "model.net.layers"},
+        Mistake{"[1, 8, 8]", "[1, 0, 8]", "dir/t.toml:13: model.net.input"},
+        Mistake{"[model.net]", "[model]\nnet = 3\n[model.other]",
+                "model.net: expected a table [model.NAME]"}));
+
+TEST(Deck, TellsAllProblemsAtOnceInTheirOrder) {
+  auto text = replaced(kDeck, "kd_weight = 0.7", "kd_weight = 7");
+  text = replaced(text, "epochs = 5", "epochs = 0");
+  text = replaced(text, "seed = 5", "seed = true");
+  EXPECT_THAT(
+      read(text).problems,
+      ElementsAre(
+          HasSubstr("dir/t.toml:3: run.seed: expected an integer, got the boolean true"),
+          HasSubstr("dir/t.toml:26: stage.teacher.epochs: expected at least 1 and at most 1000000, got 0"),
+          HasSubstr("dir/t.toml:38: stage.student.kd_weight: expected at least 0 and at most 1, got 7")));
+}
+
+TEST(Deck, SyntaxErrorsHaveTheirLine) {
+  EXPECT_THAT(read("[run]\nname = \n").problems, ElementsAre(HasSubstr("dir/t.toml:2: not TOML")));
+}
+
+TEST(Deck, AnEmptyOneHasNoStages) { EXPECT_THAT(read("").problems, ElementsAre(HasSubstr("no [[stage]]"))); }
+
+TEST(Override, ChangesAnyKey) {
+  const auto [deck, problems] =
+      read(kDeck, {"stage.teacher.epochs=1", "stage.student.optimizer.momentum=0.5", "run.name=other",
+                   "dataset.digits.limit.train=7", "model.net.classes=10", "stage.teacher.freeze=['conv*']"});
+  ASSERT_THAT(problems, IsEmpty());
+  EXPECT_EQ(deck.run.name, "other");
+  EXPECT_EQ(std::get<TrainSettings>(deck.stages[0].settings).training.epochs, 1);
+  EXPECT_EQ(std::get<TrainSettings>(deck.stages[0].settings).training.groups.size(), 1U);
+  EXPECT_DOUBLE_EQ(std::get<DistilSettings>(deck.stages[1].settings).training.optimizer.momentum, 0.5);
+  EXPECT_EQ(deck.find_dataset("digits")->limit[0], 7);
+}
+
+TEST(Override, ProblemsNameTheCommandLine) {
+  EXPECT_THAT(
+      read(kDeck, {"stage.teacher.epochs=many"}).problems,
+      ElementsAre(HasSubstr("--set stage.teacher.epochs=many: stage.teacher.epochs: expected an integer")));
+  EXPECT_THAT(read(kDeck, {"stage.teacher.epoch=1"}).problems,
+              ElementsAre(HasSubstr("unknown key 'epoch' (did you mean 'epochs'?)")));
+  EXPECT_THAT(read(kDeck, {"stage.nobody.epochs=1"}).problems,
+              ElementsAre(HasSubstr("--set stage.nobody.epochs=1: the deck has no 'stage.nobody.epochs'")));
+  EXPECT_THAT(read(kDeck, {"epochs"}).problems, ElementsAre(HasSubstr("expected key=value")));
+  EXPECT_THAT(read(kDeck, {"stage.teacher.epochs.more=1"}).problems,
+              ElementsAre(HasSubstr("'epochs' is not a table")));
+}
+
+}  // namespace
+}  // namespace impart::stages
