@@ -48,7 +48,7 @@ class BatchNorm final : public Layer {
     channels_ = static_cast<std::size_t>(setup.input[1]);
     rows_ = static_cast<std::size_t>(setup.input.elements()) / channels_;
     trainable_ = setup.trainable;
-    if (setup.training && trainable_ && rows_ < 2) {
+    if (setup.training && trainable_ && rows_ < 2 && !setup.tail) {
       throw Error("batch statistics need at least 2 values a channel", ErrorKind::kUsage)
           .got("a shard of one sample")
           .hint("raise `batch_size`, lower `shards`, or freeze the layer");
@@ -65,7 +65,7 @@ class BatchNorm final : public Layer {
   }
 
   void forward(const Pass& pass, std::span<const float> input, std::span<float> output) override {
-    of_batch_ = pass.training && trainable_;
+    of_batch_ = pass.training && trainable_ && rows_ > 1;
     if (of_batch_) {
       measure(input);
     } else {

@@ -115,6 +115,7 @@ void Network::Impl::set_up(const NetworkOptions& options) {
                              .training = options.training,
                              .trainable = nodes[i].trainable,
                              .need_input_gradient = options.training && i > lowest_trainable,
+                             .tail = options.tail,
                              .scratch = &scratch});
     } catch (Error& e) {
       e.at(fmt::format("model '{}': layer '{}'", name, nodes[i].name));

@@ -81,10 +81,11 @@ struct GradientEngine::Impl {
   }
 
   Worker::Replica& replica(Worker& worker, std::int64_t batch) const {
+    const auto full = options.batch_size / options.shards;
     auto it = worker.replicas.find(batch);
     if (it == worker.replicas.end()) {
       it = worker.replicas
-               .emplace(batch, Worker::Replica{nn::Network(spec, batch, {true, options.trainable})})
+               .emplace(batch, Worker::Replica{nn::Network(spec, batch, {true, options.trainable, batch < full})})
                .first;
     }
     return it->second;

@@ -79,6 +79,24 @@ TEST(GradientEngine, OneRankThatWantsToStopStopsAll) {
   EXPECT_TRUE(engine.compute(state, loader.next(), last).stop);
 }
 
+/// 49 samples in batches of 16 over 8 shards leave one sample, of which a batch norm over features has no statistics.
+TEST(GradientEngine, ATailOfOneSampleUsesRunningStatistics) {
+  const auto self = comm::Comm::self();
+  nn::ModelSpec spec{"features", Shape{6}, 3, {{"batch_norm", "", {}}, {"dense", "", {{"units", std::int64_t{3}}}}}};
+  nn::name_layers(spec);
+  const auto objective = nn::make_cross_entropy();
+  const auto dataset = made_up_dataset(self, 49, spec.input, 3);
+  const auto state = nn::initial_state(spec, 3);
+  GradientEngine engine(self, spec, *objective, {16, 8, 1, 5, {}});
+  data::BatchLoader loader(dataset, {16, 8, engine.range(), 5, true}, 3);
+  const auto result = engine.compute(state, loader.next(), false);
+  EXPECT_TRUE(std::isfinite(result.loss));
+  for (const float change : engine.gradient().values("bn1.running_var")) EXPECT_EQ(change, 0);
+  for (const float g : engine.gradient().values("bn1.weight")) EXPECT_TRUE(std::isfinite(g));
+  // A whole batch of such shards never learns statistics: that is an error.
+  EXPECT_THROW(GradientEngine(self, spec, *objective, {8, 8, 1, 5, {}}), Error);
+}
+
 TEST(GradientEngine, RefusesWhatCannotBeCut) {
   const auto objective = nn::make_cross_entropy();
   const auto self = comm::Comm::self();

@@ -63,6 +63,7 @@ struct Setup {
   bool training = false;             ///< backward will be called
   bool trainable = true;             ///< false: frozen; backward is not asked for gradients of its parameters
   bool need_input_gradient = false;  ///< backward is asked for the gradient with respect to the input
+  bool tail = false;                 ///< as NetworkOptions::tail
   Scratch* scratch = nullptr;        ///< outlives the layer
 };
 
