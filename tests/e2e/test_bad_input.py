@@ -1,10 +1,14 @@
 """Bad input: one clear line, the right exit code, no hang, at 1 and 2 ranks."""
 
 import gzip
+import os
 import shutil
 import unittest
 
 from harness import CLASSES, DATASET, DECK, MODEL, RUN, TRAIN, EndToEnd, idx_images, idx_labels, samples
+
+# After an exit code that is not 0, Open MPI's mpirun waits a second for ranks that have ended already.
+os.environ["OMPI_MCA_odls_base_sigkill_timeout"] = "0"
 
 
 class BadDeck(EndToEnd):

@@ -1,5 +1,6 @@
 """Reuse, records, and the commands."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -32,7 +33,6 @@ class Reuse(EndToEnd):
         self.assertEqual(self.statuses(), {"teacher": "done", "second": "done"})
 
     def test_changed_data_runs_all(self):
-        import gzip
         path = self.dir / "images.gz"
         data = bytearray(gzip.decompress(path.read_bytes()))
         data[100] ^= 1
