@@ -29,6 +29,15 @@ class Descriptor {
   Descriptor& operator=(const Descriptor&) = delete;
   ~Descriptor() { ::close(descriptor_); }
 
+  void write(std::span<const std::byte> bytes) const {
+    while (!bytes.empty()) {
+      const auto count = ::write(descriptor_, bytes.data(), bytes.size());
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) throw Error("cannot write the file").got(std::strerror(errno));
+      bytes = bytes.subspan(static_cast<std::size_t>(count));
+    }
+  }
+
   void sync() const {
     if (::fsync(descriptor_) != 0) throw Error("cannot flush to disk").got(std::strerror(errno));
   }
@@ -40,10 +49,7 @@ class Descriptor {
 // A hidden file in the directory of `path`, removed unless it has been renamed to `path`.
 class TemporaryFile {
  public:
-  explicit TemporaryFile(const fs::path& path) : target_(path), path_(temporary_path(path)) {
-    // Asked of the system itself, because HDF5 is less clear on why it cannot create a file.
-    const Descriptor created(path_, O_WRONLY | O_CREAT | O_TRUNC);
-  }
+  explicit TemporaryFile(const fs::path& path) : target_(path), path_(temporary_path(path)) {}
   TemporaryFile(const TemporaryFile&) = delete;
   TemporaryFile& operator=(const TemporaryFile&) = delete;
   ~TemporaryFile() {
@@ -52,7 +58,11 @@ class TemporaryFile {
 
   [[nodiscard]] const fs::path& path() const noexcept { return path_; }
 
-  void sync() const { Descriptor(path_, O_RDONLY).sync(); }
+  void write(std::span<const std::byte> bytes) const {
+    const Descriptor file(path_, O_WRONLY | O_CREAT | O_TRUNC);
+    file.write(bytes);
+    file.sync();
+  }
 
   void rename() {
     if (std::rename(path_.c_str(), target_.c_str()) != 0) {
@@ -210,24 +220,30 @@ void write_metrics(const h5::Handle& file, const std::map<std::string, std::vect
   }
 }
 
-void write_file(const fs::path& path, const CheckpointSummary& summary, const Checkpoint& checkpoint) {
-  auto file = h5::create_file(path);
-  {
-    const auto root = h5::open_group(file, "/");
-    h5::write_text(root, "format", kFormatName);
-    h5::write_integer(root, "version", kFormatVersion);
-    h5::write_text(root, "created", summary.created);
-    h5::write_text(root, "impart", summary.writer);
-    h5::write_text(root, "digest", summary.digest);
-    h5::write_text(root, "file_digest", file_digest(summary));
+// About as many bytes as the file will have: its tensors, and something for all else.
+std::size_t expected_size(const Checkpoint& checkpoint) {
+  auto floats = checkpoint.state.arena().size();
+  if (checkpoint.optimizer) {
+    for (const auto& [slot, state] : checkpoint.optimizer->slots) floats += state.arena().size();
   }
+  return floats * sizeof(float) + (1 << 16);
+}
+
+h5::Handle build_file(const CheckpointSummary& summary, const Checkpoint& checkpoint) {
+  auto file = h5::create_in_memory(expected_size(checkpoint));
+  const auto root = h5::open_group(file, "/");
+  h5::write_text(root, "format", kFormatName);
+  h5::write_integer(root, "version", kFormatVersion);
+  h5::write_text(root, "created", summary.created);
+  h5::write_text(root, "impart", summary.writer);
+  h5::write_text(root, "digest", summary.digest);
+  h5::write_text(root, "file_digest", file_digest(summary));
   write_model(file, summary, checkpoint.state);
   if (summary.optimizer) write_optimizer(file, *summary.optimizer, *checkpoint.optimizer);
   if (summary.progress) write_progress(file, *summary.progress);
   write_lineage(file, summary.lineage);
   write_metrics(file, summary.metrics);
-  h5::flush(file);
-  file.close();
+  return file;
 }
 
 }  // namespace
@@ -236,8 +252,10 @@ void write_checkpoint(const fs::path& path, Checkpoint& checkpoint) {
   try {
     const auto summary = summarise(checkpoint);
     TemporaryFile temporary(path);
-    write_file(temporary.path(), summary, checkpoint);
-    temporary.sync();
+    {
+      const auto file = build_file(summary, checkpoint);
+      temporary.write(h5::image_of(file));
+    }
     if (const auto findings = verify_checkpoint(temporary.path()); !findings.empty()) {
       throw Error("the file does not read back as it was written")
           .at(findings.front().object)

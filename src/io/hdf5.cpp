@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <exception>
@@ -272,11 +273,26 @@ void Handle::close() {
   if (closer != nullptr) checked("cannot close", [&] { return closer(id); });
 }
 
-Handle create_file(const std::filesystem::path& path) {
+Handle create_in_memory(std::size_t expected_bytes) {
   const auto access = file_access();
-  return {checked("cannot create the file",
-                  [&] { return H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.id()); }),
+  // Memory grows by this much at a time: a small part of the file, so that little is left over at its end.
+  const auto growth = std::clamp<std::size_t>(expected_bytes / 8, 1 << 16, 1 << 24);
+  checked("cannot set up HDF5", [&] { return H5Pset_fapl_core(access.id(), growth, false); });
+  // HDF5 tells files in memory apart by name alone, and a writer's thread may be at work on another.
+  static std::atomic<std::uint64_t> count{0};
+  const auto name = fmt::format("in memory {}", count++);
+  return {checked("cannot create a file in memory",
+                  [&] { return H5Fcreate(name.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.id()); }),
           H5Fclose};
+}
+
+std::span<const std::byte> image_of(const Handle& file) {
+  checked("cannot complete the file", [&] { return H5Fflush(file.id(), H5F_SCOPE_GLOBAL); });
+  const auto size =
+      checked("cannot find the file's size", [&] { return H5Fget_file_image(file.id(), nullptr, 0); });
+  void* image = nullptr;
+  checked("cannot find the file's memory", [&] { return H5Fget_vfd_handle(file.id(), H5P_DEFAULT, &image); });
+  return {*static_cast<const std::byte* const*>(image), static_cast<std::size_t>(size)};
 }
 
 Handle open_file(const std::filesystem::path& path) {
@@ -287,10 +303,6 @@ Handle open_file(const std::filesystem::path& path) {
   const auto access = file_access();
   return {checked("cannot open as HDF5", [&] { return H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.id()); }),
           H5Fclose};
-}
-
-void flush(const Handle& file) {
-  checked("cannot write the file", [&] { return H5Fflush(file.id(), H5F_SCOPE_GLOBAL); });
 }
 
 Handle create_group(const Handle& parent, const std::string& name) {

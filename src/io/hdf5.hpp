@@ -32,8 +32,8 @@ class Handle {
   ~Handle();
 
   [[nodiscard]] hid_t id() const noexcept { return id_; }
-  /// Closes now, and throws when that fails: for files and written datasets, whose
-  /// last bytes reach the disk here.
+  /// Closes now, and throws when that fails: for written datasets, whose last bytes leave the
+  /// library's buffers here.
   void close();
 
  private:
@@ -41,11 +41,13 @@ class Handle {
   Closer closer_ = nullptr;
 };
 
-/// Creates `path` or empties it. Metadata is written in the checksummed form of HDF5 1.8, so that a damaged file is
-/// noticed by the library before it is believed.
-Handle create_file(const std::filesystem::path& path);
+/// A file in memory, which will have about `expected_bytes`. HDF5 1.10 cannot be trusted with a disk that may be full: when
+/// closing fails it keeps what it has freed, and crashes at exit. So it never writes to one.
+/// Metadata is in the checksummed form of HDF5 1.8, so that a damaged file is noticed before it is believed.
+Handle create_in_memory(std::size_t expected_bytes);
+/// The bytes of such a file, complete and ready to be written to disk. They live until the file is changed or closed.
+std::span<const std::byte> image_of(const Handle& file);
 Handle open_file(const std::filesystem::path& path);  ///< for reading
-void flush(const Handle& file);
 
 Handle create_group(const Handle& parent, const std::string& name);
 Handle open_group(const Handle& parent, const std::string& name);

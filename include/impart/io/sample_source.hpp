@@ -41,12 +41,13 @@ class SampleSource {
 
 /// MNIST's format, plain or .gz: one file of images (n, rows, columns) of unsigned bytes, one of labels (n).
 /// The samples' shape is (1, rows, columns).
-std::unique_ptr<SampleSource> open_idx(const std::filesystem::path& images, const std::filesystem::path& labels);
+std::unique_ptr<SampleSource> open_idx(const std::filesystem::path& images,
+                                       const std::filesystem::path& labels);
 
 struct CsvOptions {
   bool header = false;
-  std::string label;            ///< column by name (with a header) or index from 0; negative counts from the end
-  Shape shape;                  ///< of one sample; empty: (columns - 1)
+  std::string label;  ///< column by name (with a header) or index from 0; negative counts from the end
+  Shape shape;        ///< of one sample; empty: (columns - 1)
   char separator = ',';
 };
 /// Numbers as text (RFC 4180: quoted fields, doubled quotes, CRLF), plain or .gz; one label column.
