@@ -49,8 +49,8 @@ inline MemorySource made_up(std::int64_t n, const Shape& shape, int classes, std
   return {shape, std::move(values), std::move(labels)};
 }
 
-inline data::DatasetPtr made_up_dataset(const comm::Comm& comm, std::int64_t n, const Shape& shape, int classes,
-                                        std::uint64_t seed = 1) {
+inline data::DatasetPtr made_up_dataset(const comm::Comm& comm, std::int64_t n, const Shape& shape,
+                                        int classes, std::uint64_t seed = 1) {
   auto source = made_up(n, shape, classes, seed);
   return data::read_dataset(comm, source, "made up", classes);
 }

@@ -1,5 +1,5 @@
-// GoogleTest's main with MPI around it. Every rank runs every test; the failures of all ranks are printed by rank 0,
-// tagged with their rank, and a failure anywhere fails the program everywhere.
+// GoogleTest's main with MPI around it. Every rank runs every test; the failures of all ranks are printed by
+// rank 0, tagged with their rank, and a failure anywhere fails the program everywhere.
 
 #include <gtest/gtest.h>
 

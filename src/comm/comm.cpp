@@ -14,7 +14,8 @@ namespace {
 // MPI 3 counts are int; a longer message would wrap silently.
 int mpi_count(std::size_t n, const char* hint) {
   if (n > static_cast<std::size_t>(std::numeric_limits<int>::max())) {
-    log::error(std::string(hint) + ": a message of " + std::to_string(n) + " values exceeds MPI's limit of 2^31-1");
+    log::error(std::string(hint) + ": a message of " + std::to_string(n) +
+               " values exceeds MPI's limit of 2^31-1");
     MPI_Abort(MPI_COMM_WORLD, 1);
   }
   return static_cast<int>(n);
@@ -146,11 +147,11 @@ std::vector<std::string> Comm::gather_strings(const std::string& mine, const cha
   return texts;
 }
 
-#define IMPART_INSTANTIATE(T)                                                     \
-  template void Comm::sum_in_place<T>(std::span<T>, const char*) const;           \
-  template void Comm::max_in_place<T>(std::span<T>, const char*) const;           \
-  template void Comm::min_in_place<T>(std::span<T>, const char*) const;           \
-  template void Comm::broadcast<T>(std::span<T>, int, const char*) const;         \
+#define IMPART_INSTANTIATE(T)                                             \
+  template void Comm::sum_in_place<T>(std::span<T>, const char*) const;   \
+  template void Comm::max_in_place<T>(std::span<T>, const char*) const;   \
+  template void Comm::min_in_place<T>(std::span<T>, const char*) const;   \
+  template void Comm::broadcast<T>(std::span<T>, int, const char*) const; \
   template void Comm::exchange<T>(std::span<const T>, std::span<T>, int) const
 IMPART_INSTANTIATE(float);
 IMPART_INSTANTIATE(double);
@@ -201,7 +202,8 @@ NodeBuffer::~NodeBuffer() {
 }
 
 void NodeBuffer::publish() const {
-  // Between processes the barrier orders the writer's stores before the readers' loads; the fence says so to MPI.
+  // Between processes the barrier orders the writer's stores before the readers' loads; the fence says so to
+  // MPI.
   MPI_Win_fence(0, window_);
 }
 

@@ -38,7 +38,8 @@ std::uint64_t Digest::prefix() const {
 Hasher::Hasher() : state_{} { crypto_generichash_init(state_of(state_), nullptr, 0, sizeof(Digest::bytes)); }
 
 Hasher& Hasher::bytes(std::span<const std::byte> data) {
-  crypto_generichash_update(state_of(state_), reinterpret_cast<const unsigned char*>(data.data()), data.size());
+  crypto_generichash_update(state_of(state_), reinterpret_cast<const unsigned char*>(data.data()),
+                            data.size());
   return *this;
 }
 
@@ -57,7 +58,8 @@ Digest Hasher::finish() {
   return digest;
 }
 
-Digest tensor_digest(std::string_view name, std::span<const std::int64_t> dims, std::span<const float> values) {
+Digest tensor_digest(std::string_view name, std::span<const std::int64_t> dims,
+                     std::span<const float> values) {
   Hasher hasher;
   hasher.text(name).number(static_cast<std::int64_t>(dims.size()));
   for (const auto d : dims) hasher.number(d);

@@ -4,9 +4,7 @@
 
 namespace impart {
 
-Error::Error(std::string what, ErrorKind kind) : kind_(kind), what_(std::move(what)) {
-  compose();
-}
+Error::Error(std::string what, ErrorKind kind) : kind_(kind), what_(std::move(what)) { compose(); }
 
 Error& Error::at(std::string where) & {
   // The place nearest to the cause comes last: "stage teacher: conv1: ...".

@@ -51,7 +51,8 @@ void ProgressLine::update(std::int64_t done, std::string_view note) {
   if (mode_ == ProgressMode::kNone) return;
   const auto now = Clock::now();
   if (first_ < 0) first_ = done;
-  const auto interval = mode_ == ProgressMode::kBar ? Clock::duration(kBarInterval) : Clock::duration(kPlainInterval);
+  const auto interval =
+      mode_ == ProgressMode::kBar ? Clock::duration(kBarInterval) : Clock::duration(kPlainInterval);
   if (now - last_ < interval) return;
   last_ = now;
   draw(done, note, std::chrono::duration<double>(now - start_).count());
@@ -61,7 +62,8 @@ void ProgressLine::draw(std::int64_t done, std::string_view note, double seconds
   const double rate = static_cast<double>(done - first_) / std::max(seconds, 1e-9);
   const double left = rate > 0 ? static_cast<double>(total_ - done) / rate : 0;
   const double part = total_ > 0 ? static_cast<double>(done) / static_cast<double>(total_) : 1.0;
-  const auto tail = fmt::format("{:3.0f}%  {}  {:.0f} {}/s  {} left", 100 * part, note, rate, unit_, clock_text(left));
+  const auto tail =
+      fmt::format("{:3.0f}%  {}  {:.0f} {}/s  {} left", 100 * part, note, rate, unit_, clock_text(left));
   if (mode_ == ProgressMode::kBar) {
     const int filled = std::clamp(static_cast<int>(part * kBarWidth), 0, kBarWidth);
     fmt::print(stderr, "\r\033[K{} [{:#<{}}{:.<{}}] {}", label_, "", filled, "", kBarWidth - filled, tail);

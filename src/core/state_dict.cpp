@@ -15,9 +15,7 @@ std::size_t padded(std::int64_t elements) {
   return (static_cast<std::size_t>(elements) + kFloatsPerLine - 1) / kFloatsPerLine * kFloatsPerLine;
 }
 
-const char* kind_name(StateKind kind) {
-  return kind == StateKind::kParameter ? "parameter" : "buffer";
-}
+const char* kind_name(StateKind kind) { return kind == StateKind::kParameter ? "parameter" : "buffer"; }
 
 }  // namespace
 
@@ -98,15 +96,11 @@ void StateDict::copy_from(const StateDict& other) {
   std::copy(other.arena().begin(), other.arena().end(), arena().begin());
 }
 
-std::span<float> StateDict::parameters() noexcept {
-  return arena().first(layout_->parameter_arena_size());
-}
+std::span<float> StateDict::parameters() noexcept { return arena().first(layout_->parameter_arena_size()); }
 std::span<const float> StateDict::parameters() const noexcept {
   return arena().first(layout_->parameter_arena_size());
 }
-std::span<float> StateDict::buffers() noexcept {
-  return arena().subspan(layout_->parameter_arena_size());
-}
+std::span<float> StateDict::buffers() noexcept { return arena().subspan(layout_->parameter_arena_size()); }
 std::span<const float> StateDict::buffers() const noexcept {
   return arena().subspan(layout_->parameter_arena_size());
 }

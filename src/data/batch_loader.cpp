@@ -36,7 +36,8 @@ struct BatchLoader::Impl {
         options(o),
         steps(steps_per_epoch(dataset->size(), options.batch_size)),
         step_to_fill(first_step) {
-    const auto samples = static_cast<std::size_t>(options.range.size() * (options.batch_size / options.shards));
+    const auto samples =
+        static_cast<std::size_t>(options.range.size() * (options.batch_size / options.shards));
     for (auto& slot : slots) {
       slot.inputs.resize(samples * static_cast<std::size_t>(dataset->sample_shape().elements()));
       slot.labels.resize(samples);
@@ -79,7 +80,8 @@ struct BatchLoader::Impl {
     if (epoch != order_epoch) {
       order_epoch = epoch;
       if (options.shuffle) {
-        order = Rng(options.seed, "shuffle", 0, static_cast<std::uint64_t>(epoch)).permutation(dataset->size());
+        order =
+            Rng(options.seed, "shuffle", 0, static_cast<std::uint64_t>(epoch)).permutation(dataset->size());
       } else {
         order.resize(static_cast<std::size_t>(dataset->size()));
         std::iota(order.begin(), order.end(), 0);
@@ -105,10 +107,10 @@ struct BatchLoader::Impl {
         slot.rows[at] = static_cast<std::uint64_t>(row);
       }
       const auto count = at - start;
-      slot.batch.shards.push_back({end - begin, std::span(slot.inputs).subspan(start * elements, count * elements),
-                                   std::span(slot.labels).subspan(start, count),
-                                   std::span(slot.ids).subspan(start, count),
-                                   std::span(slot.rows).subspan(start, count)});
+      slot.batch.shards.push_back(
+          {end - begin, std::span(slot.inputs).subspan(start * elements, count * elements),
+           std::span(slot.labels).subspan(start, count), std::span(slot.ids).subspan(start, count),
+           std::span(slot.rows).subspan(start, count)});
     }
   }
 

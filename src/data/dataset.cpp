@@ -32,7 +32,10 @@ struct Parts {
 class NodeDataset final : public Dataset {
  public:
   NodeDataset(const comm::Comm& comm, io::SampleSource& source, const std::string& name, int classes)
-      : info_(source.info()), classes_(classes), buffer_(comm, Parts::bytes(info_)), parts_(buffer_.bytes(), info_) {
+      : info_(source.info()),
+        classes_(classes),
+        buffer_(comm, Parts::bytes(info_)),
+        parts_(buffer_.bytes(), info_) {
     comm::agree(comm, "dataset " + name, [&] {
       if (!buffer_.is_writer()) return;
       source.read(parts_.samples, parts_.labels);
@@ -60,7 +63,8 @@ class NodeDataset final : public Dataset {
     if (info_.element == io::ElementType::kFloat32) {
       std::memcpy(out.data(), bytes.data(), bytes.size());
     } else {
-      std::transform(bytes.begin(), bytes.end(), out.begin(), [](std::byte b) { return static_cast<float>(b); });
+      std::transform(bytes.begin(), bytes.end(), out.begin(),
+                     [](std::byte b) { return static_cast<float>(b); });
     }
   }
 
@@ -88,7 +92,8 @@ class NodeDataset final : public Dataset {
 
 class Subset final : public Dataset {
  public:
-  Subset(DatasetPtr base, std::vector<std::int64_t> indices) : base_(std::move(base)), indices_(std::move(indices)) {}
+  Subset(DatasetPtr base, std::vector<std::int64_t> indices)
+      : base_(std::move(base)), indices_(std::move(indices)) {}
 
   [[nodiscard]] std::int64_t size() const override { return static_cast<std::int64_t>(indices_.size()); }
   [[nodiscard]] const Shape& sample_shape() const override { return base_->sample_shape(); }
@@ -107,7 +112,8 @@ class Subset final : public Dataset {
 
 }  // namespace
 
-DatasetPtr read_dataset(const comm::Comm& comm, io::SampleSource& source, const std::string& name, int classes) {
+DatasetPtr read_dataset(const comm::Comm& comm, io::SampleSource& source, const std::string& name,
+                        int classes) {
   return std::make_shared<NodeDataset>(comm, source, name, classes);
 }
 
@@ -119,7 +125,8 @@ Digest fingerprint(const Dataset& dataset) {
   Hasher hasher;
   hasher.number(dataset.size()).number(dataset.classes());
   for (const auto d : dataset.sample_shape().dims()) hasher.number(d);
-  for (std::int64_t i = 0; i < dataset.size(); ++i) hasher.bytes(std::as_bytes(std::span(dataset.digest(i).bytes)));
+  for (std::int64_t i = 0; i < dataset.size(); ++i)
+    hasher.bytes(std::as_bytes(std::span(dataset.digest(i).bytes)));
   return hasher.finish();
 }
 

@@ -31,7 +31,8 @@ std::int64_t cut(double fraction, std::int64_t n) {
 
 std::vector<Indices> by_class(const Dataset& dataset) {
   std::vector<Indices> members(static_cast<std::size_t>(dataset.classes()));
-  for (std::int64_t i = 0; i < dataset.size(); ++i) members[static_cast<std::size_t>(dataset.label(i))].push_back(i);
+  for (std::int64_t i = 0; i < dataset.size(); ++i)
+    members[static_cast<std::size_t>(dataset.label(i))].push_back(i);
   return members;
 }
 
@@ -81,14 +82,15 @@ std::vector<Indices> partition_iid(const Dataset& dataset, int parts, std::uint6
   const auto order = Rng(seed, "partition iid").permutation(dataset.size());
   std::vector<Indices> result;
   for (std::int64_t p = 0; p < parts; ++p) {
-    result.emplace_back(order.begin() + p * dataset.size() / parts, order.begin() + (p + 1) * dataset.size() / parts);
+    result.emplace_back(order.begin() + p * dataset.size() / parts,
+                        order.begin() + (p + 1) * dataset.size() / parts);
   }
   sort_all(result);
   return result;
 }
 
-std::vector<Indices> partition_dirichlet(const Dataset& dataset, int parts, double alpha, std::int64_t min_samples,
-                                         std::uint64_t seed) {
+std::vector<Indices> partition_dirichlet(const Dataset& dataset, int parts, double alpha,
+                                         std::int64_t min_samples, std::uint64_t seed) {
   constexpr std::uint64_t kAttempts = 1000;
   const auto classes = by_class(dataset);
   for (std::uint64_t attempt = 0; attempt < kAttempts; ++attempt) {
@@ -120,8 +122,8 @@ std::vector<Indices> partition_dirichlet(const Dataset& dataset, int parts, doub
     }
   }
   throw Error("no Dirichlet partition gives every part enough samples")
-      .expected("at least " + std::to_string(min_samples) + " in each of " + std::to_string(parts) + " parts of " +
-                std::to_string(dataset.size()))
+      .expected("at least " + std::to_string(min_samples) + " in each of " + std::to_string(parts) +
+                " parts of " + std::to_string(dataset.size()))
       .hint("raise `alpha`, or lower `min_samples` or the number of clients");
 }
 

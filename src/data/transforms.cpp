@@ -168,7 +168,8 @@ Normalisation channel_statistics(const comm::Comm& comm, const Dataset& dataset,
     const double mean = count > 0 ? x / count : 0;
     const double variance = count > 0 ? std::max(0.0, xx / count - mean * mean) : 0;
     result.mean.push_back(mean);
-    // Rounding leaves a constant channel with a tiny variance; dividing by its root would blow up what is noise.
+    // Rounding leaves a constant channel with a tiny variance; dividing by its root would blow up what is
+    // noise.
     result.deviation.push_back(variance > 1e-12 * (1 + mean * mean) ? std::sqrt(variance) : 1.0);
   }
   return result;

@@ -17,8 +17,8 @@ class ByteStream {
   ByteStream& operator=(ByteStream&& other) noexcept;
   ~ByteStream();
 
-  /// Fills `bytes` as far as the file reaches; less than all of it only at the end. Throws Error for a gzip file that is
-  /// cut off, fails its checksum or is followed by other bytes.
+  /// Fills `bytes` as far as the file reaches; less than all of it only at the end. Throws Error for a gzip
+  /// file that is cut off, fails its checksum or is followed by other bytes.
   std::size_t read_some(std::span<std::byte> bytes);
   /// Fills `bytes` or throws Error; `what` is being read: "image data".
   void read(std::span<std::byte> bytes, const char* what);
@@ -34,8 +34,9 @@ class ByteStream {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Throws Error unless the file can hold `claimed` bytes, as its own header says: exactly so many when it is plain, at most
-/// deflate's largest expansion of its size when packed. `claim` in words: "10000 images of 28x28".
+/// Throws Error unless the file can hold `claimed` bytes, as its own header says: exactly so many when it is
+/// plain, at most deflate's largest expansion of its size when packed. `claim` in words: "10000 images of
+/// 28x28".
 void require_plausible(const ByteStream& stream, const std::filesystem::path& path, std::uintmax_t claimed,
                        const std::string& claim);
 

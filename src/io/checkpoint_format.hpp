@@ -21,8 +21,8 @@ const char* group_name(StateKind kind);
 /// Digest over the model record and the digests of its tensors.
 std::string root_digest(const ModelRecord& model, std::span<const TensorInfo> tensors);
 
-/// Digest over all that the root digest leaves out, and the root digest: `@file_digest`. It notices damage in places that
-/// HDF5 has no checksums for, as the points of a metric.
+/// Digest over all that the root digest leaves out, and the root digest: `@file_digest`. It notices damage in
+/// places that HDF5 has no checksums for, as the points of a metric.
 std::string file_digest(const CheckpointSummary& summary);
 
 /// "step-%08d.h5".

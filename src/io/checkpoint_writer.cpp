@@ -26,8 +26,8 @@ bool is_abandoned(const fs::directory_entry& entry) {
   return !failure && is_temporary(entry.path()) && fs::file_time_type::clock::now() - changed > kAbandoned;
 }
 
-// Removes what is older than the newest `keep`; `written` stays whatever its step, for a run that was started again
-// from an earlier step writes below what it finds. A file that cannot be removed costs space only.
+// Removes what is older than the newest `keep`; `written` stays whatever its step, for a run that was started
+// again from an earlier step writes below what it finds. A file that cannot be removed costs space only.
 void prune(const fs::path& written, int keep) {
   std::vector<std::pair<std::int64_t, fs::path>> others;
   std::vector<fs::path> unwanted;

@@ -13,8 +13,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Bytes of the file when unpacked. The length that a gzip file states is neither checked by anything nor right for
-// more than one member, so a packed file is unpacked once, into nothing.
+// Bytes of the file when unpacked. The length that a gzip file states is neither checked by anything nor
+// right for more than one member, so a packed file is unpacked once, into nothing.
 std::uintmax_t unpacked_size(const fs::path& path) {
   ByteStream stream(path);
   if (!stream.is_packed()) return stream.most_bytes();

@@ -28,7 +28,8 @@ class CsvParser {
   CsvParser(const fs::path& path, char separator)
       : stream_(path), path_(path.string()), separator_(separator), buffer_(256 * 1024) {}
 
-  /// Calls `field(index, text)` for each field of the next record; the number of fields, 0 at the end of the file.
+  /// Calls `field(index, text)` for each field of the next record; the number of fields, 0 at the end of the
+  /// file.
   template <class Field>
   std::size_t record(const Field& field) {
     std::size_t index = 0;
@@ -76,8 +77,8 @@ class CsvParser {
     field_ += static_cast<char>(c);
   }
 
-  // Reads up to and with the next separator, line end or end of file, which goes to ended_by_. Returns whether the
-  // field was quoted.
+  // Reads up to and with the next separator, line end or end of file, which goes to ended_by_. Returns
+  // whether the field was quoted.
   bool read_field() {
     field_.clear();
     if (std::exchange(at_start_, false)) skip_byte_order_mark();

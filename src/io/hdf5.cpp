@@ -35,8 +35,8 @@ herr_t collect(unsigned, const H5E_error2_t* error, void* texts) {
   return 0;
 }
 
-// The library's loops call this for each link or attribute. Asking for names by index instead would sort all of a large
-// group again for each.
+// The library's loops call this for each link or attribute. Asking for names by index instead would sort all
+// of a large group again for each.
 template <class Info>
 herr_t collect_name(hid_t, const char* name, const Info*, void* names) {
   try {
@@ -47,8 +47,8 @@ herr_t collect_name(hid_t, const char* name, const Info*, void* names) {
   }
 }
 
-// What the system said when there is such a line, as "No space left on device"; else the innermost complaint and
-// the outermost one.
+// What the system said when there is such a line, as "No space left on device"; else the innermost complaint
+// and the outermost one.
 std::string stack_text() {
   std::vector<std::string> texts;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, collect, &texts);
@@ -98,8 +98,8 @@ Handle file_access() {
   Handle access(checked("cannot set up HDF5", [] { return H5Pcreate(H5P_FILE_ACCESS); }), H5Pclose);
   checked("cannot set up HDF5",
           [&] { return H5Pset_libver_bounds(access.id(), H5F_LIBVER_V18, H5F_LIBVER_V18); });
-  // Files are renamed into place when they are complete and never change after: a lock would protect nothing, and
-  // cluster file systems often refuse one.
+  // Files are renamed into place when they are complete and never change after: a lock would protect nothing,
+  // and cluster file systems often refuse one.
   checked("cannot set up HDF5", [&] { return H5Pset_file_locking(access.id(), false, true); });
   // A file whose close succeeded must be closed, whatever else is still open.
   checked("cannot set up HDF5", [&] { return H5Pset_fclose_degree(access.id(), H5F_CLOSE_STRONG); });
@@ -262,7 +262,8 @@ std::uintmax_t plausible_bytes(const Handle& dataset, std::uintmax_t file_size) 
 Handle::~Handle() {
   if (closer_ == nullptr) return;
   be_silent();
-  // While an exception is in flight its message is what counts: a failing close is most likely its consequence.
+  // While an exception is in flight its message is what counts: a failing close is most likely its
+  // consequence.
   if (closer_(id_) < 0 && std::uncaught_exceptions() == 0)
     log::warn("closing an HDF5 object: " + stack_text());
 }

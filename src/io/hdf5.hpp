@@ -41,11 +41,12 @@ class Handle {
   Closer closer_ = nullptr;
 };
 
-/// A file in memory, which will have about `expected_bytes`. HDF5 1.10 cannot be trusted with a disk that may be full: when
-/// closing fails it keeps what it has freed, and crashes at exit. So it never writes to one.
+/// A file in memory, which will have about `expected_bytes`. HDF5 1.10 cannot be trusted with a disk that may
+/// be full: when closing fails it keeps what it has freed, and crashes at exit. So it never writes to one.
 /// Metadata is in the checksummed form of HDF5 1.8, so that a damaged file is noticed before it is believed.
 Handle create_in_memory(std::size_t expected_bytes);
-/// The bytes of such a file, complete and ready to be written to disk. They live until the file is changed or closed.
+/// The bytes of such a file, complete and ready to be written to disk. They live until the file is changed or
+/// closed.
 std::span<const std::byte> image_of(const Handle& file);
 Handle open_file(const std::filesystem::path& path);  ///< for reading
 
@@ -64,8 +65,8 @@ struct DatasetInfo {
   std::size_t element_size = 0;  ///< bytes, in the file
   H5T_class_t type = H5T_NO_CLASS;
 };
-/// Reads the header of a dataset, and refuses one that claims more values than `file_size` bytes can hold, so that the
-/// caller can allocate what it says.
+/// Reads the header of a dataset, and refuses one that claims more values than `file_size` bytes can hold, so
+/// that the caller can allocate what it says.
 DatasetInfo describe(const Handle& dataset, std::uintmax_t file_size);
 /// Whether the values are of this type exactly: H5T_IEEE_F32LE.
 bool has_type(const Handle& dataset, hid_t type);

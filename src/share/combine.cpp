@@ -39,7 +39,8 @@ StateDict weighted(std::span<const StateDict* const> models, std::span<const dou
         .got(std::to_string(weights.size()));
   }
   for (const double w : weights) {
-    if (!(w >= 0) || !std::isfinite(w)) throw Error("a weight must be finite and not negative").got(std::to_string(w));
+    if (!(w >= 0) || !std::isfinite(w))
+      throw Error("a weight must be finite and not negative").got(std::to_string(w));
   }
   const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
   if (!(total > 0)) throw Error("the weights sum to zero");

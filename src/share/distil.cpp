@@ -15,11 +15,12 @@ class Distillation final : public nn::Objective {
   Distillation(const Tensor& teacher, const DistilOptions& options)
       : teacher_(teacher), options_(options), cross_entropy_(nn::make_cross_entropy()) {}
 
-  double evaluate(std::span<const float> outputs, const nn::Targets& targets, std::int64_t classes, float scale,
-                  std::span<float> gradient) const override {
+  double evaluate(std::span<const float> outputs, const nn::Targets& targets, std::int64_t classes,
+                  float scale, std::span<float> gradient) const override {
     const auto w = options_.kd_weight;
     const auto t = options_.temperature;
-    double loss = (1 - w) * cross_entropy_->evaluate(outputs, targets, classes, scale * static_cast<float>(1 - w), gradient);
+    double loss = (1 - w) * cross_entropy_->evaluate(outputs, targets, classes,
+                                                     scale * static_cast<float>(1 - w), gradient);
     const auto width = static_cast<std::size_t>(classes);
     std::vector<float> student(width);
     for (std::size_t i = 0; i < targets.rows.size(); ++i) {

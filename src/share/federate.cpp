@@ -24,8 +24,9 @@ using Clock = std::chrono::steady_clock;
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// Deals `clients` over `slots` so that the slots have about equal numbers of samples: the largest first, each to the
-/// slot with least so far. A slot is worked by one rank; the deal does not depend on the number of ranks.
+/// Deals `clients` over `slots` so that the slots have about equal numbers of samples: the largest first,
+/// each to the slot with least so far. A slot is worked by one rank; the deal does not depend on the number
+/// of ranks.
 std::vector<std::vector<int>> deal(const std::vector<int>& clients, const std::vector<data::DatasetPtr>& data,
                                    int slots) {
   const auto samples = [&](int client) { return data[static_cast<std::size_t>(client)]->size(); };
@@ -43,7 +44,8 @@ std::vector<std::vector<int>> deal(const std::vector<int>& clients, const std::v
 
 class Federation {
  public:
-  Federation(const comm::Comm& comm, const FederateOptions& options, const FederateTask& task, StateDict& state)
+  Federation(const comm::Comm& comm, const FederateOptions& options, const FederateTask& task,
+             StateDict& state)
       : comm_(comm),
         options_(options),
         task_(task),
@@ -52,7 +54,8 @@ class Federation {
         range_((comm::check_rank_count(comm.size(), options.shards),
                 comm::shards_of_rank(comm.rank(), comm.size(), options.shards))),
         team_(comm::largest_rank_count(range_.size(), options.threads)),
-        progress_(comm.is_root() ? options.progress : ProgressMode::kNone, options.stage, "rounds", options.rounds) {}
+        progress_(comm.is_root() ? options.progress : ProgressMode::kNone, options.stage, "rounds",
+                  options.rounds) {}
 
   train::TrainResult execute() {
     comm::agree(comm_, "continuing from " + task_.state_directory.string(), [&] { restore(); });
@@ -108,7 +111,8 @@ class Federation {
   /// The models of all clients, each times n_k / n, summed over slots in the fixed tree of the gradients.
   std::optional<Contribution> sum_slots(const std::vector<std::vector<int>>& slots, std::int64_t samples) {
     // A client that fails on one rank fails the stage on all.
-    std::vector<Contribution> parts(static_cast<std::size_t>(team_.size()), Contribution(state_.layout_ptr()));
+    std::vector<Contribution> parts(static_cast<std::size_t>(team_.size()),
+                                    Contribution(state_.layout_ptr()));
     comm::agree(comm_, options_.stage, [&] {
       team_.run([&](int worker) {
         const auto mine = comm::shards_of_rank(worker, team_.size(), range_.size());
@@ -134,7 +138,8 @@ class Federation {
     return std::move(total);
   }
 
-  Contribution sum_block(comm::ShardRange range, const std::vector<std::vector<int>>& slots, std::int64_t samples) {
+  Contribution sum_block(comm::ShardRange range, const std::vector<std::vector<int>>& slots,
+                         std::int64_t samples) {
     if (range.size() > 1 && range.size() % 2 == 0) {
       const int middle = range.begin + range.size() / 2;
       auto left = sum_block({range.begin, middle}, slots, samples);
@@ -167,14 +172,15 @@ class Federation {
     options.stage = fmt::format("round {}: client {}", round_ + 1, client);
     options.shards = 1;  // one rank, one thread: there is nothing to be independent of
     options.threads = 1;
-    options.seed = Rng(options_.seed, "client", static_cast<std::uint64_t>(client),
-                       static_cast<std::uint64_t>(round_)).next64();
+    options.seed =
+        Rng(options_.seed, "client", static_cast<std::uint64_t>(client), static_cast<std::uint64_t>(round_))
+            .next64();
     options.batch_size = std::min(options.batch_size, data->size());
     options.progress = ProgressMode::kNone;
 
     auto local = state_.clone();
-    const auto result = train::train(self_, options, {task_.spec, task_.objective, data, nullptr, {}, task_.stop, {}, {}},
-                                     local);
+    const auto result = train::train(
+        self_, options, {task_.spec, task_.objective, data, nullptr, {}, task_.stop, {}, {}}, local);
     if (result.end == train::TrainEnd::kStopped) {
       sum.stopped = true;
       return;
@@ -201,7 +207,8 @@ class Federation {
       checkpoint.lineage.stage = task_.state_key;
       checkpoint.lineage.ranks = comm_.size();
       checkpoint.metrics = result_.history;
-      checkpoint.progress = io::ProgressRecord{options_.stage, round_, round_, result_.samples, options_.seed, {}};
+      checkpoint.progress =
+          io::ProgressRecord{options_.stage, round_, round_, result_.samples, options_.seed, {}};
       writer_.submit(task_.state_directory, std::move(checkpoint));
     });
     result_.seconds.checkpoint += since(start);

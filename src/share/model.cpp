@@ -40,7 +40,9 @@ void check_state(const Model& model, const std::string& where) {
 Voting parse_voting(std::string_view word) {
   if (word == "soft") return Voting::kSoft;
   if (word == "hard") return Voting::kHard;
-  throw Error("unknown voting", ErrorKind::kUsage).expected("soft or hard").got("'" + std::string(word) + "'");
+  throw Error("unknown voting", ErrorKind::kUsage)
+      .expected("soft or hard")
+      .got("'" + std::string(word) + "'");
 }
 
 StateDict Model::member_state(const Member& member) const {
@@ -61,7 +63,8 @@ Model single(nn::ModelSpec spec, StateDict state) {
 }
 
 Model ensemble(std::vector<Member> members, std::vector<const StateDict*> states, Voting voting) {
-  if (members.size() < 2) throw Error("an ensemble needs two members or more").got(std::to_string(members.size()));
+  if (members.size() < 2)
+    throw Error("an ensemble needs two members or more").got(std::to_string(members.size()));
   std::set<std::string> names;
   std::vector<StateEntry> entries;
   for (std::size_t i = 0; i < members.size(); ++i) {
@@ -82,7 +85,8 @@ Model ensemble(std::vector<Member> members, std::vector<const StateDict*> states
   for (std::size_t i = 0; i < states.size(); ++i) {
     for (const auto& entry : states[i]->layout().entries()) {
       const auto from = states[i]->values(entry);
-      std::copy(from.begin(), from.end(), model.state.values(model.members[i].name + ":" + entry.name).begin());
+      std::copy(from.begin(), from.end(),
+                model.state.values(model.members[i].name + ":" + entry.name).begin());
     }
   }
   return model;
@@ -97,8 +101,8 @@ io::ModelRecord to_record(const Model& model) {
     members.push_back(
         {{"name", member.name}, {"weight", member.weight}, {"model", Json::parse(nn::to_json(member.spec))}});
   }
-  return {Json{{"ensemble", {{"voting", word_of(model.voting)}, {"members", members}}}}.dump(), model.input_shape(),
-          model.classes()};
+  return {Json{{"ensemble", {{"voting", word_of(model.voting)}, {"members", members}}}}.dump(),
+          model.input_shape(), model.classes()};
 }
 
 Model from_checkpoint(io::Checkpoint checkpoint) {
@@ -126,8 +130,8 @@ Model from_checkpoint(io::Checkpoint checkpoint) {
   return model;
 }
 
-Tensor probabilities(const comm::Comm& comm, const Model& model, const data::Dataset& dataset, double temperature,
-                     int threads) {
+Tensor probabilities(const comm::Comm& comm, const Model& model, const data::Dataset& dataset,
+                     double temperature, int threads) {
   const auto classes = static_cast<std::size_t>(model.classes());
   const double total = std::accumulate(model.members.begin(), model.members.end(), 0.0,
                                        [](double sum, const Member& m) { return sum + m.weight; });
@@ -150,9 +154,10 @@ Tensor probabilities(const comm::Comm& comm, const Model& model, const data::Dat
   return result;
 }
 
-std::map<std::string, double> evaluate(const comm::Comm& comm, const Model& model, const data::Dataset& dataset,
-                                       int threads) {
-  // Cross entropy of softmax(log p) is -log p: the objective that takes outputs serves for probabilities, too.
+std::map<std::string, double> evaluate(const comm::Comm& comm, const Model& model,
+                                       const data::Dataset& dataset, int threads) {
+  // Cross entropy of softmax(log p) is -log p: the objective that takes outputs serves for probabilities,
+  // too.
   auto outputs = probabilities(comm, model, dataset, 1.0, threads);
   for (auto& p : outputs.values()) p = std::log(std::max(p, 1e-30F));
   return train::classification_metrics(outputs, dataset, *nn::make_cross_entropy());

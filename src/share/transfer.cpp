@@ -9,7 +9,9 @@ namespace impart::share {
 
 namespace {
 
-bool belongs_to(const StateEntry& entry, const std::string& layer) { return entry.name.starts_with(layer + "."); }
+bool belongs_to(const StateEntry& entry, const std::string& layer) {
+  return entry.name.starts_with(layer + ".");
+}
 
 bool fits(const StateEntry& wanted, const StateEntry* found) {
   return found != nullptr && found->shape == wanted.shape && found->kind == wanted.kind;
@@ -22,9 +24,10 @@ TransferResult transfer(const StateDict& source, const nn::ModelSpec& target, He
   const auto head_layer = nn::head_of(target);
   const auto& layout = result.state.layout();
 
-  const bool head_fits = std::all_of(layout.entries().begin(), layout.entries().end(), [&](const StateEntry& entry) {
-    return !belongs_to(entry, head_layer) || fits(entry, source.layout().find(entry.name));
-  });
+  const bool head_fits =
+      std::all_of(layout.entries().begin(), layout.entries().end(), [&](const StateEntry& entry) {
+        return !belongs_to(entry, head_layer) || fits(entry, source.layout().find(entry.name));
+      });
   const bool replace = head == Head::kReplace || (head == Head::kAuto && !head_fits);
 
   std::string misfits;
@@ -46,7 +49,8 @@ TransferResult transfer(const StateDict& source, const nn::ModelSpec& target, He
   if (!misfits.empty()) {
     throw Error("the source's tensors do not fit the model")
         .got(misfits)
-        .hint(head == Head::kKeep ? "head = \"replace\" makes a new head" : "the model must equal the source's but for its head");
+        .hint(head == Head::kKeep ? "head = \"replace\" makes a new head"
+                                  : "the model must equal the source's but for its head");
   }
   if (replace) nn::initialise_layer(target, head_layer, seed, result.state);
   return result;

@@ -192,7 +192,8 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
   const auto arena = nn::state_layout(spec)->arena_size() * sizeof(float);
   const auto threads = static_cast<std::size_t>(std::max(1, options_.threads));
   const auto batch = local ? settings.batch_size : std::max<std::int64_t>(1, settings.batch_size / shards);
-  // Weights, gradients and optimizer; each thread has packed weights, partial sums and activations of its own.
+  // Weights, gradients and optimizer; each thread has packed weights, partial sums and activations of its
+  // own.
   const auto depth =
       static_cast<std::size_t>(comm::tree_depth(std::max(1, shards / std::max(1, options_.ranks))));
   check_memory(path, data_bytes_ + arena * (2 + optimizer_slots(settings.optimizer)) +

@@ -21,7 +21,8 @@ struct DatasetOutline {
   bool has_part[3] = {};
 };
 
-/// Each finder returns null when there is no such thing, or it has problems of its own; the problem is told once.
+/// Each finder returns null when there is no such thing, or it has problems of its own; the problem is told
+/// once.
 class CheckContext {
  public:
   CheckContext(const Deck& deck, const CheckOptions& options, Problems& problems);
@@ -41,8 +42,8 @@ class CheckContext {
              const std::string& dataset_name);
   void need_part(const std::string& path, const std::string& dataset_name, const DatasetOutline& dataset,
                  Part part);
-  /// Training of `spec` at the stage `path`: dataset, shapes, batch, mesh, memory. `local`: of a federation's client,
-  /// which trains alone.
+  /// Training of `spec` at the stage `path`: dataset, shapes, batch, mesh, memory. `local`: of a federation's
+  /// client, which trains alone.
   void training(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
                 bool local);
   /// The deck's stages that come before the one being checked have left these.

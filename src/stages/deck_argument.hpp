@@ -10,8 +10,8 @@
 
 namespace impart::stages {
 
-/// Reads the deck of an argument "DECK:NAME"; returns it and the name. Throws Error (usage), on all ranks, with the
-/// first problem of the deck. Collective.
+/// Reads the deck of an argument "DECK:NAME"; returns it and the name. Throws Error (usage), on all ranks,
+/// with the first problem of the deck. Collective.
 std::pair<Deck, std::string> deck_argument(const comm::Comm& comm, const std::string& argument,
                                            const char* option);
 

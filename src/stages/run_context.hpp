@@ -78,8 +78,8 @@ class RunContext {
   std::map<std::string, share::Model> models_;
 };
 
-/// Reads a checkpoint on the root and gives it to all: the other ranks' file systems need not show it yet. Collective.
-/// `digest` receives the root digest.
+/// Reads a checkpoint on the root and gives it to all: the other ranks' file systems need not show it yet.
+/// Collective. `digest` receives the root digest.
 share::Model read_model(const comm::Comm& comm, const std::filesystem::path& path, std::string& digest);
 
 /// Reads, splits, limits, resizes and scales a dataset as its settings say. Collective.
@@ -90,7 +90,8 @@ StageResult train_model(RunContext& context, const std::string& stage, const Tra
                         const nn::ModelSpec& spec, const nn::Objective& objective,
                         const data::DatasetPtr& data, StateDict state);
 
-/// "validation.accuracy" ... of `model` on the dataset's validation part; nothing without a dataset. Collective.
+/// "validation.accuracy" ... of `model` on the dataset's validation part; nothing without a dataset.
+/// Collective.
 std::map<std::string, double> validation_metrics(RunContext& context, const std::string& dataset,
                                                  const share::Model& model);
 

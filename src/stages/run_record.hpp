@@ -32,7 +32,8 @@ struct StageRecord {
 /// The record of a run directory. Used by the root rank alone.
 class RunRecord {
  public:
-  /// `stages`: names in the deck's order, which the file keeps; stages that the deck no longer has are dropped.
+  /// `stages`: names in the deck's order, which the file keeps; stages that the deck no longer has are
+  /// dropped.
   RunRecord(std::filesystem::path directory, std::string name, int ranks, int threads,
             std::vector<std::string> stages);
 

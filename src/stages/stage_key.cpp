@@ -33,7 +33,8 @@ std::string resolved_settings(const Deck& deck, const Stage& stage) {
 std::string stage_key(const Deck& deck, const Stage& stage, const std::map<std::string, std::string>& inputs,
                       const std::map<std::string, std::string>& data) {
   auto settings = settings_of(deck, stage);
-  // The fingerprint says what was read; where it was read from does not matter. Nor does the shape of the mesh.
+  // The fingerprint says what was read; where it was read from does not matter. Nor does the shape of the
+  // mesh.
   for (auto& dataset : settings["datasets"]) {
     for (const auto* key : {"file", "files", "images", "labels", "samples"}) dataset.erase(key);
   }

@@ -9,12 +9,13 @@
 
 namespace impart::stages {
 
-/// JSON: {"stage", "models", "datasets", "seed", "shards"}: all settings that bear on the result, with the models and
-/// datasets that the stage names. Stored in its checkpoint.
+/// JSON: {"stage", "models", "datasets", "seed", "shards"}: all settings that bear on the result, with the
+/// models and datasets that the stage names. Stored in its checkpoint.
 std::string resolved_settings(const Deck& deck, const Stage& stage);
 
-/// Digest of the settings, the inputs' digests and the data's fingerprints. Neither file names nor the numbers of ranks
-/// and threads are in it: the result does not depend on them. `inputs`, `data`: by the names in the deck.
+/// Digest of the settings, the inputs' digests and the data's fingerprints. Neither file names nor the
+/// numbers of ranks and threads are in it: the result does not depend on them. `inputs`, `data`: by the names
+/// in the deck.
 std::string stage_key(const Deck& deck, const Stage& stage, const std::map<std::string, std::string>& inputs,
                       const std::map<std::string, std::string>& data);
 

@@ -99,7 +99,8 @@ std::vector<std::string> split_key(std::string_view key) {
   }
 }
 
-// The table that the first parts of a --set key name: [run], [dataset.NAME], [model.NAME], or the stage of that name.
+// The table that the first parts of a --set key name: [run], [dataset.NAME], [model.NAME], or the stage of
+// that name.
 toml::table* find_target(toml::table& root, const std::vector<std::string>& parts) {
   if (parts[0] == "run") return root.insert("run", toml::table{}).first->second.as_table();
   if (parts.size() < 2) return nullptr;

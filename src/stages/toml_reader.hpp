@@ -32,9 +32,10 @@ inline Range at_least(double low) { return {.low = low}; }
 inline Range above(double low) { return {.low = low, .low_open = true}; }
 inline Range between(double low, double high) { return {.low = low, .high = high}; }
 
-/// A cursor over one table of a document. Each `read` takes the value of a key, when it is there, into `value`, which
-/// holds the default; wrong types and ranges become problems, and leave the default. All values, defaults too, are kept
-/// as JSON. A key that was never read is unknown: `finish` says so. Copies share their state.
+/// A cursor over one table of a document. Each `read` takes the value of a key, when it is there, into
+/// `value`, which holds the default; wrong types and ranges become problems, and leave the default. All
+/// values, defaults too, are kept as JSON. A key that was never read is unknown: `finish` says so. Copies
+/// share their state.
 class TableReader {
  public:
   [[nodiscard]] bool has(std::string_view key) const;
@@ -84,11 +85,13 @@ class TableReader {
 
   /// A table; an empty one when the key is not there.
   TableReader table(std::string_view key);
-  /// True when the key holds a string rather than a table, so that `kind = "x"` may be written for `{ kind = "x" }`.
+  /// True when the key holds a string rather than a table, so that `kind = "x"` may be written for `{ kind =
+  /// "x" }`.
   [[nodiscard]] bool is_text(std::string_view key) const;
   /// The tables in a table, by name: [dataset.*].
   std::vector<std::pair<std::string, TableReader>> named_tables(std::string_view key);
-  /// An array of tables; each is reported under its "name", when that is a word of its own, or else its position.
+  /// An array of tables; each is reported under its "name", when that is a word of its own, or else its
+  /// position.
   std::vector<TableReader> tables(std::string_view key);
   /// All keys that have not been read, as a layer's settings: scalars only.
   std::vector<std::pair<std::string, nn::SettingValue>> read_rest();
@@ -109,8 +112,8 @@ class TableReader {
   std::shared_ptr<Impl> impl_;
 };
 
-/// The document's top table, after the `--set` of the command line; nothing when it is not TOML at all (a problem).
-/// `places` gets the place of every key. REQUIRES: `places` and `problems` outlive the reader.
+/// The document's top table, after the `--set` of the command line; nothing when it is not TOML at all (a
+/// problem). `places` gets the place of every key. REQUIRES: `places` and `problems` outlive the reader.
 std::optional<TableReader> read_toml(const std::string& text, const std::filesystem::path& path,
                                      const std::vector<std::string>& overrides, Places& places,
                                      Problems& problems);

@@ -10,8 +10,8 @@
 
 namespace impart::train {
 
-Tensor predict(const comm::Comm& comm, const nn::ModelSpec& spec, const StateDict& state, const data::Dataset& dataset,
-               int threads) {
+Tensor predict(const comm::Comm& comm, const nn::ModelSpec& spec, const StateDict& state,
+               const data::Dataset& dataset, int threads) {
   const auto classes = static_cast<std::size_t>(spec.classes);
   const auto elements = static_cast<std::size_t>(spec.input.elements());
   const auto blocks = (dataset.size() + kEvaluationBatch - 1) / kEvaluationBatch;
@@ -23,7 +23,8 @@ Tensor predict(const comm::Comm& comm, const nn::ModelSpec& spec, const StateDic
     nn::use_one_kernel_thread();
     std::optional<nn::Network> network;
     std::vector<float> inputs;
-    for (auto block = static_cast<std::int64_t>(comm.rank()) * team.size() + worker; block < blocks; block += stride) {
+    for (auto block = static_cast<std::int64_t>(comm.rank()) * team.size() + worker; block < blocks;
+         block += stride) {
       const auto first = block * kEvaluationBatch;
       const auto count = std::min(kEvaluationBatch, dataset.size() - first);
       if (!network || network->batch() != count) {

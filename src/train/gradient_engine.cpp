@@ -85,13 +85,15 @@ struct GradientEngine::Impl {
     auto it = worker.replicas.find(batch);
     if (it == worker.replicas.end()) {
       it = worker.replicas
-               .emplace(batch, Worker::Replica{nn::Network(spec, batch, {true, options.trainable, batch < full})})
+               .emplace(batch,
+                        Worker::Replica{nn::Network(spec, batch, {true, options.trainable, batch < full})})
                .first;
     }
     return it->second;
   }
 
-  static nn::Pass pass_of(const GradientEngine::Impl& engine, const data::Batch& batch, const data::ShardBatch& shard) {
+  static nn::Pass pass_of(const GradientEngine::Impl& engine, const data::Batch& batch,
+                          const data::ShardBatch& shard) {
     return {true, engine.options.seed, static_cast<std::uint64_t>(batch.step), shard.sample_ids};
   }
 
@@ -117,7 +119,8 @@ struct GradientEngine::Impl {
     const Stopwatch watch(worker.backward_seconds);
     const float part = 1.0F / static_cast<float>(batch.global_size);
     worker.grad_output.resize(outputs.size());
-    const double loss = objective.evaluate(outputs, {shard.labels, shard.rows}, spec.classes, part, worker.grad_output);
+    const double loss =
+        objective.evaluate(outputs, {shard.labels, shard.rows}, spec.classes, part, worker.grad_output);
     auto gradients = StateDict::view(layout, out.first(layout->arena_size()));
     network.backward(pass, worker.grad_output, gradients);
     const float share = static_cast<float>(shard.size) * part;
@@ -127,7 +130,8 @@ struct GradientEngine::Impl {
     tail[kLoss] = static_cast<float>(loss);
   }
 
-  /// The upper levels of the rank's tree: worker w's sum meets its neighbour's, each worker adding a slice of all.
+  /// The upper levels of the rank's tree: worker w's sum meets its neighbour's, each worker adding a slice of
+  /// all.
   void combine_workers(int w) {
     const auto count = static_cast<std::size_t>(team.size());
     const auto size = workers[0].scratch[0].size();
@@ -156,8 +160,8 @@ struct GradientEngine::Impl {
   double communication_seconds = 0;
 };
 
-GradientEngine::GradientEngine(const comm::Comm& comm, const nn::ModelSpec& spec, const nn::Objective& objective,
-                               EngineOptions options)
+GradientEngine::GradientEngine(const comm::Comm& comm, const nn::ModelSpec& spec,
+                               const nn::Objective& objective, EngineOptions options)
     : impl_(std::make_unique<Impl>(comm, spec, objective, std::move(options))) {}
 
 GradientEngine::~GradientEngine() = default;
@@ -170,8 +174,9 @@ StepResult GradientEngine::compute(const StateDict& state, const data::Batch& ba
   engine.team.run([&](int w) {
     auto& worker = engine.workers[static_cast<std::size_t>(w)];
     const auto mine = comm::shards_of_rank(w, engine.team.size(), engine.range.size());
-    comm::sum_shards({engine.range.begin + mine.begin, engine.range.begin + mine.end}, worker.scratch,
-                     [&](int shard, std::span<float> out) { engine.compute_shard(worker, state, batch, shard, out); });
+    comm::sum_shards(
+        {engine.range.begin + mine.begin, engine.range.begin + mine.end}, worker.scratch,
+        [&](int shard, std::span<float> out) { engine.compute_shard(worker, state, batch, shard, out); });
   });
   if (engine.team.size() > 1) engine.team.run([&](int w) { engine.combine_workers(w); });
 
@@ -187,7 +192,8 @@ StepResult GradientEngine::compute(const StateDict& state, const data::Batch& ba
 
 const StateDict& GradientEngine::gradient() const noexcept { return impl_->gradient; }
 
-std::optional<std::string> GradientEngine::first_not_finite(const StateDict& state, const data::Batch& batch) {
+std::optional<std::string> GradientEngine::first_not_finite(const StateDict& state,
+                                                            const data::Batch& batch) {
   auto& engine = *impl_;
   for (const auto& shard : batch.shards) {
     if (shard.size == 0) continue;

@@ -24,7 +24,8 @@ double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::i
       // Loshchilov and Hutter 2017, eq. 5, without restarts.
       const double length = std::max(1.0, static_cast<double>(total_steps) - warmup);
       const double done = std::min(1.0, (now - warmup) / length);
-      return options.final_factor + (1 - options.final_factor) * 0.5 * (1 + std::cos(std::numbers::pi * done));
+      return options.final_factor +
+             (1 - options.final_factor) * 0.5 * (1 + std::cos(std::numbers::pi * done));
     }
   }
   return 1.0;
@@ -95,8 +96,8 @@ void sgd(const OptimizerOptions& o, double rate, std::span<float> w, std::span<c
 }
 
 /// Kingma and Ba 2015, algorithm 1, as torch.optim.Adam and AdamW; `t` counts from 1.
-void adam(const OptimizerOptions& o, double rate, std::int64_t t, std::span<float> w, std::span<const float> g,
-          std::span<float> mean, std::span<float> square) {
+void adam(const OptimizerOptions& o, double rate, std::int64_t t, std::span<float> w,
+          std::span<const float> g, std::span<float> mean, std::span<float> square) {
   const bool decoupled = o.kind == OptimizerKind::kAdamW;
   const auto coupled_decay = static_cast<float>(decoupled ? 0.0 : o.weight_decay);
   const auto shrink = static_cast<float>(decoupled ? 1.0 - rate * o.weight_decay : 1.0);
@@ -118,10 +119,14 @@ void adam(const OptimizerOptions& o, double rate, std::int64_t t, std::span<floa
 
 }  // namespace
 
-Optimizer::Optimizer(const OptimizerOptions& options, StateLayoutPtr layout, std::span<const ParameterGroup> groups)
+Optimizer::Optimizer(const OptimizerOptions& options, StateLayoutPtr layout,
+                     std::span<const ParameterGroup> groups)
     : options_(options) {
   if (options_.nesterov && !(options_.momentum > 0)) {
-    throw Error("nesterov needs momentum", ErrorKind::kUsage).at("optimizer").expected("momentum > 0").got("0");
+    throw Error("nesterov needs momentum", ErrorKind::kUsage)
+        .at("optimizer")
+        .expected("momentum > 0")
+        .got("0");
   }
   for (const auto& entry : layout->entries()) {
     if (entry.kind != StateKind::kParameter) continue;
@@ -158,9 +163,9 @@ std::vector<std::pair<std::string, StateDict>> Optimizer::snapshot() const {
 }
 
 void Optimizer::restore(std::string_view kind, std::span<const std::pair<std::string, StateDict>> slots) {
-  const bool fits = kind == this->kind() &&
-                    std::equal(slots.begin(), slots.end(), slots_.begin(), slots_.end(),
-                               [](const auto& a, const auto& b) { return a.first == b.first; });
+  const bool fits =
+      kind == this->kind() && std::equal(slots.begin(), slots.end(), slots_.begin(), slots_.end(),
+                                         [](const auto& a, const auto& b) { return a.first == b.first; });
   if (!fits) {
     throw Error("the saved optimizer state does not fit")
         .expected(std::string(this->kind()) + " with " + std::to_string(slots_.size()) + " slots")
@@ -171,7 +176,8 @@ void Optimizer::restore(std::string_view kind, std::span<const std::pair<std::st
     for (const auto& entry : slots[i].second.layout().entries()) {
       const auto from = slots[i].second.values(entry);
       const auto to = slots_[i].second.values(entry.name);
-      if (from.size() != to.size()) throw Error("the saved optimizer state of '" + entry.name + "' has another size");
+      if (from.size() != to.size())
+        throw Error("the saved optimizer state of '" + entry.name + "' has another size");
       std::copy(from.begin(), from.end(), to.begin());
     }
   }

@@ -79,8 +79,8 @@ class Run {
 
  private:
   void run_steps() {
-    data::BatchLoader loader(task_.train, {options_.batch_size, options_.shards, engine_.range(), options_.seed, true},
-                             step_);
+    data::BatchLoader loader(
+        task_.train, {options_.batch_size, options_.shards, engine_.range(), options_.seed, true}, step_);
     while (step_ < total_steps_) {
       const auto start = Clock::now();
       const auto& batch = loader.next();
@@ -119,8 +119,9 @@ class Run {
     epoch_loss_ += outcome.loss * static_cast<double>(batch.global_size);
     epoch_samples_ += batch.global_size;
     result_.seconds.compute += since(start) - (engine_.seconds().communication - exchanged);
-    progress_.update(samples_, fmt::format("epoch {}/{} loss {:.4f}", (step_ - 1) / steps_per_epoch_ + 1,
-                                           options_.epochs, epoch_loss_ / static_cast<double>(epoch_samples_)));
+    progress_.update(
+        samples_, fmt::format("epoch {}/{} loss {:.4f}", (step_ - 1) / steps_per_epoch_ + 1, options_.epochs,
+                              epoch_loss_ / static_cast<double>(epoch_samples_)));
     return outcome;
   }
 
@@ -187,7 +188,8 @@ class Run {
     checkpoint.lineage.stage = task_.state_key;
     checkpoint.lineage.ranks = comm_.size();
     checkpoint.metrics = result_.history;
-    checkpoint.progress = io::ProgressRecord{options_.stage, step_ / steps_per_epoch_, step_, samples_, options_.seed, {}};
+    checkpoint.progress =
+        io::ProgressRecord{options_.stage, step_ / steps_per_epoch_, step_, samples_, options_.seed, {}};
     return checkpoint;
   }
 
@@ -283,7 +285,8 @@ class Run {
 
 }  // namespace
 
-TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task, StateDict& state) {
+TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
+                  StateDict& state) {
   return Run(comm, options, task, state).execute();
 }
 

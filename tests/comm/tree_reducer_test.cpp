@@ -23,7 +23,8 @@ T value_of(int shard, std::size_t i) {
   return static_cast<T>(rng.normal() * std::pow(10.0, 12 * rng.uniform_double() - 6));
 }
 
-/// The tree of the contract, over one element: even blocks are the sum of their halves, odd ones go left to right.
+/// The tree of the contract, over one element: even blocks are the sum of their halves, odd ones go left to
+/// right.
 template <class T>
 T tree_sum(int begin, int end, std::size_t i) {
   const int count = end - begin;

@@ -19,8 +19,9 @@ using Block = std::array<std::uint32_t, 4>;
 
 constexpr int kDraws = 400000;
 
-/// Greatest distance between the draws' distribution and `cdf` (Kolmogorov and Smirnov), times sqrt(n). Above 1.95 with
-/// probability 0.001 when the draws follow `cdf`; keys are fixed, so that a test that passes once passes always.
+/// Greatest distance between the draws' distribution and `cdf` (Kolmogorov and Smirnov), times sqrt(n). Above
+/// 1.95 with probability 0.001 when the draws follow `cdf`; keys are fixed, so that a test that passes once
+/// passes always.
 double ks_statistic(std::vector<double> draws, const std::function<double(double)>& cdf) {
   std::ranges::sort(draws);
   const auto n = static_cast<double>(draws.size());

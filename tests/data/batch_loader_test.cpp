@@ -71,8 +71,8 @@ TEST(BatchLoader, StartsInTheMiddleAsIfItHadServedTheStepsBefore) {
     const auto& b = later.next();
     EXPECT_EQ(a.step, b.step);
     for (std::size_t shard = 0; shard < kShards; ++shard) {
-      EXPECT_TRUE(std::equal(a.shards[shard].rows.begin(), a.shards[shard].rows.end(), b.shards[shard].rows.begin(),
-                             b.shards[shard].rows.end()));
+      EXPECT_TRUE(std::equal(a.shards[shard].rows.begin(), a.shards[shard].rows.end(),
+                             b.shards[shard].rows.begin(), b.shards[shard].rows.end()));
     }
   }
 }
@@ -85,7 +85,8 @@ TEST(BatchLoader, AnotherOrderEachEpochAndEachSeed) {
     options.seed = seed;
     BatchLoader loader(dataset, options, first);
     std::vector<std::uint64_t> rows;
-    for (const auto& shard : loader.next().shards) rows.insert(rows.end(), shard.rows.begin(), shard.rows.end());
+    for (const auto& shard : loader.next().shards)
+      rows.insert(rows.end(), shard.rows.begin(), shard.rows.end());
     return rows;
   };
   EXPECT_EQ(order(1, 0), order(1, 0));

@@ -40,7 +40,8 @@ TEST(ReadDataset, LabelOutsideTheClassesFailsOnEveryRank) {
   } catch (const Error& e) {
     EXPECT_TRUE(e.is_collective());
     EXPECT_STREQ(e.what(),
-                 "dataset three: label outside the classes: expected 0 to 1, got 2 at sample 2 (check `classes` of the "
+                 "dataset three: label outside the classes: expected 0 to 1, got 2 at sample 2 (check "
+                 "`classes` of the "
                  "dataset)");
   }
 }

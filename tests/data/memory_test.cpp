@@ -35,7 +35,8 @@ class LargeSource final : public io::SampleSource {
  public:
   [[nodiscard]] const io::SampleInfo& info() const override { return info_; }
   void read(std::span<std::byte> samples, std::span<std::int32_t> labels) override {
-    for (std::size_t i = 0; i < samples.size(); ++i) samples[i] = static_cast<std::byte>(i * 2654435761U >> 24);
+    for (std::size_t i = 0; i < samples.size(); ++i)
+      samples[i] = static_cast<std::byte>(i * 2654435761U >> 24);
     std::fill(labels.begin(), labels.end(), 0);
   }
 

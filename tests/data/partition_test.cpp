@@ -42,7 +42,8 @@ TEST(SplitByDigest, FollowsTheSamplesAndNotTheirOrder) {
     for (const auto i : part) result.insert(d.id(i));
     return result;
   };
-  EXPECT_EQ(ids(*dataset, split_by_digest(*dataset, {0.3})[0]), ids(*backwards, split_by_digest(*backwards, {0.3})[0]));
+  EXPECT_EQ(ids(*dataset, split_by_digest(*dataset, {0.3})[0]),
+            ids(*backwards, split_by_digest(*backwards, {0.3})[0]));
 }
 
 TEST(LimitPerClass, TakesSoManyOfEach) {

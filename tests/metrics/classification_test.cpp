@@ -38,9 +38,7 @@ TEST(ConfusionMatrix, WithoutSamplesIsZeroAndNotNan) {
   EXPECT_EQ(ConfusionMatrix(4).f1_macro(), 0);
 }
 
-TEST(Argmax, TakesTheFirstOfEquals) {
-  EXPECT_EQ(argmax(std::array{1.0F, 3.0F, 3.0F}), 1);
-}
+TEST(Argmax, TakesTheFirstOfEquals) { EXPECT_EQ(argmax(std::array{1.0F, 3.0F, 3.0F}), 1); }
 
 }  // namespace
 }  // namespace impart::metrics

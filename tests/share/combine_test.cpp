@@ -41,7 +41,8 @@ TEST(Weighted, DividesByTheSumOfTheWeights) {
   const auto a = random_state(1);
   const auto b = random_state(2);
   const auto mean = weighted(std::vector{&a, &b}, std::vector{3.0, 1.0});
-  EXPECT_NEAR(mean.values("a.weight")[2], 0.75 * a.values("a.weight")[2] + 0.25 * b.values("a.weight")[2], 1e-7);
+  EXPECT_NEAR(mean.values("a.weight")[2], 0.75 * a.values("a.weight")[2] + 0.25 * b.values("a.weight")[2],
+              1e-7);
   const auto only_b = weighted(std::vector{&a, &b}, std::vector{0.0, 2.0});
   EXPECT_TRUE(std::equal(b.arena().begin(), b.arena().end(), only_b.arena().begin()));
 }

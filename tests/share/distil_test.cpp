@@ -43,7 +43,8 @@ double by_definition(const Tensor& teacher, double w, double t) {
       const double p = teacher.values()[kRows[i] * kClasses + c];
       divergence += p * std::log(p / probability(c, t));
     }
-    loss += -(1 - w) * std::log(probability(static_cast<std::size_t>(kLabels[i]), 1.0)) + w * t * t * divergence;
+    loss +=
+        -(1 - w) * std::log(probability(static_cast<std::size_t>(kLabels[i]), 1.0)) + w * t * t * divergence;
   }
   return loss;
 }
@@ -53,7 +54,8 @@ TEST(Distillation, IsHintonsLossWithTheSquaredTemperature) {
   for (const double t : {1.0, 4.0}) {
     for (const double w : {0.0, 0.3, 1.0}) {
       const auto objective = make_distillation(teacher, {w, t});
-      EXPECT_NEAR(objective->evaluate(kOutputs, {kLabels, kRows}, kClasses, 1.0F, {}), by_definition(teacher, w, t), 1e-5);
+      EXPECT_NEAR(objective->evaluate(kOutputs, {kLabels, kRows}, kClasses, 1.0F, {}),
+                  by_definition(teacher, w, t), 1e-5);
     }
   }
 }
@@ -81,8 +83,9 @@ TEST(Distillation, StudentThatThinksAsItsTeacherHasNothingToLearn) {
   nn::softmax(std::span(kOutputs).first(kClasses), 2.0F, teacher.values().subspan(5 * kClasses, kClasses));
   const auto objective = make_distillation(teacher, {1.0, 2.0});
   std::vector<float> gradient(kClasses);
-  const double loss = objective->evaluate(std::span(kOutputs).first(kClasses), {std::span(kLabels).first(1), std::span(kRows).first(1)},
-                                          kClasses, 1.0F, gradient);
+  const double loss =
+      objective->evaluate(std::span(kOutputs).first(kClasses),
+                          {std::span(kLabels).first(1), std::span(kRows).first(1)}, kClasses, 1.0F, gradient);
   EXPECT_NEAR(loss, 0, 1e-6);
   for (const float g : gradient) EXPECT_NEAR(g, 0, 1e-6);
 }

@@ -38,9 +38,10 @@ class Federating : public testing::Test {
     const auto objective = nn::make_cross_entropy();
     const auto all = made_up_dataset(comm, 300, spec_.input, 4);
     std::vector<data::DatasetPtr> clients;
-    for (auto& part : data::partition_dirichlet(*all, 6, 0.5, 5, 1)) clients.push_back(data::subset(all, std::move(part)));
+    for (auto& part : data::partition_dirichlet(*all, 6, 0.5, 5, 1))
+      clients.push_back(data::subset(all, std::move(part)));
     Outcome outcome{{}, nn::initial_state(spec_, 3)};
-    const FederateTask task{spec_,      *objective, clients, made_up_dataset(comm, 80, spec_.input, 4),
+    const FederateTask task{spec_,     *objective, clients,    made_up_dataset(comm, 80, spec_.input, 4),
                             on_event_, &stop_,     directory_, "key"};
     outcome.result = federate(comm, options_, task, outcome.state);
     return outcome;
@@ -84,7 +85,8 @@ TEST_F(Federating, ARoundIsTheWeightedMeanOfTheClients) {
     options.batch_size = std::min<std::int64_t>(16, static_cast<std::int64_t>(part.size()));
     options.seed = Rng(options_.seed, "client", static_cast<std::uint64_t>(client++), 0).next64();
     auto state = nn::initial_state(spec_, 3);
-    train::train(self, options, {spec_, *objective, data::subset(all, part), nullptr, {}, nullptr, {}, {}}, state);
+    train::train(self, options, {spec_, *objective, data::subset(all, part), nullptr, {}, nullptr, {}, {}},
+                 state);
     models.push_back(std::move(state));
   }
   std::vector<const StateDict*> pointers;
@@ -97,7 +99,8 @@ TEST_F(Federating, ARoundIsTheWeightedMeanOfTheClients) {
 
 TEST_F(Federating, StoppedAndContinuedEqualsUninterrupted) {
   const auto whole = run(world_);
-  directory_ = std::filesystem::temp_directory_path() / ("impart_federate_test_" + std::to_string(world_.size()));
+  directory_ =
+      std::filesystem::temp_directory_path() / ("impart_federate_test_" + std::to_string(world_.size()));
   if (world_.is_root()) std::filesystem::remove_all(directory_);
   world_.barrier();
   on_event_ = [&](const train::TrainEvent& e) { stop_ = e.step >= 2; };

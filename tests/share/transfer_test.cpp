@@ -11,13 +11,16 @@ namespace {
 
 using testing_support::small_net;
 
-bool equal(std::span<const float> a, std::span<const float> b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
+bool equal(std::span<const float> a, std::span<const float> b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end());
+}
 
 TEST(Transfer, TakesAllButAHeadOfAnotherShape) {
   const auto source = nn::initial_state(small_net(4), 1);
   const auto result = transfer(source, small_net(7), Head::kAuto, 9);
   EXPECT_EQ(result.replaced, (std::vector<std::string>{"dense2.weight", "dense2.bias"}));
-  for (const auto& name : result.loaded) EXPECT_TRUE(equal(result.state.values(name), source.values(name))) << name;
+  for (const auto& name : result.loaded)
+    EXPECT_TRUE(equal(result.state.values(name), source.values(name))) << name;
   EXPECT_EQ(result.loaded.size() + result.replaced.size(), result.state.layout().entries().size());
   // The new head is drawn from the seed.
   const auto fresh = nn::initial_state(small_net(7), 9);
@@ -36,7 +39,8 @@ TEST(Transfer, ListsWhatDoesNotFit) {
     transfer(source, small_net(7), Head::kKeep, 9);
     FAIL() << "a head of another shape was kept";
   } catch (const Error& e) {
-    EXPECT_NE(std::string(e.what()).find("dense2.weight (7x12 wanted, 4x12 found)"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("dense2.weight (7x12 wanted, 4x12 found)"), std::string::npos)
+        << e.what();
   }
   auto wider = small_net(4);
   std::get<std::int64_t>(wider.layers[0].settings[0].second) = 8;

@@ -19,7 +19,8 @@ struct Computed {
   std::vector<float> gradient;
 };
 
-/// Loss and gradient of step `step` of a made-up data set of 70 samples in batches of 32 (the third step is a tail).
+/// Loss and gradient of step `step` of a made-up data set of 70 samples in batches of 32 (the third step is a
+/// tail).
 Computed compute(const comm::Comm& comm, int shards, int threads, int step) {
   const auto spec = small_net();
   const auto objective = nn::make_cross_entropy();
@@ -49,7 +50,8 @@ TEST(GradientEngine, SameBitsForAnyNumberOfRanksAndThreads) {
 /// Without batch norm and dropout, the gradient of the batch does not depend on how it is cut.
 TEST(GradientEngine, TheMeanOverTheBatchHoweverItIsCut) {
   auto spec = small_net();
-  std::erase_if(spec.layers, [](const auto& layer) { return layer.kind == "batch_norm" || layer.kind == "dropout"; });
+  std::erase_if(spec.layers,
+                [](const auto& layer) { return layer.kind == "batch_norm" || layer.kind == "dropout"; });
   const auto self = comm::Comm::self();
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(self, 70, spec.input, spec.classes);
@@ -79,10 +81,12 @@ TEST(GradientEngine, OneRankThatWantsToStopStopsAll) {
   EXPECT_TRUE(engine.compute(state, loader.next(), last).stop);
 }
 
-/// 49 samples in batches of 16 over 8 shards leave one sample, of which a batch norm over features has no statistics.
+/// 49 samples in batches of 16 over 8 shards leave one sample, of which a batch norm over features has no
+/// statistics.
 TEST(GradientEngine, ATailOfOneSampleUsesRunningStatistics) {
   const auto self = comm::Comm::self();
-  nn::ModelSpec spec{"features", Shape{6}, 3, {{"batch_norm", "", {}}, {"dense", "", {{"units", std::int64_t{3}}}}}};
+  nn::ModelSpec spec{
+      "features", Shape{6}, 3, {{"batch_norm", "", {}}, {"dense", "", {{"units", std::int64_t{3}}}}}};
   nn::name_layers(spec);
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(self, 49, spec.input, 3);

@@ -11,9 +11,10 @@ namespace impart::train {
 namespace {
 
 StateLayoutPtr two_tensors() {
-  return std::make_shared<StateLayout>(std::vector<StateEntry>{{"conv1.weight", Shape{3}},
-                                                               {"fc.weight", Shape{2}},
-                                                               {"bn.running_mean", Shape{2}, StateKind::kBuffer}});
+  return std::make_shared<StateLayout>(
+      std::vector<StateEntry>{{"conv1.weight", Shape{3}},
+                              {"fc.weight", Shape{2}},
+                              {"bn.running_mean", Shape{2}, StateKind::kBuffer}});
 }
 
 /// Ten steps on f(w) = sum(w^4)/4, whose gradient is w^3, from w = 1, -2, 0.5 ...
@@ -41,13 +42,15 @@ double ten_steps_by(double w, const std::function<double(int, double, double)>& 
 
 TEST(Sgd, IsTheGradientTimesTheRate) {
   const auto state = ten_steps({.learning_rate = 0.1, .weight_decay = 0.01});
-  const double expected = ten_steps_by(-0.9, [](int, double w, double g) { return w - 0.1 * (g + 0.01 * w); });
+  const double expected =
+      ten_steps_by(-0.9, [](int, double w, double g) { return w - 0.1 * (g + 0.01 * w); });
   EXPECT_NEAR(state.values("conv1.weight")[0], expected, 1e-6);
 }
 
 TEST(Sgd, MomentumAndNesterovFollowPyTorch) {
   for (const bool nesterov : {false, true}) {
-    const auto state = ten_steps({.learning_rate = 0.1, .momentum = 0.9, .nesterov = nesterov, .weight_decay = 0.01});
+    const auto state =
+        ten_steps({.learning_rate = 0.1, .momentum = 0.9, .nesterov = nesterov, .weight_decay = 0.01});
     double velocity = 0;
     const double expected = ten_steps_by(-0.9, [&](int, double w, double g) {
       const double d = g + 0.01 * w;

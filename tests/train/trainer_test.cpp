@@ -34,15 +34,22 @@ class Training : public testing::Test {
   Trained run(const comm::Comm& comm) {
     const auto objective = nn::make_cross_entropy();
     Trained trained{{}, nn::initial_state(spec_, 3)};
-    TrainTask task{spec_, *objective, made_up_dataset(comm, 150, spec_.input, 4),
-                   made_up_dataset(comm, 90, spec_.input, 4), on_event_, &stop_, directory_, "key"};
+    TrainTask task{spec_,
+                   *objective,
+                   made_up_dataset(comm, 150, spec_.input, 4),
+                   made_up_dataset(comm, 90, spec_.input, 4),
+                   on_event_,
+                   &stop_,
+                   directory_,
+                   "key"};
     trained.result = train(comm, options_, task, trained.state);
     return trained;
   }
 
   /// A directory that all ranks of `world_` know, empty at first.
   void use_directory(const std::string& name) {
-    directory_ = std::filesystem::temp_directory_path() / ("impart_trainer_test_" + name + "_" + std::to_string(world_.size()));
+    directory_ = std::filesystem::temp_directory_path() /
+                 ("impart_trainer_test_" + name + "_" + std::to_string(world_.size()));
     if (world_.is_root()) std::filesystem::remove_all(directory_);
     world_.barrier();
   }
@@ -102,8 +109,8 @@ TEST_F(Training, SavedStateOfAnotherRunIsNotContinued) {
   stop_ = false;
   const auto objective = nn::make_cross_entropy();
   auto state = nn::initial_state(spec_, 3);
-  TrainTask task{spec_, *objective, made_up_dataset(world_, 150, spec_.input, 4), nullptr, {}, nullptr, directory_,
-                 "another key"};
+  TrainTask task{spec_,      *objective,   made_up_dataset(world_, 150, spec_.input, 4), nullptr, {}, nullptr,
+                 directory_, "another key"};
   EXPECT_EQ(train(world_, options_, task, state).history.at("train.loss").size(), 4U);
   expect_equal(state, run(comm::Comm::self()).state);
 }
@@ -117,7 +124,8 @@ TEST_F(Training, KeepsTheBestAndStopsEarly) {
   EXPECT_EQ(trained.result.end, TrainEnd::kEarly);
   EXPECT_LT(trained.result.epochs, 60);
   double best = 0;
-  for (const auto& point : trained.result.history.at("validation.accuracy")) best = std::max(best, point.value);
+  for (const auto& point : trained.result.history.at("validation.accuracy"))
+    best = std::max(best, point.value);
   EXPECT_EQ(trained.result.metrics.at("validation.accuracy"), best);
 }
 
@@ -152,7 +160,8 @@ TEST_F(Training, BestNeedsValidationData) {
   options_.keep = Keep::kBest;
   const auto objective = nn::make_cross_entropy();
   auto state = nn::initial_state(spec_, 3);
-  TrainTask task{spec_, *objective, made_up_dataset(world_, 50, spec_.input, 4), nullptr, {}, nullptr, {}, ""};
+  TrainTask task{spec_, *objective, made_up_dataset(world_, 50, spec_.input, 4), nullptr, {}, nullptr,
+                 {},    ""};
   EXPECT_THROW(train(world_, options_, task, state), Error);
 }
 

@@ -13,7 +13,8 @@
 namespace impart::comm {
 
 /// Owns MPI_Init and MPI_Finalize. Declare it in `main` before the `try`, so that handlers can still speak.
-/// It does not finalize while an exception is in flight: the other ranks could wait for ever; it aborts instead.
+/// It does not finalize while an exception is in flight: the other ranks could wait for ever; it aborts
+/// instead.
 class MpiSession {
  public:
   MpiSession(int* argc, char*** argv);
@@ -26,10 +27,10 @@ class MpiSession {
 template <class T>
 struct MpiType;
 
-#define IMPART_MPI_TYPE(cpp, mpi)              \
-  template <>                                  \
-  struct MpiType<cpp> {                        \
-    static MPI_Datatype get() { return mpi; }  \
+#define IMPART_MPI_TYPE(cpp, mpi)             \
+  template <>                                 \
+  struct MpiType<cpp> {                       \
+    static MPI_Datatype get() { return mpi; } \
   }
 IMPART_MPI_TYPE(float, MPI_FLOAT);
 IMPART_MPI_TYPE(double, MPI_DOUBLE);
@@ -39,14 +40,17 @@ IMPART_MPI_TYPE(std::uint64_t, MPI_UINT64_T);
 IMPART_MPI_TYPE(std::byte, MPI_BYTE);
 #undef IMPART_MPI_TYPE
 
-/// A group of ranks. Move-only; made by `world`, `self`, `split` or `split_by_node`; borrowed as `const Comm&`.
+/// A group of ranks. Move-only; made by `world`, `self`, `split` or `split_by_node`; borrowed as `const
+/// Comm&`.
 ///
-/// Every method but `rank`, `size` and `is_root` is collective: all ranks of the group call it with the same sizes.
-/// `hint` names the call in error messages. A failing MPI call ends all ranks (MPI's error handler stays fatal).
+/// Every method but `rank`, `size` and `is_root` is collective: all ranks of the group call it with the same
+/// sizes. `hint` names the call in error messages. A failing MPI call ends all ranks (MPI's error handler
+/// stays fatal).
 class Comm {
  public:
   static Comm world();  ///< a duplicate of MPI_COMM_WORLD, so that a library's messages cannot mix with ours
-  /// This rank alone. Its methods make no MPI calls, so that any thread may use one, even without an MpiSession.
+  /// This rank alone. Its methods make no MPI calls, so that any thread may use one, even without an
+  /// MpiSession.
   static Comm self();
 
   Comm(Comm&& other) noexcept;
@@ -65,8 +69,8 @@ class Comm {
 
   void barrier() const;
 
-  /// Element-wise sum, on every rank. The order of summation is MPI's: use it for integers, or where at most one rank
-  /// has a non-zero value in each place; else see TreeReducer.
+  /// Element-wise sum, on every rank. The order of summation is MPI's: use it for integers, or where at most
+  /// one rank has a non-zero value in each place; else see TreeReducer.
   template <class T>
   void sum_in_place(std::span<T> values, const char* hint) const;
   template <class T>
@@ -93,7 +97,8 @@ class Comm {
 };
 
 /// Runs `work`, which may fail on some ranks and not on others, and brings all ranks to one result: either it
-/// succeeded everywhere, or every rank throws the Error of the lowest rank that failed. `work` must not communicate.
+/// succeeded everywhere, or every rank throws the Error of the lowest rank that failed. `work` must not
+/// communicate.
 ///
 /// `what` is said in front of the message: "reading dataset mnist". (Decision 4.)
 void agree(const Comm& comm, const std::string& what, const std::function<void()>& work);

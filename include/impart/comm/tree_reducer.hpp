@@ -33,15 +33,16 @@ ShardRange shards_of_rank(int rank, int ranks, int shards);
 /// How many arrays `sum_shards` needs for the partial sums of `count` neighbouring shards.
 int tree_depth(int count);
 
-/// Sums the results of neighbouring shards [range.begin, range.end) in the fixed tree: a block of even size is the
-/// sum of its halves, a block of odd size the sum of its members from left to right. `compute(shard, out)` fills
-/// `out`; the sum is left in `scratch[0]`. REQUIRES: scratch.size() >= tree_depth(range.size()), equal lengths.
+/// Sums the results of neighbouring shards [range.begin, range.end) in the fixed tree: a block of even size
+/// is the sum of its halves, a block of odd size the sum of its members from left to right. `compute(shard,
+/// out)` fills `out`; the sum is left in `scratch[0]`. REQUIRES: scratch.size() >= tree_depth(range.size()),
+/// equal lengths.
 void sum_shards(ShardRange range, std::span<const std::span<float>> scratch,
                 const std::function<void(int shard, std::span<float> out)>& compute);
 
-/// The upper part of the same tree, between ranks: recursive halving then doubling (Rabenseifner 2004; Thakur,
-/// Rabenseifner, Gropp 2005). Neighbouring ranks meet first, so that the sum of a rank's block of shards meets the
-/// block beside it: the tree of `sum_shards` over all shards, whatever the number of ranks.
+/// The upper part of the same tree, between ranks: recursive halving then doubling (Rabenseifner 2004;
+/// Thakur, Rabenseifner, Gropp 2005). Neighbouring ranks meet first, so that the sum of a rank's block of
+/// shards meets the block beside it: the tree of `sum_shards` over all shards, whatever the number of ranks.
 ///
 /// REQUIRES: comm.size() is a power of two. Keeps scratch for the largest length it has seen.
 template <class T>

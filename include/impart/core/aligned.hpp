@@ -22,7 +22,7 @@ class AlignedBuffer {
   AlignedBuffer() = default;
   explicit AlignedBuffer(std::size_t size)
       : data_(size == 0 ? nullptr
-                        : static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t{kAlignment}))),
+                        : static_cast<T*>(::operator new (size * sizeof(T), std::align_val_t{kAlignment}))),
         size_(size) {
     if (size != 0) std::memset(data_.get(), 0, size * sizeof(T));
   }
@@ -44,7 +44,7 @@ class AlignedBuffer {
 
  private:
   struct Free {
-    void operator()(T* p) const noexcept { ::operator delete(p, std::align_val_t{kAlignment}); }
+    void operator()(T* p) const noexcept { ::operator delete (p, std::align_val_t{kAlignment}); }
   };
   std::unique_ptr<T, Free> data_;
   std::size_t size_ = 0;

@@ -21,8 +21,8 @@ struct Digest {
   friend auto operator<=>(const Digest&, const Digest&) = default;
 };
 
-/// Hashes a sequence of values (RFC 7693, through libsodium). Text is hashed with its length in front, so that
-/// ("ab", "c") and ("a", "bc") differ.
+/// Hashes a sequence of values (RFC 7693, through libsodium). Text is hashed with its length in front, so
+/// that ("ab", "c") and ("a", "bc") differ.
 class Hasher {
  public:
   Hasher();
@@ -38,6 +38,7 @@ class Hasher {
 };
 
 /// Digest of one tensor: name, extents, values.
-Digest tensor_digest(std::string_view name, std::span<const std::int64_t> dims, std::span<const float> values);
+Digest tensor_digest(std::string_view name, std::span<const std::int64_t> dims,
+                     std::span<const float> values);
 
 }  // namespace impart

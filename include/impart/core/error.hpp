@@ -28,7 +28,8 @@ class Error : public std::exception {
   Error&& expected(std::string expected) &&;
   Error&& got(std::string got) &&;
   Error&& hint(std::string hint) &&;
-  /// Says that every rank throws this same error, so that one report is enough and nobody waits (see comm::agree).
+  /// Says that every rank throws this same error, so that one report is enough and nobody waits (see
+  /// comm::agree).
   Error&& collective() &&;
 
   [[nodiscard]] const char* what() const noexcept override { return line_.c_str(); }

@@ -18,8 +18,8 @@ enum class ProgressMode {
 /// Parses "auto", "bar", "plain" or "none". Throws Error (usage) for any other word.
 ProgressMode parse_progress_mode(std::string_view word);
 
-/// One loop of `total` units on standard error. Only the rank that should speak is given a mode other than kNone.
-/// Not for use from several threads.
+/// One loop of `total` units on standard error. Only the rank that should speak is given a mode other than
+/// kNone. Not for use from several threads.
 class ProgressLine {
  public:
   /// `label`: "teacher_a"; `unit`: what is counted, "samples".

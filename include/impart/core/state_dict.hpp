@@ -27,8 +27,8 @@ struct StateEntry {
 
 /// Which tensors a model has: names, shapes, kinds, in the order in which they were added.
 ///
-/// All parameters come first in the arena and all buffers after them, so that an optimizer sees one span and a
-/// reduction another. The floats between two tensors are padding: always zero.
+/// All parameters come first in the arena and all buffers after them, so that an optimizer sees one span and
+/// a reduction another. The floats between two tensors are padding: always zero.
 class StateLayout {
  public:
   /// `entries` in order; offsets are assigned here.
@@ -46,7 +46,8 @@ class StateLayout {
   /// Number of scalar parameters, as users count them (no padding, no buffers).
   [[nodiscard]] std::int64_t parameter_count() const noexcept;
 
-  /// Empty when both have the same names, shapes and kinds (in any order); else the first difference in words.
+  /// Empty when both have the same names, shapes and kinds (in any order); else the first difference in
+  /// words.
   [[nodiscard]] std::optional<std::string> difference(const StateLayout& other) const;
 
  private:

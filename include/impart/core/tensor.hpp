@@ -37,8 +37,8 @@ class Shape {
   std::vector<std::int64_t> dims_;
 };
 
-/// A float32 array in row-major order. It owns 64-byte-aligned memory, or borrows memory that must outlive it.
-/// Moving is cheap; copying is written out (`clone`), so that no copy happens by accident.
+/// A float32 array in row-major order. It owns 64-byte-aligned memory, or borrows memory that must outlive
+/// it. Moving is cheap; copying is written out (`clone`), so that no copy happens by accident.
 class Tensor {
  public:
   Tensor() = default;

@@ -16,8 +16,8 @@ class WorkerTeam {
   ~WorkerTeam();
 
   [[nodiscard]] int size() const noexcept;
-  /// Runs `work(worker)` on every worker and returns when all are done. Of the exceptions thrown, that of the lowest
-  /// worker is thrown again here.
+  /// Runs `work(worker)` on every worker and returns when all are done. Of the exceptions thrown, that of the
+  /// lowest worker is thrown again here.
   void run(const std::function<void(int worker)>& work);
 
  private:

@@ -24,23 +24,24 @@ struct ShardBatch {
 /// One step's samples of one rank.
 struct Batch {
   std::int64_t step = 0;
-  std::int64_t global_size = 0;     ///< samples of all ranks together
-  std::vector<ShardBatch> shards;   ///< of this rank, in the order of the shards
+  std::int64_t global_size = 0;    ///< samples of all ranks together
+  std::vector<ShardBatch> shards;  ///< of this rank, in the order of the shards
 };
 
 struct LoaderOptions {
   std::int64_t batch_size = 0;  ///< global; a multiple of `shards`
   int shards = 1;
-  comm::ShardRange range;       ///< the shards of this rank
+  comm::ShardRange range;  ///< the shards of this rank
   std::uint64_t seed = 0;
-  bool shuffle = true;          ///< a new order each epoch, a pure function of (seed, epoch)
+  bool shuffle = true;  ///< a new order each epoch, a pure function of (seed, epoch)
 };
 
 /// Steps that visit every sample once: the last may be smaller.
 std::int64_t steps_per_epoch(std::int64_t samples, std::int64_t batch_size);
 
-/// Endless: epoch after epoch. In the last step of an epoch, the shards are filled in order, so that all but one are
-/// full or empty, and no sample is lost or seen twice. Holds two batches: one in use, one in the making.
+/// Endless: epoch after epoch. In the last step of an epoch, the shards are filled in order, so that all but
+/// one are full or empty, and no sample is lost or seen twice. Holds two batches: one in use, one in the
+/// making.
 class BatchLoader {
  public:
   /// Starts at global step `first_step`, as if it had served the steps before.

@@ -33,19 +33,20 @@ class Dataset {
 
 using DatasetPtr = std::shared_ptr<const Dataset>;
 
-/// Reads `source` into memory that the ranks of a node share. Collective over `comm`; all ranks throw when one fails.
-/// `name` is for messages. Throws Error on a label outside 0 to classes-1.
-DatasetPtr read_dataset(const comm::Comm& comm, io::SampleSource& source, const std::string& name, int classes);
+/// Reads `source` into memory that the ranks of a node share. Collective over `comm`; all ranks throw when
+/// one fails. `name` is for messages. Throws Error on a label outside 0 to classes-1.
+DatasetPtr read_dataset(const comm::Comm& comm, io::SampleSource& source, const std::string& name,
+                        int classes);
 
 /// The samples `indices` of `base`, in that order.
 DatasetPtr subset(DatasetPtr base, std::vector<std::int64_t> indices);
 
-/// Images (C, H, W) resized to (C, height, width): bilinear, with pixel centres at half-integers (as PyTorch's
-/// `interpolate(align_corners=False)`).
+/// Images (C, H, W) resized to (C, height, width): bilinear, with pixel centres at half-integers (as
+/// PyTorch's `interpolate(align_corners=False)`).
 DatasetPtr resize(DatasetPtr base, std::int64_t height, std::int64_t width);
 
-/// Values times `scale`, then (x - mean[c]) / deviation[c] for channel c (the first extent of the sample's shape;
-/// rows of features have one mean and deviation each). Empty `mean`: only the scale.
+/// Values times `scale`, then (x - mean[c]) / deviation[c] for channel c (the first extent of the sample's
+/// shape; rows of features have one mean and deviation each). Empty `mean`: only the scale.
 struct Normalisation {
   double scale = 1.0;
   std::vector<double> mean;
@@ -53,9 +54,9 @@ struct Normalisation {
 };
 DatasetPtr normalise(DatasetPtr base, Normalisation normalisation);
 
-/// Mean and standard deviation of each channel of `scale` times `dataset`, the same bits on any number of ranks: each
-/// rank sums a part in fixed blocks, and the blocks are added in their order. Collective. A channel that does not vary
-/// has deviation 1.
+/// Mean and standard deviation of each channel of `scale` times `dataset`, the same bits on any number of
+/// ranks: each rank sums a part in fixed blocks, and the blocks are added in their order. Collective. A
+/// channel that does not vary has deviation 1.
 Normalisation channel_statistics(const comm::Comm& comm, const Dataset& dataset, double scale);
 
 /// Digest of all samples and labels in order.

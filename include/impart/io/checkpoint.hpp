@@ -46,7 +46,8 @@ struct LineageRecord {
   std::vector<DataRecord> data;
 };
 
-/// An optimizer's state: tensors with the parameters' names, in one StateDict for each slot ("momentum"; "exp_avg").
+/// An optimizer's state: tensors with the parameters' names, in one StateDict for each slot ("momentum";
+/// "exp_avg").
 struct OptimizerRecord {
   std::string kind;
   std::vector<std::pair<std::string, StateDict>> slots;
@@ -111,19 +112,20 @@ struct CheckpointSummary {
 /// Digest over the model record, parameters and buffers: equal models have equal digests.
 std::string root_digest(const ModelRecord& model, const StateDict& state);
 
-/// Writes `checkpoint` to `path` so that the file is complete or absent: written beside, flushed to disk, read back and
-/// checked, renamed, and the directory flushed. Sets `created` and `digest`. Throws Error; an older file stays as it was.
+/// Writes `checkpoint` to `path` so that the file is complete or absent: written beside, flushed to disk,
+/// read back and checked, renamed, and the directory flushed. Sets `created` and `digest`. Throws Error; an
+/// older file stays as it was.
 void write_checkpoint(const std::filesystem::path& path, Checkpoint& checkpoint);
 
-/// Reads and verifies every digest. Throws Error that names the file, and what in it is missing, of wrong type or size,
-/// or does not match its digest. Sizes are checked before memory is allocated.
+/// Reads and verifies every digest. Throws Error that names the file, and what in it is missing, of wrong
+/// type or size, or does not match its digest. Sizes are checked before memory is allocated.
 Checkpoint read_checkpoint(const std::filesystem::path& path);
 
 /// Reads all but the values, which are neither read nor verified. Throws Error as `read_checkpoint` does.
 CheckpointSummary read_summary(const std::filesystem::path& path);
 
-/// The newest `step-*.h5` in `directory` that reads without error, by step; a damaged one is passed over with a warning.
-/// Nothing when there is none, or no directory.
+/// The newest `step-*.h5` in `directory` that reads without error, by step; a damaged one is passed over with
+/// a warning. Nothing when there is none, or no directory.
 std::optional<std::pair<std::filesystem::path, Checkpoint>> read_newest(
     const std::filesystem::path& directory);
 
@@ -133,7 +135,8 @@ struct Finding {
   std::string problem;  ///< "digest does not match"
 };
 
-/// Every tensor and the root against its digest. Throws Error when the file cannot be read as a checkpoint at all.
+/// Every tensor and the root against its digest. Throws Error when the file cannot be read as a checkpoint at
+/// all.
 std::vector<Finding> verify_checkpoint(const std::filesystem::path& path);
 
 /// Writes checkpoints in a thread of its own, one after another, and keeps the newest `keep` in a directory.

@@ -27,15 +27,15 @@ struct SampleInfo {
   [[nodiscard]] std::size_t bytes() const;
 };
 
-/// A file (or a pair of files) of samples. Opening reads and checks headers and sizes; `read` fills memory that the
-/// caller owns, streaming, so that nothing but that memory grows with the data. Not thread-safe.
+/// A file (or a pair of files) of samples. Opening reads and checks headers and sizes; `read` fills memory
+/// that the caller owns, streaming, so that nothing but that memory grows with the data. Not thread-safe.
 class SampleSource {
  public:
   virtual ~SampleSource() = default;
   [[nodiscard]] virtual const SampleInfo& info() const = 0;
-  /// REQUIRES: samples.size() == info().bytes(), labels.size() == info().samples. Row-major, samples outermost.
-  /// Throws Error on truncated or surplus data, text where a number belongs, or a label that is no whole number >= 0;
-  /// labels are checked against the number of classes by the caller.
+  /// REQUIRES: samples.size() == info().bytes(), labels.size() == info().samples. Row-major, samples
+  /// outermost. Throws Error on truncated or surplus data, text where a number belongs, or a label that is no
+  /// whole number >= 0; labels are checked against the number of classes by the caller.
   virtual void read(std::span<std::byte> samples, std::span<std::int32_t> labels) = 0;
 };
 
@@ -53,12 +53,13 @@ struct CsvOptions {
 /// Numbers as text (RFC 4180: quoted fields, doubled quotes, CRLF), plain or .gz; one label column.
 std::unique_ptr<SampleSource> open_csv(const std::filesystem::path& file, const CsvOptions& options);
 
-/// CIFAR-10's binary records, plain or .gz: a label byte, then `shape` planar bytes. Several files are one set.
+/// CIFAR-10's binary records, plain or .gz: a label byte, then `shape` planar bytes. Several files are one
+/// set.
 std::unique_ptr<SampleSource> open_cifar(const std::vector<std::filesystem::path>& files,
                                          const Shape& shape = Shape{3, 32, 32});
 
-/// Two datasets of an HDF5 file: `samples` (n, ...) of any number type, `labels` (n) of any integer type. Unsigned
-/// bytes stay bytes, all else becomes float32. `shape` (of one sample) empty: as in the file.
+/// Two datasets of an HDF5 file: `samples` (n, ...) of any number type, `labels` (n) of any integer type.
+/// Unsigned bytes stay bytes, all else becomes float32. `shape` (of one sample) empty: as in the file.
 std::unique_ptr<SampleSource> open_hdf5(const std::filesystem::path& file, const std::string& samples,
                                         const std::string& labels, const Shape& shape = {});
 

@@ -37,8 +37,8 @@ struct NetworkOptions {
   /// By layer name: false freezes it: no gradient for its parameters, and a batch norm uses its running
   /// statistics. Backward ends at the lowest layer that is not frozen. Empty: nothing is frozen.
   std::function<bool(const std::string& layer)> trainable = {};
-  /// For what is left at the end of an epoch: a batch norm that gets a single value a channel, of which there are no
-  /// statistics, uses its running ones. Otherwise such a batch norm is an error.
+  /// For what is left at the end of an epoch: a batch norm that gets a single value a channel, of which there
+  /// are no statistics, uses its running ones. Otherwise such a batch norm is an error.
   bool tail = false;
 };
 

@@ -12,7 +12,8 @@
 
 namespace impart::share {
 
-/// A weighted sum of models that is being made, in double precision, so that equal models give that model again.
+/// A weighted sum of models that is being made, in double precision, so that equal models give that model
+/// again.
 class WeightedSum {
  public:
   explicit WeightedSum(StateLayoutPtr layout);
@@ -30,10 +31,11 @@ class WeightedSum {
 };
 
 /// A combiner takes models of one layout and a weight for each.
-using Combiner = std::function<StateDict(std::span<const StateDict* const> models, std::span<const double> weights)>;
+using Combiner =
+    std::function<StateDict(std::span<const StateDict* const> models, std::span<const double> weights)>;
 
-/// Arithmetic mean, whatever the weights; and the mean with the given weights, divided by their sum.
-/// Both throw Error for no models, layouts that differ, or weights that are negative, not finite, or sum to zero.
+/// Arithmetic mean, whatever the weights; and the mean with the given weights, divided by their sum. Both
+/// throw Error for no models, layouts that differ, or weights that are negative, not finite, or sum to zero.
 StateDict average(std::span<const StateDict* const> models, std::span<const double> weights);
 StateDict weighted(std::span<const StateDict* const> models, std::span<const double> weights);
 

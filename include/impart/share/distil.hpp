@@ -13,8 +13,8 @@ struct DistilOptions {
   double temperature = 4.0;  ///< T > 0
 };
 
-/// (1 - w) CE(labels) + w T^2 KL(p_teacher^T || p_student^T) (Hinton, Vinyals, Dean 2015).
-/// `teacher`: (dataset size, classes), the teachers' probabilities at temperature T, by a sample's row in the dataset;
+/// (1 - w) CE(labels) + w T^2 KL(p_teacher^T || p_student^T) (Hinton, Vinyals, Dean 2015). `teacher`:
+/// (dataset size, classes), the teachers' probabilities at temperature T, by a sample's row in the dataset;
 /// borrowed.
 std::unique_ptr<nn::Objective> make_distillation(const Tensor& teacher, const DistilOptions& options);
 

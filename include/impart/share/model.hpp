@@ -30,8 +30,8 @@ struct Member {
   double weight = 1.0;
 };
 
-/// One network (one member, its tensors under their own names), or an ensemble (several; the tensors of member `a` are
-/// named `a:conv1.weight`).
+/// One network (one member, its tensors under their own names), or an ensemble (several; the tensors of
+/// member `a` are named `a:conv1.weight`).
 struct Model {
   std::vector<Member> members;
   Voting voting = Voting::kSoft;
@@ -46,20 +46,22 @@ struct Model {
 
 /// A model of one network.
 Model single(nn::ModelSpec spec, StateDict state);
-/// An ensemble. Throws Error unless inputs and classes agree, and there are at least two members with distinct names.
+/// An ensemble. Throws Error unless inputs and classes agree, and there are at least two members with
+/// distinct names.
 Model ensemble(std::vector<Member> members, std::vector<const StateDict*> states, Voting voting);
 
-/// What a checkpoint stores as its model, and back. Throws Error on a spec that is neither, or tensors that don't fit it.
+/// What a checkpoint stores as its model, and back. Throws Error on a spec that is neither, or tensors that
+/// don't fit it.
 io::ModelRecord to_record(const Model& model);
 Model from_checkpoint(io::Checkpoint checkpoint);
 
-/// Probabilities of every sample, (size, classes), on every rank, at a softmax temperature. A hard vote gives the parts
-/// of the votes. Collective.
-Tensor probabilities(const comm::Comm& comm, const Model& model, const data::Dataset& dataset, double temperature,
-                     int threads);
+/// Probabilities of every sample, (size, classes), on every rank, at a softmax temperature. A hard vote gives
+/// the parts of the votes. Collective.
+Tensor probabilities(const comm::Comm& comm, const Model& model, const data::Dataset& dataset,
+                     double temperature, int threads);
 
 /// "accuracy", "loss" (cross entropy) and "f1_macro" of `model` over `dataset`. Collective.
-std::map<std::string, double> evaluate(const comm::Comm& comm, const Model& model, const data::Dataset& dataset,
-                                       int threads);
+std::map<std::string, double> evaluate(const comm::Comm& comm, const Model& model,
+                                       const data::Dataset& dataset, int threads);
 
 }  // namespace impart::share

@@ -18,12 +18,12 @@ enum class Head : std::uint8_t {
 
 struct TransferResult {
   StateDict state;
-  std::vector<std::string> loaded;   ///< tensors taken from the source
-  std::vector<std::string> replaced; ///< tensors made anew
+  std::vector<std::string> loaded;    ///< tensors taken from the source
+  std::vector<std::string> replaced;  ///< tensors made anew
 };
 
-/// The state of `target`, with every tensor taken from `source` but those of a replaced head. Throws Error that lists
-/// the tensors that are missing or of another shape outside of the head.
+/// The state of `target`, with every tensor taken from `source` but those of a replaced head. Throws Error
+/// that lists the tensors that are missing or of another shape outside of the head.
 TransferResult transfer(const StateDict& source, const nn::ModelSpec& target, Head head, std::uint64_t seed);
 
 }  // namespace impart::share

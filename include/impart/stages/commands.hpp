@@ -14,8 +14,8 @@ std::string read_deck_text(const std::filesystem::path& path);
 /// The same, read by the root and given to all. Collective.
 std::string read_deck_text(const comm::Comm& comm, const std::filesystem::path& path);
 
-/// Trains a model on random samples, as the Trainer does, and returns what to print: a table, or the JSON object of
-/// DESIGN.md, section 4. Collective; the root's text counts.
+/// Trains a model on random samples, as the Trainer does, and returns what to print: a table, or the JSON
+/// object of DESIGN.md, section 4. Collective; the root's text counts.
 std::string bench(const comm::Comm& comm, const Options& options);
 
 /// Writes class and probabilities of each sample of a dataset. Collective.

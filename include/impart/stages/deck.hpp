@@ -165,9 +165,10 @@ struct Deck {
   [[nodiscard]] std::filesystem::path resolve(const std::string& file) const;
 };
 
-/// Reads a deck from `text`; `path` is where it came from. `overrides` are the `--set` of the command line, "key=value".
-/// Syntax, unknown keys, types and ranges are checked here, and whatever is wrong is added to `problems`; what is left
-/// out of the result for it is not reported again. No file but the deck is looked at. No communication.
+/// Reads a deck from `text`; `path` is where it came from. `overrides` are the `--set` of the command line,
+/// "key=value". Syntax, unknown keys, types and ranges are checked here, and whatever is wrong is added to
+/// `problems`; what is left out of the result for it is not reported again. No file but the deck is looked
+/// at. No communication.
 Deck read_deck(const std::string& text, const std::filesystem::path& path,
                const std::vector<std::string>& overrides, Problems& problems);
 

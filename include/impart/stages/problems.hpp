@@ -29,7 +29,8 @@ class Places {
 /// Collects problems instead of throwing at the first.
 class Problems {
  public:
-  /// `path`: the key that is wrong; `text`: what is wrong with it, "expected an integer, got the string \"five\"".
+  /// `path`: the key that is wrong; `text`: what is wrong with it, "expected an integer, got the string
+  /// \"five\"".
   void add(const Places& places, std::string_view path, std::string_view text);
   void add(Place place, std::string_view text);
 

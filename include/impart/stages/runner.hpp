@@ -20,9 +20,9 @@ struct CheckOptions {
   std::vector<std::string> only;    ///< stages that will run; empty: all
 };
 
-/// Whatever can be known to be wrong before anything runs (decision 7): names, files and their headers, shapes through
-/// every layer, classes, batch and rank counts, the output directory, memory and disk space. Adds to `problems`.
-/// Makes no MPI calls: one rank checks for all.
+/// Whatever can be known to be wrong before anything runs (decision 7): names, files and their headers,
+/// shapes through every layer, classes, batch and rank counts, the output directory, memory and disk space.
+/// Adds to `problems`. Makes no MPI calls: one rank checks for all.
 void check_deck(const Deck& deck, const CheckOptions& options, Problems& problems);
 
 /// check_deck on the root; all problems, those of `problems` too, on every rank. Collective.
@@ -55,8 +55,8 @@ struct RunReport {
   std::vector<StageSummary> stages;
 };
 
-/// Runs the stages of `deck`, which check_deck found right. Collective. Writes run.json, metrics.jsonl and the artifacts.
-/// Throws Error when a stage fails; it names the stage, and run.json records it.
+/// Runs the stages of `deck`, which check_deck found right. Collective. Writes run.json, metrics.jsonl and
+/// the artifacts. Throws Error when a stage fails; it names the stage, and run.json records it.
 RunReport run_deck(const comm::Comm& comm, const Deck& deck, const RunOptions& options);
 
 /// The closing table: stage, what, metric, seconds, artifact.

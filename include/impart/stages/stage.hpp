@@ -74,8 +74,8 @@ class Stage {
   [[nodiscard]] virtual StageUses uses() const = 0;
   /// What it does, in a few words for the closing table: "distil small from ensemble".
   [[nodiscard]] virtual std::string describe() const = 0;
-  /// Adds what is wrong to the context's problems. Returns what the stage will leave; nothing when it leaves no model,
-  /// or when that cannot be known for a problem already told. Makes no MPI calls.
+  /// Adds what is wrong to the context's problems. Returns what the stage will leave; nothing when it leaves
+  /// no model, or when that cannot be known for a problem already told. Makes no MPI calls.
   virtual std::optional<ModelOutline> check(CheckContext& context) const = 0;
   /// Collective over the context's ranks; equal results on all.
   virtual StageResult run(RunContext& context) const = 0;

@@ -14,16 +14,16 @@
 
 namespace impart::train {
 
-/// Samples in one forward pass of an evaluation. Fixed, so that a sample's output does not depend on how many ranks
-/// there are.
+/// Samples in one forward pass of an evaluation. Fixed, so that a sample's output does not depend on how many
+/// ranks there are.
 inline constexpr std::int64_t kEvaluationBatch = 64;
 
 /// Outputs (logits) of every sample of `dataset`, (size, classes), on every rank. Collective.
-Tensor predict(const comm::Comm& comm, const nn::ModelSpec& spec, const StateDict& state, const data::Dataset& dataset,
-               int threads);
+Tensor predict(const comm::Comm& comm, const nn::ModelSpec& spec, const StateDict& state,
+               const data::Dataset& dataset, int threads);
 
-/// "accuracy", "loss" and "f1_macro" of outputs (size, classes) against the labels of `dataset`. Local; the same bits
-/// wherever the outputs are the same. `outputs` are whatever `objective` takes.
+/// "accuracy", "loss" and "f1_macro" of outputs (size, classes) against the labels of `dataset`. Local; the
+/// same bits wherever the outputs are the same. `outputs` are whatever `objective` takes.
 std::map<std::string, double> classification_metrics(const Tensor& outputs, const data::Dataset& dataset,
                                                      const nn::Objective& objective);
 

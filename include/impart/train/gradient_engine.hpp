@@ -1,4 +1,5 @@
-// GradientEngine: the gradient of one global batch, over shards, threads and ranks, in one fixed order of summation.
+// GradientEngine: the gradient of one global batch, over shards, threads and ranks, in one fixed order of
+// summation.
 #pragma once
 
 #include <cstdint>
@@ -18,15 +19,15 @@ namespace impart::train {
 struct EngineOptions {
   std::int64_t batch_size = 0;  ///< global
   int shards = 8;
-  int threads = 1;              ///< of this rank; each computes shards of its own
+  int threads = 1;  ///< of this rank; each computes shards of its own
   std::uint64_t seed = 0;
   std::function<bool(const std::string& layer)> trainable;  ///< as nn::NetworkOptions
 };
 
 /// What one global batch gave.
 struct StepResult {
-  double loss = 0;         ///< mean over the batch
-  bool stop = false;       ///< some rank asked to stop
+  double loss = 0;    ///< mean over the batch
+  bool stop = false;  ///< some rank asked to stop
 };
 
 /// Seconds since the engine was made.
@@ -36,7 +37,8 @@ struct EngineSeconds {
   double communication = 0;
 };
 
-/// Owns the networks of this rank's threads and the arrays in which gradients are summed. Collective over `comm`.
+/// Owns the networks of this rank's threads and the arrays in which gradients are summed. Collective over
+/// `comm`.
 class GradientEngine {
  public:
   /// Borrows `comm` and `objective`. Throws as comm::check_rank_count and nn::check_model do.
@@ -46,7 +48,8 @@ class GradientEngine {
 
   /// The shards of this rank.
   [[nodiscard]] comm::ShardRange range() const noexcept;
-  /// Mean loss of `batch` and its gradient at `state`. `want_stop`: this rank asks all to stop after this step.
+  /// Mean loss of `batch` and its gradient at `state`. `want_stop`: this rank asks all to stop after this
+  /// step.
   StepResult compute(const StateDict& state, const data::Batch& batch, bool want_stop);
   /// The gradient that `compute` left; for buffers, the change that the batch asks for.
   [[nodiscard]] const StateDict& gradient() const noexcept;

@@ -34,12 +34,13 @@ enum class OptimizerKind : std::uint8_t { kSgd, kAdam, kAdamW };
 struct OptimizerOptions {
   OptimizerKind kind = OptimizerKind::kSgd;
   double learning_rate = 0.01;
-  double momentum = 0;       ///< kSgd
-  bool nesterov = false;     ///< kSgd; needs momentum > 0
-  double weight_decay = 0;   ///< kSgd, kAdam: added to the gradient; kAdamW: decoupled (Loshchilov and Hutter 2019)
-  double beta1 = 0.9;        ///< kAdam, kAdamW
-  double beta2 = 0.999;      ///< kAdam, kAdamW
-  double epsilon = 1e-8;     ///< kAdam, kAdamW
+  double momentum = 0;    ///< kSgd
+  bool nesterov = false;  ///< kSgd; needs momentum > 0
+  double weight_decay =
+      0;               ///< kSgd, kAdam: added to the gradient; kAdamW: decoupled (Loshchilov and Hutter 2019)
+  double beta1 = 0.9;  ///< kAdam, kAdamW
+  double beta2 = 0.999;   ///< kAdam, kAdamW
+  double epsilon = 1e-8;  ///< kAdam, kAdamW
 };
 
 /// How the parameters whose names match `pattern` are treated. Later groups win.
@@ -64,7 +65,8 @@ class Optimizer {
   void update(StateDict& state, const StateDict& gradients, double factor, std::int64_t step);
 
   [[nodiscard]] std::string_view kind() const noexcept;
-  /// Name and state of each slot, to be saved and, by `restore`, taken back. Throws Error when they don't fit.
+  /// Name and state of each slot, to be saved and, by `restore`, taken back. Throws Error when they don't
+  /// fit.
   [[nodiscard]] std::vector<std::pair<std::string, StateDict>> snapshot() const;
   void restore(std::string_view kind, std::span<const std::pair<std::string, StateDict>> slots);
 

@@ -1,5 +1,5 @@
-// Trainer: the one training loop. Transfer, distillation and the clients of a federation are this loop with another
-// objective, other parameters to train, or another stream of data.
+// Trainer: the one training loop. Transfer, distillation and the clients of a federation are this loop with
+// another objective, other parameters to train, or another stream of data.
 #pragma once
 
 #include <atomic>
@@ -28,20 +28,21 @@ enum class Keep : std::uint8_t {
 };
 
 struct TrainerOptions {
-  std::string stage;            ///< for messages and records
+  std::string stage;  ///< for messages and records
   int epochs = 1;
   std::int64_t batch_size = 64;  ///< global
   int shards = 8;
-  int threads = 1;              ///< of this rank
+  int threads = 1;  ///< of this rank
   std::uint64_t seed = 0;
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
   std::vector<ParameterGroup> groups;
 
-  std::string monitor = "accuracy";  ///< "accuracy", "f1_macro" (higher is better) or "loss" of the validation data
+  std::string monitor =
+      "accuracy";  ///< "accuracy", "f1_macro" (higher is better) or "loss" of the validation data
   Keep keep = Keep::kLast;
-  int patience = 0;             ///< stop after so many epochs without improvement; 0: never
-  double min_delta = 0;         ///< an improvement is more than this
+  int patience = 0;      ///< stop after so many epochs without improvement; 0: never
+  double min_delta = 0;  ///< an improvement is more than this
 
   ProgressMode progress = ProgressMode::kNone;
 };
@@ -80,20 +81,22 @@ struct TrainSeconds {
 
 struct TrainResult {
   TrainEnd end = TrainEnd::kFinished;
-  std::int64_t epochs = 0;   ///< completed
+  std::int64_t epochs = 0;  ///< completed
   std::int64_t steps = 0;
   std::int64_t samples = 0;
-  std::map<std::string, double> metrics;  ///< of the weights that are kept: "train.loss", "validation.accuracy" ...
+  std::map<std::string, double>
+      metrics;  ///< of the weights that are kept: "train.loss", "validation.accuracy" ...
   std::map<std::string, std::vector<io::MetricPoint>> history;
   TrainSeconds seconds;
 };
 
-/// Trains `state` in place. Collective over `comm`: all ranks give equal options and equal values, and get equal
-/// results bit for bit, whatever their number. When stopped, the state is on disk (if there is a state directory), and
-/// the same call continues there.
+/// Trains `state` in place. Collective over `comm`: all ranks give equal options and equal values, and get
+/// equal results bit for bit, whatever their number. When stopped, the state is on disk (if there is a state
+/// directory), and the same call continues there.
 ///
-/// Throws Error: options that don't fit (usage), a loss that is not finite (names stage, step and layer), a state that
-/// cannot be written.
-TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task, StateDict& state);
+/// Throws Error: options that don't fit (usage), a loss that is not finite (names stage, step and layer), a
+/// state that cannot be written.
+TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
+                  StateDict& state);
 
 }  // namespace impart::train
