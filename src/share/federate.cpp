@@ -15,6 +15,7 @@
 #include "impart/core/worker_team.hpp"
 #include "impart/share/combine.hpp"
 #include "impart/share/model.hpp"
+#include "impart/train/saved_run.hpp"
 
 namespace impart::share {
 
@@ -54,6 +55,7 @@ class Federation {
         range_((comm::check_rank_count(comm.size(), options.shards),
                 comm::shards_of_rank(comm.rank(), comm.size(), options.shards))),
         team_(comm::largest_rank_count(range_.size(), options.threads)),
+        saved_(comm, task.spec, task.state_directory, task.state_key),
         progress_(comm.is_root() ? options.progress : ProgressMode::kNone, options.stage, "rounds",
                   options.rounds) {}
 
@@ -66,7 +68,7 @@ class Federation {
       }
       if (round_ < options_.rounds) save();
     }
-    comm::agree(comm_, "saving the federation's state", [&] { writer_.finish(); });
+    saved_.finish();
     result_.epochs = round_;
     result_.steps = round_;
     return std::move(result_);
@@ -197,27 +199,18 @@ class Federation {
   }
 
   void save() {
-    if (task_.state_directory.empty()) return;
-    const auto start = Clock::now();
-    comm::agree(comm_, "saving the federation's state", [&] {
-      if (!comm_.is_root()) return;
-      io::Checkpoint checkpoint;
-      checkpoint.model = {nn::to_json(task_.spec), task_.spec.input, task_.spec.classes};
-      checkpoint.state = state_.clone();
-      checkpoint.lineage.stage = task_.state_key;
-      checkpoint.lineage.ranks = comm_.size();
+    result_.seconds.checkpoint += saved_.save([&] {
+      auto checkpoint = saved_.snapshot(state_);
       checkpoint.metrics = result_.history;
       checkpoint.progress =
           io::ProgressRecord{options_.stage, round_, round_, result_.samples, options_.seed, {}};
-      writer_.submit(task_.state_directory, std::move(checkpoint));
+      return checkpoint;
     });
-    result_.seconds.checkpoint += since(start);
   }
 
   void restore() {
-    if (task_.state_directory.empty()) return;
-    auto found = io::read_newest(task_.state_directory);
-    if (!found || found->second.lineage.stage != task_.state_key || !found->second.progress) return;
+    auto found = saved_.newest();
+    if (!found) return;
     auto& [path, checkpoint] = *found;
     state_.copy_from(checkpoint.state);
     round_ = checkpoint.progress->step;
@@ -235,7 +228,7 @@ class Federation {
   comm::Comm self_;
   comm::ShardRange range_;
   WorkerTeam team_;
-  io::CheckpointWriter writer_;
+  train::SavedRun saved_;
   ProgressLine progress_;
   std::int64_t round_ = 0;
   train::TrainResult result_;

@@ -41,6 +41,21 @@ std::size_t activation_bytes(const nn::ModelSpec& spec, std::int64_t batch) {
   return static_cast<std::size_t>(2 * values * batch) * sizeof(float);
 }
 
+// The first batch norm to be trained that sees one value a channel of each sample.
+std::optional<std::string> lonely_batch_norm(const nn::ModelSpec& spec,
+                                             std::span<const train::ParameterGroup> groups) {
+  const auto shapes = nn::check_model(spec);
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    const auto& layer = spec.layers[i];
+    const auto& shape = shapes[i];
+    const bool one_value = shape.rank() == 1 || shape.elements() == shape[0];
+    const bool frozen = train::group_of(groups, layer.name + ".weight").frozen &&
+                        train::group_of(groups, layer.name + ".bias").frozen;
+    if (layer.kind == "batch_norm" && one_value && !frozen) return layer.name;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 CheckContext::CheckContext(const Deck& deck, const CheckOptions& options, Problems& problems)
@@ -170,6 +185,16 @@ void CheckContext::check_memory(const std::string& path, std::size_t bytes) {
                     megabytes(bytes), megabytes(limit)));
 }
 
+void CheckContext::init(const std::string& path, const std::string& reference, const nn::ModelSpec& spec) {
+  const auto* source = network(path, reference);
+  if (source == nullptr) return;
+  if (const auto difference = nn::state_layout(spec)->difference(*nn::state_layout(*source))) {
+    problem(path, fmt::format(
+                      "'{}' is of another architecture than model '{}': {} (a transfer can replace the head)",
+                      reference, spec.name, *difference));
+  }
+}
+
 void CheckContext::training(const std::string& path, const TrainingSettings& settings,
                             const nn::ModelSpec& spec, bool local) {
   if (const auto* data = dataset(path + ".dataset", settings.dataset)) {
@@ -192,6 +217,15 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
   const auto arena = nn::state_layout(spec)->arena_size() * sizeof(float);
   const auto threads = static_cast<std::size_t>(std::max(1, options_.threads));
   const auto batch = local ? settings.batch_size : std::max<std::int64_t>(1, settings.batch_size / shards);
+  if (batch == 1) {
+    if (const auto layer = lonely_batch_norm(spec, settings.groups)) {
+      problem(
+          path + ".batch_size",
+          fmt::format("a shard of one sample gives layer '{}' one value a channel, which has no statistics "
+                      "(raise batch_size, lower run.shards, or freeze the layer)",
+                      *layer));
+    }
+  }
   // Weights, gradients and optimizer; each thread has packed weights, partial sums and activations of its
   // own.
   const auto depth =

@@ -42,6 +42,8 @@ class CheckContext {
              const std::string& dataset_name);
   void need_part(const std::string& path, const std::string& dataset_name, const DatasetOutline& dataset,
                  Part part);
+  /// The model that `reference` names, if any, as the start of one that must be of the same architecture.
+  void init(const std::string& path, const std::string& reference, const nn::ModelSpec& spec);
   /// Training of `spec` at the stage `path`: dataset, shapes, batch, mesh, memory. `local`: of a federation's
   /// client, which trains alone.
   void training(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,

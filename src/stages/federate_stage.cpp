@@ -33,14 +33,8 @@ class FederateStage final : public Stage {
   std::optional<ModelOutline> check(CheckContext& context) const override {
     const auto& path = common().path;
     const auto* spec = context.model(path + ".model", settings_.model);
-    const auto* init = context.network(path + ".init", settings_.init);
     if (spec == nullptr) return std::nullopt;
-    if (init != nullptr) {
-      if (const auto difference = nn::state_layout(*spec)->difference(*nn::state_layout(*init))) {
-        context.problem(path + ".init", fmt::format("'{}' is of another architecture than model '{}': {}",
-                                                    settings_.init, settings_.model, *difference));
-      }
-    }
+    context.init(path + ".init", settings_.init, *spec);
     context.training(path, settings_.training, *spec, true);
     const auto* data = context.dataset(path + ".dataset", settings_.training.dataset);
     if (data != nullptr && data->samples < settings_.clients) {
@@ -53,13 +47,7 @@ class FederateStage final : public Stage {
   StageResult run(RunContext& context) const override {
     const auto& training = settings_.training;
     const auto& spec = *context.deck().find_model(settings_.model);
-    auto state = nn::initial_state(spec, training.seed);
-    if (!settings_.init.empty()) {
-      const auto& from = context.model(settings_.init);
-      comm::agree(context.comm(), settings_.init, [&] {
-        state = share::transfer(from.state, spec, share::Head::kKeep, training.seed).state;
-      });
-    }
+    auto state = context.initial_state(spec, settings_.init, training.seed);
     share::FederateOptions options;
     options.stage = name();
     options.rounds = settings_.rounds;

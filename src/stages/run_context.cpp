@@ -4,6 +4,8 @@
 
 #include "impart/core/error.hpp"
 #include "impart/data/partition.hpp"
+#include "impart/nn/network.hpp"
+#include "impart/share/transfer.hpp"
 
 namespace impart::stages {
 
@@ -28,6 +30,15 @@ data::DatasetPtr RunContext::training_data(const TrainingSettings& settings) {
       throw Error("a slice of the training part has no samples").at("dataset." + settings.dataset);
   });
   return slice;
+}
+
+StateDict RunContext::initial_state(const nn::ModelSpec& spec, const std::string& init, std::uint64_t seed) {
+  if (init.empty()) return nn::initial_state(spec, seed);
+  const auto& from = model(init);
+  StateDict state;
+  comm::agree(comm_, init,
+              [&] { state = share::transfer(from.state, spec, share::Head::kKeep, seed).state; });
+  return state;
 }
 
 const share::Model& RunContext::model(const std::string& reference) {

@@ -47,6 +47,8 @@ class RunContext {
   const DataParts& data(const std::string& name);
   /// What `settings` say is trained on: a slice of the training part, or all of it. Collective, as `data`.
   data::DatasetPtr training_data(const TrainingSettings& settings);
+  /// Where training starts: at the values of `init`, or if that is empty, at those of the seed. Collective.
+  StateDict initial_state(const nn::ModelSpec& spec, const std::string& init, std::uint64_t seed);
   /// The model of an earlier stage or a file. Collective at the first call for a name.
   const share::Model& model(const std::string& reference);
 

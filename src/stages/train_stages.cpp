@@ -51,16 +51,8 @@ class TrainStage final : public Stage {
   std::optional<ModelOutline> check(CheckContext& context) const override {
     const auto& path = common().path;
     const auto* spec = context.model(path + ".model", settings_.model);
-    const auto* init = context.network(path + ".init", settings_.init);
     if (spec == nullptr) return std::nullopt;
-    if (init != nullptr) {
-      if (const auto difference = nn::state_layout(*spec)->difference(*nn::state_layout(*init))) {
-        context.problem(path + ".init",
-                        fmt::format("'{}' is of another architecture than model '{}': {} (a transfer "
-                                    "can replace the head)",
-                                    settings_.init, settings_.model, *difference));
-      }
-    }
+    context.init(path + ".init", settings_.init, *spec);
     check_groups(context, path, settings_.training, *spec);
     context.training(path, settings_.training, *spec, false);
     return ModelOutline{{*spec}};
@@ -68,13 +60,7 @@ class TrainStage final : public Stage {
 
   StageResult run(RunContext& context) const override {
     const auto& spec = *context.deck().find_model(settings_.model);
-    auto state = nn::initial_state(spec, settings_.training.seed);
-    if (!settings_.init.empty()) {
-      const auto& from = context.model(settings_.init);
-      comm::agree(context.comm(), settings_.init, [&] {
-        state = share::transfer(from.state, spec, share::Head::kKeep, settings_.training.seed).state;
-      });
-    }
+    auto state = context.initial_state(spec, settings_.init, settings_.training.seed);
     const auto objective = nn::make_objective(settings_.training.objective);
     return train_model(context, name(), settings_.training, spec, *objective,
                        context.training_data(settings_.training), std::move(state));

@@ -11,12 +11,15 @@
 #include "impart/data/batch_loader.hpp"
 #include "impart/train/evaluator.hpp"
 #include "impart/train/gradient_engine.hpp"
+#include "impart/train/saved_run.hpp"
 
 namespace impart::train {
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr const char* kBestName = "best.h5";  // beside the states
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -47,6 +50,7 @@ class Run {
                 {options.batch_size, options.shards, options.threads, options.seed,
                  trainable_layers(task.spec, options.groups)}),
         optimizer_(options.optimizer, state.layout_ptr(), options.groups),
+        saved_(comm, task.spec, task.state_directory, task.state_key),
         steps_per_epoch_(data::steps_per_epoch(task.train->size(), options.batch_size)),
         total_steps_(steps_per_epoch_ * options.epochs),
         progress_(comm.is_root() ? options.progress : ProgressMode::kNone, options.stage, "samples",
@@ -68,7 +72,7 @@ class Run {
       state_.copy_from(best_);
       result_.metrics = best_metrics_;
     }
-    comm::agree(comm_, "saving the training state", [&] { writer_.finish(); });
+    saved_.finish();
     result_.epochs = step_ / steps_per_epoch_;
     result_.steps = step_;
     result_.samples = samples_;
@@ -182,59 +186,34 @@ class Run {
   }
 
   [[nodiscard]] io::Checkpoint snapshot(const StateDict& state) const {
-    io::Checkpoint checkpoint;
-    checkpoint.model = {nn::to_json(task_.spec), task_.spec.input, task_.spec.classes};
-    checkpoint.state = state.clone();
-    checkpoint.lineage.stage = task_.state_key;
-    checkpoint.lineage.ranks = comm_.size();
+    auto checkpoint = saved_.snapshot(state);
     checkpoint.metrics = result_.history;
     checkpoint.progress =
         io::ProgressRecord{options_.stage, step_ / steps_per_epoch_, step_, samples_, options_.seed, {}};
     return checkpoint;
   }
 
-  [[nodiscard]] bool saves() const { return !task_.state_directory.empty(); }
-
-  /// The root hands a snapshot to the writer's thread.
   void save() {
-    if (!saves()) return;
-    const auto start = Clock::now();
-    comm::agree(comm_, "saving the training state", [&] {
-      if (!comm_.is_root()) return;
+    result_.seconds.checkpoint += saved_.save([&] {
       auto checkpoint = snapshot(state_);
       checkpoint.optimizer = io::OptimizerRecord{std::string(optimizer_.kind()), optimizer_.snapshot()};
       checkpoint.progress->extra = {{"best_value", best_value_},
                                     {"epochs_without_gain", static_cast<double>(epochs_without_gain_)},
                                     {"epoch_loss", epoch_loss_},
                                     {"epoch_samples", static_cast<double>(epoch_samples_)}};
-      writer_.submit(task_.state_directory, std::move(checkpoint));
+      return checkpoint;
     });
-    result_.seconds.checkpoint += since(start);
   }
 
-  [[nodiscard]] std::filesystem::path best_path() const { return task_.state_directory / "best.h5"; }
-
   void save_best() {
-    if (!saves()) return;
-    const auto start = Clock::now();
-    comm::agree(comm_, "saving the best weights", [&] {
-      if (!comm_.is_root()) return;
-      std::filesystem::create_directories(task_.state_directory);
-      auto checkpoint = snapshot(best_);
-      io::write_checkpoint(best_path(), checkpoint);
-    });
-    result_.seconds.checkpoint += since(start);
+    result_.seconds.checkpoint += saved_.save_as(kBestName, [&] { return snapshot(best_); });
   }
 
   /// Every rank reads the newest state of the same key, if there is one.
   void restore() {
-    if (!saves()) return;
-    auto found = io::read_newest(task_.state_directory);
-    if (!found || found->second.lineage.stage != task_.state_key || !found->second.progress) return;
+    auto found = saved_.newest();
+    if (!found) return;
     auto& [path, checkpoint] = *found;
-    if (const auto difference = state_.layout().difference(checkpoint.state.layout())) {
-      throw Error("a saved state of another model").at(path.string()).got(*difference);
-    }
     for (const auto& entry : state_.layout().entries()) {
       const auto from = checkpoint.state.values(entry.name);
       std::copy(from.begin(), from.end(), state_.values(entry).begin());
@@ -250,7 +229,7 @@ class Run {
     result_.history = checkpoint.metrics;
     for (const auto& [name, points] : result_.history) result_.metrics[name] = points.back().value;
     if (options_.keep == Keep::kBest && epochs_without_gain_ >= 0) {
-      auto best = io::read_checkpoint(best_path());
+      auto best = io::read_checkpoint(saved_.directory() / kBestName);
       best_ = std::move(best.state);
       for (const auto& [name, points] : best.metrics) best_metrics_[name] = points.back().value;
     }
@@ -264,7 +243,7 @@ class Run {
   StateDict& state_;
   GradientEngine engine_;
   Optimizer optimizer_;
-  io::CheckpointWriter writer_;
+  SavedRun saved_;
   std::int64_t steps_per_epoch_;
   std::int64_t total_steps_;
   ProgressLine progress_;

@@ -120,6 +120,18 @@ TEST_F(Check, ATransferBetweenArchitectures) {
       ElementsAre(HasSubstr("dense1.weight")));
 }
 
+TEST_F(Check, AShardOfOneSampleHasNoStatistics) {
+  const std::string deck =
+      std::string(kDeck) +
+      "[model.normed]\ninput = [3]\nclasses = 2\n"
+      "layers = [{ kind = 'dense', units = 4 }, { kind = 'batch_norm' }, { kind = 'dense', units = 2 }]\n"
+      "[[stage]]\nname = 'n'\nkind = 'train'\nmodel = 'normed'\ndataset = 'rows'\n";
+  EXPECT_THAT(
+      problems(deck + "batch_size = 8\n"),
+      ElementsAre(HasSubstr("stage.n.batch_size: a shard of one sample gives layer 'bn1' one value")));
+  EXPECT_THAT(problems(deck + "batch_size = 16\n"), IsEmpty());
+}
+
 TEST_F(Check, RanksAndMeshAndMemory) {
   EXPECT_THAT(problems(kDeck, {.ranks = 3, .threads = 1, .memory_per_rank = 0, .only = {}}),
               ElementsAre(HasSubstr("run.shards")));
