@@ -95,8 +95,8 @@ class SameBits(EndToEnd):
                 found.append(int(pid))
         return sorted(found)
 
-    def stop(self, ranks, number):
-        """Starts the long run and ends it by a signal to its last rank, after some epochs."""
+    def stop(self, ranks, number, to_launcher=False):
+        """Starts the long run and ends it by a signal to its last rank, or to mpirun, after some epochs."""
         process = self.start(ranks, "run", "deck.toml", "--progress", "none", "--threads", 1)
         log = self.dir / "runs/t/metrics.jsonl"
         lines_before = len(log.read_text().splitlines()) if log.exists() else 0
@@ -107,7 +107,7 @@ class SameBits(EndToEnd):
             time.sleep(0.01)
         pids = self.ranks_of(process)
         self.assertEqual(len(pids), ranks)
-        os.kill(pids[-1], number)
+        os.kill(process.pid if to_launcher else pids[-1], number)
         _, errors = process.communicate(timeout=30)
         self.assertEqual(process.returncode, 75, errors)
         self.assertEqual(self.stage("teacher")["status"], "stopped")
@@ -118,6 +118,7 @@ class SameBits(EndToEnd):
         self.run_deck(1, "--output", "whole")
         self.stop(2, signal.SIGTERM)
         self.stop(1, signal.SIGINT)
+        self.stop(2, signal.SIGUSR1, to_launcher=True)
         self.assertIn("continuing after step", self.run_deck(4).stderr_text)
         self.assertEqual(self.stage("teacher")["status"], "done")
         self.assert_equal_models(self.model(output="whole"), self.model())

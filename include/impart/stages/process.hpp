@@ -7,8 +7,9 @@
 
 namespace impart::stages {
 
-/// From now on, SIGTERM and SIGINT set the returned flag instead of ending the process; a second SIGINT ends
-/// it at once.
+/// From now on, SIGTERM, SIGINT and SIGUSR1 set the returned flag instead of ending the process; a second
+/// SIGINT ends it at once. (mpirun answers SIGTERM and SIGINT by killing its ranks a second later and loses
+/// their exit code; SIGUSR1 it passes on.)
 const std::atomic<bool>& stop_on_signals();
 
 /// Readies this process for its cores, and returns the number of threads that its rank may use: `threads`, or

@@ -14,8 +14,8 @@
 
 namespace impart::train {
 
-/// Keeps the states `directory`/step-*.h5 of one run. The root writes them, in a thread of its own; every rank reads
-/// them. With an empty directory nothing is written and nothing found.
+/// Keeps the states `directory`/step-*.h5 of one run. The root writes them, in a thread of its own; every
+/// rank reads them. With an empty directory nothing is written and nothing found.
 class SavedRun {
  public:
   /// Borrows `comm` and `spec`. `key` says whose states these are: those of another key are not continued.
@@ -26,8 +26,8 @@ class SavedRun {
   [[nodiscard]] std::optional<std::pair<std::filesystem::path, io::Checkpoint>> newest() const;
   /// A checkpoint of `state` that carries the key; the caller adds the rest.
   [[nodiscard]] io::Checkpoint snapshot(const StateDict& state) const;
-  /// Hands what `make` returns, which is called on the root alone, to the writing thread. Returns the seconds that the
-  /// caller has waited. Collective; throws on all ranks when an earlier state could not be written.
+  /// Hands what `make` returns, which is called on the root alone, to the writing thread. Returns the seconds
+  /// that the caller has waited. Collective; throws on all ranks when an earlier state could not be written.
   double save(const std::function<io::Checkpoint()>& make);
   /// Writes `directory`/`name` now. As `save` in all else.
   double save_as(const std::string& name, const std::function<io::Checkpoint()>& make);
