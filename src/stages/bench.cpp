@@ -2,32 +2,27 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
+#include <array>
 #include <nlohmann/json.hpp>
 
+#include "impart/comm/tree_reducer.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/rng.hpp"
-#include "impart/data/batch_loader.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/nn/zoo.hpp"
 #include "impart/stages/commands.hpp"
 #include "impart/stages/deck.hpp"
 #include "impart/stages/process.hpp"
-#include "impart/train/gradient_engine.hpp"
-#include "impart/train/optimizer.hpp"
+#include "impart/train/trainer.hpp"
 #include "stages/deck_argument.hpp"
 
 namespace impart::stages {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr int kShards = 8;
 constexpr std::int64_t kWarmUpSteps = 5;
 constexpr std::int64_t kDistinctSamples = 256;
-
-double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // Random samples with random labels; a few distinct ones stand for many, so that memory is the network's.
 class RandomDataset final : public data::Dataset {
@@ -67,49 +62,28 @@ class RandomDataset final : public data::Dataset {
   Digest digest_;
 };
 
-struct Timing {
-  double total = 0;
-  double input = 0;
-  double update = 0;
-  train::EngineSeconds engine;
-};
-
-Timing measure(const comm::Comm& comm, const nn::ModelSpec& spec, const Options& options) {
+/// Seconds of `steps` steps of the Trainer.
+train::TrainSeconds measure(const comm::Comm& comm, const nn::ModelSpec& spec, const Options& options,
+                            std::int64_t steps) {
+  train::TrainerOptions trainer;
+  trainer.stage = "bench";
+  trainer.batch_size = options.batch;
+  trainer.shards = kShards;
+  trainer.threads = options.threads;
+  trainer.optimizer.momentum = 0.9;
   const auto objective = nn::make_cross_entropy();
+  const train::TrainTask task{
+      .spec = spec,
+      .objective = *objective,
+      .train = std::make_shared<RandomDataset>(spec.input, spec.classes, options.batch * steps),
+      .validation = nullptr,
+      .on_event = {},
+      .stop = nullptr,
+      .state_directory = {},
+      .state_key = {}};
   auto state = nn::initial_state(spec, 0);
-  train::GradientEngine engine(comm, spec, *objective, {options.batch, kShards, options.threads, 0, {}});
-  train::OptimizerOptions sgd;
-  sgd.momentum = 0.9;
-  train::Optimizer optimizer(sgd, state.layout_ptr(), {});
-  const auto steps = kWarmUpSteps + options.steps;
-  const auto dataset = std::make_shared<RandomDataset>(spec.input, spec.classes, options.batch * steps);
-  data::BatchLoader loader(dataset, {options.batch, kShards, engine.range(), 0, true});
-
-  Timing timing;
-  train::EngineSeconds warm;
-  auto start = Clock::now();
-  for (std::int64_t step = 0; step < steps; ++step) {
-    if (step == kWarmUpSteps) {
-      comm.barrier();
-      timing = {};
-      warm = engine.seconds();
-      start = Clock::now();
-    }
-    auto lap = Clock::now();
-    const auto& batch = loader.next();
-    timing.input += since(lap);
-    const auto outcome = engine.compute(state, batch, false);
-    if (!std::isfinite(outcome.loss)) throw Error("the loss is not finite").at("bench").collective();
-    lap = Clock::now();
-    optimizer.update(state, engine.gradient(), 1.0, step);
-    timing.update += since(lap);
-  }
   comm.barrier();
-  timing.total = since(start);
-  const auto end = engine.seconds();
-  timing.engine = {end.forward - warm.forward, end.backward - warm.backward,
-                   end.communication - warm.communication};
-  return timing;
+  return train::train(comm, trainer, task, state).seconds;
 }
 
 }  // namespace
@@ -124,25 +98,29 @@ std::string bench(const comm::Comm& comm, const Options& options) {
   }
   comm::agree(comm, "bench", [&] { comm::check_rank_count(comm.size(), kShards); });
   const auto spec = model_argument(comm, options.model);
-  const auto timing = measure(comm, spec, options);
+  // The first steps compile kernels and touch memory for the first time.
+  measure(comm, spec, options, kWarmUpSteps);
+  const auto seconds = measure(comm, spec, options, options.steps);
 
-  double peak = peak_memory_mb();
-  comm.max_in_place(std::span(&peak, 1), "peak memory");
+  // The slowest rank's time, the largest rank's memory.
+  std::array slowest{seconds.compute + seconds.communication + seconds.input, peak_memory_mb()};
+  comm.max_in_place(std::span<double>(slowest), "bench");
+  const auto [total, peak] = slowest;
   const auto steps = static_cast<double>(options.steps);
-  const auto milliseconds = [&](double seconds) { return 1000 * seconds / steps; };
+  const auto milliseconds = [&](double part) { return 1000 * part / steps; };
   const nlohmann::ordered_json result = {
       {"model", options.model},
       {"batch", options.batch},
       {"ranks", comm.size()},
       {"threads", options.threads},
       {"parameters", nn::state_layout(spec)->parameter_count()},
-      {"samples_per_second", static_cast<double>(options.batch) * steps / timing.total},
-      {"step_ms", milliseconds(timing.total)},
-      {"forward_ms", milliseconds(timing.engine.forward)},
-      {"backward_ms", milliseconds(timing.engine.backward)},
-      {"communication_ms", milliseconds(timing.engine.communication)},
-      {"update_ms", milliseconds(timing.update)},
-      {"input_ms", milliseconds(timing.input)},
+      {"samples_per_second", static_cast<double>(options.batch) * steps / total},
+      {"step_ms", milliseconds(total)},
+      {"forward_ms", milliseconds(seconds.forward)},
+      {"backward_ms", milliseconds(seconds.backward)},
+      {"communication_ms", milliseconds(seconds.communication)},
+      {"update_ms", milliseconds(seconds.update)},
+      {"input_ms", milliseconds(seconds.input)},
       {"peak_rss_mb", peak},
   };
   if (options.json) return result.dump() + "\n";

@@ -78,6 +78,8 @@ class Run {
     result_.samples = samples_;
     const auto seconds = engine_.seconds();
     result_.seconds.communication = seconds.communication;
+    result_.seconds.forward = seconds.forward;
+    result_.seconds.backward = seconds.backward;
     return std::move(result_);
   }
 
@@ -112,11 +114,13 @@ class Run {
     const auto outcome = engine_.compute(state_, batch, want_stop);
     if (!std::isfinite(outcome.loss)) fail_not_finite(batch, outcome.loss);
 
+    const auto updating = Clock::now();
     const double factor = schedule_factor(options_.schedule, step_, steps_per_epoch_, total_steps_);
     optimizer_.update(state_, engine_.gradient(), factor, step_);
     const auto changes = engine_.gradient().buffers();
     const auto buffers = state_.buffers();
     for (std::size_t i = 0; i < buffers.size(); ++i) buffers[i] += changes[i];
+    result_.seconds.update += since(updating);
 
     ++step_;
     samples_ += batch.global_size;

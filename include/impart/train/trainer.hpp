@@ -72,11 +72,16 @@ struct TrainTask {
 
 enum class TrainEnd : std::uint8_t { kFinished, kEarly, kStopped };
 
+/// Where the time of this rank went.
 struct TrainSeconds {
   double compute = 0;
   double communication = 0;
   double input = 0;
   double checkpoint = 0;
+  // Parts of `compute`.
+  double forward = 0;
+  double backward = 0;
+  double update = 0;
 };
 
 struct TrainResult {
