@@ -200,6 +200,20 @@ TEST(NodeBuffer, OneWritesAndAllOfTheNodeRead) {
   for (std::size_t i = 0; i < kFloats; ++i) ASSERT_EQ(values[i], static_cast<float>(i) + 0.5F);
 }
 
+TEST(NodeBuffer, MoreThanThereIsFailsOnEveryRank) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer ends the process where `new` would throw";
+#endif
+  const auto world = Comm::world();
+  try {
+    const NodeBuffer buffer(world, std::size_t{1} << 50);
+    FAIL() << "a pebibyte was found";
+  } catch (const Error& e) {
+    EXPECT_TRUE(e.is_collective());
+    EXPECT_NE(std::string(e.what()).find("memory for the ranks of a node: "), std::string::npos) << e.what();
+  }
+}
+
 TEST(NodeBuffer, MayBeEmpty) {
   const NodeBuffer buffer(Comm::world(), 0);
   buffer.publish();

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "impart/core/aligned.hpp"
+
 namespace impart::comm {
 
 /// Owns MPI_Init and MPI_Finalize. Declare it in `main` before the `try`, so that handlers can still speak.
@@ -103,10 +105,12 @@ class Comm {
 /// `what` is said in front of the message: "reading dataset mnist". (Decision 4.)
 void agree(const Comm& comm, const std::string& what, const std::function<void()>& work);
 
-/// Memory that all ranks of a node share: written by one of them, read by all (an MPI-3 shared window).
+/// Memory that all ranks of a node share: written by one of them, read by all (an MPI-3 shared window; a rank
+/// that is alone on its node has memory of its own).
 class NodeBuffer {
  public:
-  /// Collective over `comm`. All ranks of a node give the same size, in bytes.
+  /// Collective over `comm`. All ranks of a node give the same size, in bytes. Throws Error on all ranks when
+  /// a node has not so much.
   NodeBuffer(const Comm& comm, std::size_t size);
   NodeBuffer(const NodeBuffer&) = delete;
   NodeBuffer& operator=(const NodeBuffer&) = delete;
@@ -120,6 +124,7 @@ class NodeBuffer {
 
  private:
   Comm node_;
+  AlignedBuffer<std::byte> own_;
   MPI_Win window_ = MPI_WIN_NULL;
   std::span<std::byte> bytes_;
 };
