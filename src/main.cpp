@@ -8,6 +8,7 @@
 //
 // Exit codes: 0 done, 1 failed, 2 wrong usage or deck, 75 stopped by a signal with its state saved.
 
+#include <atomic>
 #include <cstdio>
 #include <exception>
 #include <optional>
@@ -52,7 +53,7 @@ stages::Options read_options(int argc, char** argv) {
   }
 }
 
-int run(const comm::Comm& world, const stages::Options& options) {
+int run(const comm::Comm& world, const stages::Options& options, const std::atomic<bool>& stop) {
   // 4. The deck: read by one rank, so that all have the same.
   stages::Problems problems;
   const auto text = stages::read_deck_text(world, options.deck);
@@ -67,7 +68,6 @@ int run(const comm::Comm& world, const stages::Options& options) {
   if (!found.empty()) return world.is_root() ? report_problems(found, options.deck) : kWrongUsage;
 
   // 6. The stages, one after another, on all ranks. A signal stops them at a step boundary.
-  const auto& stop = stages::stop_on_signals();
   const auto report = stages::run_deck(world, deck,
                                        {.only = options.only,
                                         .fresh = options.fresh,
@@ -114,7 +114,8 @@ int run_command(const comm::Comm* world, int argc, char** argv) {
 
   // 3. The cores of this rank.
   options.threads = stages::use_cores(*world, options.threads);
-  if (options.command == stages::Command::kRun) return run(*world, options);
+  // From here on a signal stops the run in good order, even while the deck is read.
+  if (options.command == stages::Command::kRun) return run(*world, options, stages::stop_on_signals());
   if (options.command == stages::Command::kPredict) {
     stages::predict(*world, options);
     return kDone;

@@ -178,6 +178,7 @@ nn::ModelSpec read_model(const std::string& name, TableReader table, const Place
       layer_paths.push_back(layer.path());
       spec.layers.push_back(std::move(made));
     }
+    if (table.has("layers") && spec.layers.empty()) table.problem("layers", "expected at least one layer");
     complete &= !spec.layers.empty();
     nn::name_layers(spec);
   }

@@ -110,8 +110,9 @@ StageResult train_model(RunContext& context, const std::string& stage, const Tra
   result.stopped = trained.end == train::TrainEnd::kStopped;
   result.metrics = std::move(trained.metrics);
   result.history = std::move(trained.history);
+  const auto kept_epoch = trained.steps > 0 ? trained.epochs * trained.kept_step / trained.steps : 0;
   result.progress =
-      io::ProgressRecord{stage, trained.epochs, trained.steps, trained.samples, settings.seed, {}};
+      io::ProgressRecord{stage, kept_epoch, trained.kept_step, trained.samples, settings.seed, {}};
   result.seconds = trained.seconds;
   if (!result.stopped) result.model = share::single(spec, std::move(state));
   return result;

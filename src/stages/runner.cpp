@@ -12,6 +12,7 @@
 #include "impart/core/log.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/stages/commands.hpp"
+#include "stages/directory_lock.hpp"
 #include "stages/run_context.hpp"
 #include "stages/run_record.hpp"
 #include "stages/stage_key.hpp"
@@ -75,6 +76,7 @@ class Runner {
   void prepare() {
     if (!comm_.is_root()) return;
     fs::create_directories(directory_);
+    lock_.take(directory_);
     if (!options_.fresh || !options_.only.empty()) record_.load();
     if (options_.fresh && options_.only.empty()) record_.clear_log();
   }
@@ -315,6 +317,7 @@ class Runner {
   const Deck& deck_;
   const RunOptions& options_;
   fs::path directory_;
+  DirectoryLock lock_;
   RunRecord record_;
   RunContext context_;
   std::vector<std::unique_ptr<Stage>> stages_;

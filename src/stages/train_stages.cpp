@@ -26,8 +26,9 @@ void check_groups(CheckContext& context, const std::string& path, const Training
     if (used) continue;
     std::string names;
     for (const auto& entry : layout->entries()) names += (names.empty() ? "" : ", ") + entry.name;
-    context.problem(path + (group.frozen ? ".freeze" : ".groups"),
-                    fmt::format("'{}' matches no parameter ({})", group.pattern, names));
+    context.problem(
+        path + (group.frozen ? ".freeze" : ".groups"),
+        fmt::format("'{}' matches no parameter's whole name, as 'conv1.*' would ({})", group.pattern, names));
   }
 }
 

@@ -75,6 +75,7 @@ class Run {
     saved_.finish();
     result_.epochs = step_ / steps_per_epoch_;
     result_.steps = step_;
+    result_.kept_step = best_.empty() ? step_ : best_step_;
     result_.samples = samples_;
     const auto seconds = engine_.seconds();
     result_.seconds.communication = seconds.communication;
@@ -180,6 +181,7 @@ class Run {
       epochs_without_gain_ = 0;
       if (options_.keep == Keep::kBest) {
         best_ = state_.clone();
+        best_step_ = step_;
         best_metrics_ = result_.metrics;
         save_best();
       }
@@ -235,6 +237,7 @@ class Run {
     if (options_.keep == Keep::kBest && epochs_without_gain_ >= 0) {
       auto best = io::read_checkpoint(saved_.directory() / kBestName);
       best_ = std::move(best.state);
+      best_step_ = best.progress.value().step;
       for (const auto& [name, points] : best.metrics) best_metrics_[name] = points.back().value;
     }
     log::info(fmt::format("{}: continuing after step {} of {} ({})", options_.stage, step_, total_steps_,
@@ -262,6 +265,7 @@ class Run {
   int epochs_without_gain_ = -1;  // -1: nothing judged yet
   bool stopped_early_ = false;
   StateDict best_;
+  std::int64_t best_step_ = 0;
   std::map<std::string, double> best_metrics_;
   TrainResult result_;
 };

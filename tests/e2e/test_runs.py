@@ -7,7 +7,7 @@ import subprocess
 import time
 import unittest
 
-from harness import DECK, IMPART, SECONDS, TRAIN, EndToEnd
+from harness import DECK, IMPART, IMPART_CKPT, SECONDS, TRAIN, EndToEnd
 
 TWO = DECK + TRAIN.replace('"teacher"', '"second"').replace("epochs = 2", 'init = "teacher"\nepochs = 1')
 
@@ -25,6 +25,13 @@ class Reuse(EndToEnd):
         process = self.run_deck(1)
         self.assertEqual(self.statuses(), {"teacher": "reused", "second": "reused"})
         self.assertIn("(reused)", process.stdout_text)
+
+    def test_a_checkpoint_says_what_it_was_made_from(self):
+        result = subprocess.run([IMPART_CKPT, "lineage", self.model("second")], capture_output=True, text=True,
+                                timeout=SECONDS)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("second (train)", result.stdout)
+        self.assertIn("teacher (train)", result.stdout)
 
     def test_a_changed_setting_runs_what_depends_on_it(self):
         self.run_deck(1, "--set", "stage.second.epochs=2")

@@ -124,6 +124,21 @@ class SameBits(EndToEnd):
         self.assert_equal_models(self.model(output="whole"), self.model())
         self.assertFalse((self.model().parent / "state").exists(), "a finished stage keeps no state")
 
+    def test_a_second_run_in_the_same_directory_is_refused(self):
+        self.deck(LONG.replace("epochs = 400", "epochs = 100000"))
+        process = self.start(1, "run", "deck.toml", "--progress", "none")
+        log = self.dir / "runs/t/metrics.jsonl"
+        deadline = time.monotonic() + 30
+        while not log.exists():
+            self.assertLess(time.monotonic(), deadline, "the run does not begin")
+            time.sleep(0.01)
+        for ranks in (1, 2):
+            self.assertIn("another run is using this directory", self.run_deck(ranks, code=2).stderr_text)
+        self.assertIsNone(process.poll(), "the first run goes on")
+        os.kill(self.ranks_of(process)[0], signal.SIGTERM)
+        process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 75)
+
     def test_killed_and_continued(self):
         self.deck(LONG)
         self.run_deck(2, "--output", "whole")

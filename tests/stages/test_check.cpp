@@ -110,7 +110,8 @@ TEST_F(Check, AFreezeThatMatchesNothing) {
   EXPECT_THAT(
       problems(std::string(kDeck) +
                "[[stage]]\nname = 't'\nkind = 'transfer'\nfrom = 'a'\ndataset = 'rows'\nfreeze = 'conv*'\n"),
-      ElementsAre(HasSubstr("stage.t.freeze: 'conv*' matches no parameter (dense1.weight")));
+      ElementsAre(HasSubstr(
+          "stage.t.freeze: 'conv*' matches no parameter's whole name, as 'conv1.*' would (dense1.weight")));
 }
 
 TEST_F(Check, ATransferBetweenArchitectures) {
@@ -130,6 +131,13 @@ TEST_F(Check, AShardOfOneSampleHasNoStatistics) {
       problems(deck + "batch_size = 8\n"),
       ElementsAre(HasSubstr("stage.n.batch_size: a shard of one sample gives layer 'bn1' one value")));
   EXPECT_THAT(problems(deck + "batch_size = 16\n"), IsEmpty());
+}
+
+TEST_F(Check, AModelWithoutLayers) {
+  std::string deck = kDeck;
+  const auto layers = deck.find("layers = [");
+  deck.replace(layers, deck.find('\n', layers) - layers, "layers = []");
+  EXPECT_THAT(problems(deck), ElementsAre(HasSubstr("model.net.layers: expected at least one layer")));
 }
 
 TEST_F(Check, RanksAndMeshAndMemory) {

@@ -124,8 +124,12 @@ TEST_F(Training, KeepsTheBestAndStopsEarly) {
   EXPECT_EQ(trained.result.end, TrainEnd::kEarly);
   EXPECT_LT(trained.result.epochs, 60);
   double best = 0;
-  for (const auto& point : trained.result.history.at("validation.accuracy"))
+  double kept = 0;
+  for (const auto& point : trained.result.history.at("validation.accuracy")) {
     best = std::max(best, point.value);
+    if (point.step == trained.result.kept_step) kept = point.value;
+  }
+  EXPECT_EQ(kept, best);
   EXPECT_EQ(trained.result.metrics.at("validation.accuracy"), best);
 }
 

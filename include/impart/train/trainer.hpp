@@ -88,6 +88,8 @@ struct TrainResult {
   TrainEnd end = TrainEnd::kFinished;
   std::int64_t epochs = 0;  ///< completed
   std::int64_t steps = 0;
+  std::int64_t kept_step =
+      0;  ///< the step after which the kept weights were had: below `steps` when an earlier was best
   std::int64_t samples = 0;
   std::map<std::string, double>
       metrics;  ///< of the weights that are kept: "train.loss", "validation.accuracy" ...
