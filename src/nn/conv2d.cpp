@@ -1,9 +1,11 @@
 // conv2d: cross-correlation with square kernels; takes over a rectifier and a max pooling that follow it.
+#include <algorithm>
 #include <array>
+#include <memory>
 #include <optional>
 #include <vector>
 
-#include "nn/conv_primitives.hpp"
+#include "nn/convolution.hpp"
 #include "nn/kernels.hpp"
 #include "nn/layers.hpp"
 #include "nn/pooled_conv.hpp"
@@ -69,8 +71,8 @@ class Conv2d final : public Layer {
 
  private:
   void set_up_pooling(const Setup& setup);
-  // The image between convolution and pooling, or its gradient: in the scratch, behind what oneDNN uses
-  // there.
+  // The image between convolution and pooling, or its gradient: in the scratch, behind what the
+  // convolution uses there.
   [[nodiscard]] float* image() const { return reinterpret_cast<float*>(scratch_->data() + image_offset_); }
 
   std::int64_t filters_ = 0;
@@ -82,10 +84,12 @@ class Conv2d final : public Layer {
 
   ConvGeometry geometry_;
   PoolGeometry pooling_;
-  // Who computes: few_taps_ all alone, or primitives_ with winner_ for the backward pass where that serves.
+  // Who computes: few_taps_ all alone, or forward_ with winner_ or the other two for the backward pass.
   std::optional<FewTapsConv> few_taps_;
   std::optional<WinnerConv> winner_;
-  std::unique_ptr<ConvPrimitives> primitives_;
+  std::unique_ptr<ConvForward> forward_;
+  std::unique_ptr<ConvBackwardData> backward_data_;
+  std::unique_ptr<ConvBackwardWeights> backward_weights_;
   std::vector<std::uint8_t> winners_;  // place of each maximum in its window
   Scratch* scratch_ = nullptr;
   std::size_t image_offset_ = 0;
@@ -105,13 +109,22 @@ void Conv2d::setup(const Setup& setup) {
   if (pool_) set_up_pooling(setup);
   if (few_taps_) return;
   const bool backward = setup.training && !winner_;
-  const ConvBuild build{.bias = bias_,
-                        .relu = relu_ && !pool_,
-                        .backward_data = backward && setup.need_input_gradient,
-                        .backward_weights = backward && setup.trainable};
-  primitives_ = std::make_unique<ConvPrimitives>(geometry_, build, *setup.scratch);
+  const ConvOptions options{.bias = bias_, .relu = relu_ && !pool_};
+  const auto chosen = [&](ConvDirection direction) -> const ConvCandidate& {
+    return choose_convolution(geometry_, direction);
+  };
+  forward_ = chosen(ConvDirection::kForward).forward(geometry_, options, *scratch_);
+  std::size_t used = forward_->scratch_bytes();
+  if (backward && setup.need_input_gradient) {
+    backward_data_ = chosen(ConvDirection::kData).data(geometry_, options, *scratch_);
+    used = std::max(used, backward_data_->scratch_bytes());
+  }
+  if (backward && setup.trainable) {
+    backward_weights_ = chosen(ConvDirection::kWeights).weights(geometry_, options, *scratch_);
+    used = std::max(used, backward_weights_->scratch_bytes());
+  }
   if (pool_) {
-    image_offset_ = (primitives_->scratch_bytes() + kAlignment - 1) / kAlignment * kAlignment;
+    image_offset_ = (used + kAlignment - 1) / kAlignment * kAlignment;
     const auto values = geometry_.batch * geometry_.out_height * geometry_.out_width * filters_;
     scratch_->reserve(image_offset_ + static_cast<std::size_t>(values) * sizeof(float));
   }
@@ -133,17 +146,18 @@ void Conv2d::load(std::span<const std::span<const float>> state) {
   const float* bias = bias_ ? state[1].data() : nullptr;
   if (few_taps_) few_taps_->load(weight, bias);
   if (winner_) winner_->load(weight);
-  if (primitives_) primitives_->load(weight, bias);
+  if (forward_) forward_->load(weight, bias);
+  if (backward_data_) backward_data_->load(weight);
 }
 
 void Conv2d::forward(const Pass& /*pass*/, std::span<const float> input, std::span<float> output) {
   if (few_taps_) {
     few_taps_->forward(input.data(), output.data(), winners_.data());
   } else if (pool_) {
-    primitives_->forward(input.data(), image());
+    forward_->run(input.data(), image());
     kernels().max_pool_forward(pooling_, relu_, image(), output.data(), winners_.data());
   } else {
-    primitives_->forward(input.data(), output.data());
+    forward_->run(input.data(), output.data());
   }
 }
 
@@ -168,8 +182,8 @@ void Conv2d::backward(const Pass& /*pass*/, std::span<const float> input, std::s
   } else if (relu_) {
     for (std::size_t i = 0; i < grad_output.size(); ++i) grad_output[i] = output[i] > 0 ? grad_output[i] : 0;
   }
-  if (grad_weight != nullptr) primitives_->backward_weights(input.data(), grad, grad_weight, grad_bias);
-  if (grad_x != nullptr) primitives_->backward_data(grad, grad_x);
+  if (grad_weight != nullptr) backward_weights_->run(input.data(), grad, grad_weight, grad_bias);
+  if (grad_x != nullptr) backward_data_->run(grad, grad_x, false);
 }
 
 }  // namespace

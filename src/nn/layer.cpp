@@ -55,7 +55,7 @@ std::unique_ptr<Layer> make_layer(const LayerSpec& spec) {
 }
 
 std::int64_t Window::output_extent(std::int64_t extent) const {
-  const std::int64_t room = extent + 2 * padding - kernel;
+  const std::int64_t room = extent + 2 * padding - reach();
   return room < 0 ? 0 : room / stride + 1;
 }
 
@@ -73,7 +73,7 @@ Shape window_output(const Window& window, const ImageShape& input, std::int64_t 
   const auto width = window.output_extent(input.width);
   if (height < 1 || width < 1) {
     throw Error("the window is larger than the image", ErrorKind::kUsage)
-        .expected(fmt::format("at least {0}x{0} with padding {1}", window.kernel, window.padding))
+        .expected(fmt::format("at least {0}x{0} with padding {1}", window.reach(), window.padding))
         .got(fmt::format("{}x{}", input.height, input.width))
         .hint("lower `kernel`, or raise `padding`");
   }

@@ -1,0 +1,52 @@
+#include "nn/convolution.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <array>
+#include <bit>
+#include <vector>
+
+#include "impart/core/error.hpp"
+#include "nn/conv_primitives.hpp"
+
+namespace impart::nn {
+
+namespace {
+
+constexpr std::array<ConvCandidate, 1> kCandidates{{
+    {"onednn", onednn_serves, make_onednn_forward, make_onednn_backward_data, make_onednn_backward_weights},
+}};
+
+}  // namespace
+
+std::span<const ConvCandidate> conv_candidates() { return kCandidates; }
+
+const ConvCandidate& choose_convolution(const ConvGeometry& g, ConvDirection direction,
+                                        std::string_view name) {
+  std::vector<std::string_view> serving;
+  for (const auto& candidate : kCandidates) {
+    if (!candidate.serves(g, direction)) continue;
+    if (name.empty() || candidate.name == name) return candidate;
+    serving.push_back(candidate.name);
+  }
+  throw Error(fmt::format("no convolution kernel \"{}\" for this shape", name), ErrorKind::kUsage)
+      .expected(fmt::format("one of {}", fmt::join(serving, ", ")));
+}
+
+std::int64_t ShardTree::partial_floats(std::int64_t shards, std::int64_t size) {
+  return size * (std::bit_width(static_cast<std::uint64_t>(shards)) - 1);
+}
+
+void ShardTree::put() {
+  ++waiting_;
+  ++done_;
+  for (std::int64_t block = done_; block % 2 == 0; block /= 2) {
+    --waiting_;
+    float* left = level(waiting_ - 1);
+    const float* right = level(waiting_);
+    for (std::int64_t i = 0; i < size_; ++i) left[i] += right[i];
+  }
+}
+
+}  // namespace impart::nn
