@@ -1,8 +1,6 @@
 #include "impart/share/distil.hpp"
 
-#include <cmath>
 #include <string>
-#include <vector>
 
 #include "impart/core/error.hpp"
 
@@ -13,37 +11,34 @@ namespace {
 class Distillation final : public nn::Objective {
  public:
   Distillation(const Tensor& teacher, const DistilOptions& options)
-      : teacher_(teacher), options_(options), cross_entropy_(nn::make_cross_entropy()) {}
+      : teacher_(teacher), options_(options), labels_(nn::make_objective(options.labels)) {}
 
   double evaluate(std::span<const float> outputs, const nn::Targets& targets, std::int64_t classes,
                   float scale, std::span<float> gradient) const override {
     const auto w = options_.kd_weight;
     const auto t = options_.temperature;
-    double loss = (1 - w) * cross_entropy_->evaluate(outputs, targets, classes,
-                                                     scale * static_cast<float>(1 - w), gradient);
+    double loss =
+        (1 - w) * labels_->evaluate(outputs, targets, classes, scale * static_cast<float>(1 - w), gradient);
+    if (targets.rows.empty()) return loss;
+    // Of a sequence, a row of the dataset has several rows of outputs.
+    const auto each = targets.labels.size() / targets.rows.size();
     const auto width = static_cast<std::size_t>(classes);
-    std::vector<float> student(width);
-    for (std::size_t i = 0; i < targets.rows.size(); ++i) {
-      const auto p = teacher_.values().subspan(static_cast<std::size_t>(targets.rows[i]) * width, width);
-      nn::softmax(outputs.subspan(i * width, width), static_cast<float>(t), student);
-      double divergence = 0;
-      for (std::size_t c = 0; c < width; ++c) {
-        // 0 log 0 is 0; a student's probability that underflowed is kept above zero.
-        if (p[c] > 0) divergence += p[c] * std::log(p[c] / std::max(student[c], 1e-30F));
-      }
+    for (std::size_t i = 0; i < targets.labels.size(); ++i) {
+      const auto row = static_cast<std::size_t>(targets.rows[i / each]) * each + i % each;
+      const double divergence =
+          nn::divergence(teacher_.values().subspan(row * width, width), outputs.subspan(i * width, width), t,
+                         w * t * t * static_cast<double>(scale),
+                         gradient.empty() ? gradient : gradient.subspan(i * width, width));
       loss += w * t * t * divergence;
-      if (gradient.empty()) continue;
-      // d/dz of T^2 KL(p || softmax(z/T)) is T (softmax(z/T) - p).
-      const auto factor = static_cast<float>(w * t) * scale;
-      for (std::size_t c = 0; c < width; ++c) gradient[i * width + c] += factor * (student[c] - p[c]);
     }
     return loss;
   }
+  [[nodiscard]] const nn::Objective& on_labels() const override { return *labels_; }
 
  private:
   const Tensor& teacher_;
   DistilOptions options_;
-  std::unique_ptr<nn::Objective> cross_entropy_;
+  std::unique_ptr<nn::Objective> labels_;
 };
 
 }  // namespace
@@ -53,6 +48,10 @@ std::unique_ptr<nn::Objective> make_distillation(const Tensor& teacher, const Di
     throw Error("kd_weight is outside its range", ErrorKind::kUsage)
         .expected("0 to 1")
         .got(std::to_string(options.kd_weight));
+  }
+  if (options.labels.kind != nn::ObjectiveKind::kCrossEntropy || !options.labels.class_weights.empty()) {
+    throw Error("a distillation mixes plain cross entropy with its teachers", ErrorKind::kUsage)
+        .hint("no other objective, and no class_weights");
   }
   if (!(options.temperature > 0)) {
     throw Error("temperature is outside its range", ErrorKind::kUsage)

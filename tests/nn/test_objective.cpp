@@ -15,29 +15,78 @@ using ::testing::HasSubstr;
 
 constexpr std::int64_t kClasses = 5;
 
-void expect_gradient(const Objective& objective, float scale) {
-  auto outputs = normal_values(4 * kClasses, 1, 2.0);
+// The slope of the loss, and of its mixtures, against finite differences. No output lies where a loss bends.
+void expect_gradient(const ObjectiveOptions& options) {
+  const auto objective = make_objective(options);
   const std::vector<std::int32_t> labels{0, 4, 2, 2};
-  std::vector<float> gradient(outputs.size());
-  const double loss = objective.evaluate(outputs, {.labels = labels}, kClasses, scale, gradient);
-  EXPECT_EQ(loss, objective.evaluate(outputs, {.labels = labels}, kClasses, 1.0F, {}));
-  std::vector<float> slopes;
-  for (float& output : outputs) {
-    const float value = output;
-    output = value + 1e-3F;
-    const double above = objective.evaluate(outputs, {.labels = labels}, kClasses, 1.0F, {});
-    const auto up = static_cast<double>(output);
-    output = value - 1e-3F;
-    const double below = objective.evaluate(outputs, {.labels = labels}, kClasses, 1.0F, {});
-    slopes.push_back(static_cast<float>(static_cast<double>(scale) * (above - below) /
-                                        (up - static_cast<double>(output))));
-    output = value;
+  const std::vector<std::int32_t> others{1, 4, 0, 3};
+  const std::vector<float> share{0.25F, 0.5F, 1.0F, 0.0F};
+  constexpr float kScale = 0.25F;
+  for (const bool mixed : {false, true}) {
+    SCOPED_TRACE(std::string(objective_names()[static_cast<std::size_t>(options.kind)]) +
+                 (mixed ? ", mixed" : ""));
+    Targets targets{.labels = labels};
+    if (mixed) targets = {.labels = labels, .other_labels = others, .share = share};
+    auto outputs = normal_values(4 * kClasses, 1, 2.0);
+    std::vector<float> gradient(outputs.size());
+    const double loss = objective->evaluate(outputs, targets, kClasses, kScale, gradient);
+    EXPECT_EQ(loss, objective->evaluate(outputs, targets, kClasses, 1.0F, {}));
+    std::vector<float> slopes;
+    for (float& output : outputs) {
+      const float value = output;
+      output = value + 1e-3F;
+      const double above = objective->evaluate(outputs, targets, kClasses, 1.0F, {});
+      const auto up = static_cast<double>(output);
+      output = value - 1e-3F;
+      const double below = objective->evaluate(outputs, targets, kClasses, 1.0F, {});
+      slopes.push_back(static_cast<float>(static_cast<double>(kScale) * (above - below) /
+                                          (up - static_cast<double>(output))));
+      output = value;
+    }
+    EXPECT_LT(relative_difference(gradient, slopes), 1e-5);
   }
-  EXPECT_LT(relative_difference(gradient, slopes), 1e-5);
 }
 
-TEST(Objective, CrossEntropyGradient) { expect_gradient(*make_cross_entropy(), 0.25F); }
-TEST(Objective, MeanSquaredErrorGradient) { expect_gradient(*make_mean_squared_error(), 0.125F); }
+TEST(Objective, GradientsAreSlopes) {
+  for (std::size_t kind = 0; kind < objective_names().size(); ++kind) {
+    expect_gradient({.kind = static_cast<ObjectiveKind>(kind), .delta = 0.7});
+  }
+  expect_gradient({.label_smoothing = 0.1, .class_weights = {0.5, 2, 1, 0.25, 3}});
+  expect_gradient({.kind = ObjectiveKind::kMulticlassHinge, .margin = 0.8, .power = 2});
+  expect_gradient({.kind = ObjectiveKind::kKl, .label_smoothing = 0.2});
+}
+
+TEST(Objective, AMixtureOfOneLabelIsThatLabel) {
+  const auto outputs = normal_values(3 * kClasses, 2);
+  const std::vector<std::int32_t> labels{0, 3, 4};
+  const std::vector<std::int32_t> others{2, 2, 2};
+  const std::vector<float> none{1, 1, 1};
+  const std::vector<float> all{0, 0, 0};
+  for (const auto name : objective_names()) {
+    const auto objective = make_objective(name);
+    const auto loss = [&](const Targets& targets) {
+      return objective->evaluate(outputs, targets, kClasses, 1.0F, {});
+    };
+    EXPECT_EQ(loss({.labels = labels, .other_labels = others, .share = none}), loss({.labels = labels}));
+    EXPECT_EQ(loss({.labels = labels, .other_labels = others, .share = all}), loss({.labels = others}));
+    EXPECT_THROW(loss({.labels = labels, .other_labels = others, .share = {}}), Error);
+  }
+}
+
+TEST(Objective, ClassWeightsMustFitTheClasses) {
+  const std::vector<float> outputs(6);
+  const std::vector<std::int32_t> labels{0, 1};
+  const auto objective = make_objective({.class_weights = {1, 2}});
+  EXPECT_THROW((void)objective->evaluate(outputs, {.labels = labels}, 3, 1.0F, {}), Error);
+}
+
+TEST(Objective, HingeKnownValues) {
+  const std::vector<float> outputs{2, -0.5F, 0.25F};
+  const std::vector<std::int32_t> labels{0};
+  const auto loss =
+      make_objective({.kind = ObjectiveKind::kHinge})->evaluate(outputs, {.labels = labels}, 3, 1.0F, {});
+  EXPECT_NEAR(loss, (0 + 0.5 + 1.25) / 3, 1e-12);
+}
 
 TEST(Objective, KnownValues) {
   const std::vector<float> outputs{0, 0, 0, 0, 2, 0};
@@ -59,8 +108,10 @@ TEST(Objective, LargeOutputsDoNotOverflow) {
 TEST(Objective, NotANumberStaysOne) {
   const std::vector<float> outputs{1, std::numeric_limits<float>::quiet_NaN(), 0};
   const std::vector<std::int32_t> labels{0};
-  EXPECT_TRUE(std::isnan(make_cross_entropy()->evaluate(outputs, {.labels = labels}, 3, 1.0F, {})));
-  EXPECT_TRUE(std::isnan(make_mean_squared_error()->evaluate(outputs, {.labels = labels}, 3, 1.0F, {})));
+  for (const auto name : objective_names()) {
+    const double loss = make_objective(name)->evaluate(outputs, {.labels = labels}, 3, 1.0F, {});
+    EXPECT_TRUE(std::isnan(loss)) << name;
+  }
 }
 
 TEST(Objective, LabelsOutsideTheClassesAreNamed) {

@@ -9,13 +9,14 @@
 namespace impart::share {
 
 struct DistilOptions {
-  double kd_weight = 0.5;    ///< w, in [0, 1]
-  double temperature = 4.0;  ///< T > 0
+  double kd_weight = 0.5;            ///< w, in [0, 1]
+  double temperature = 4.0;          ///< T > 0
+  nn::ObjectiveOptions labels = {};  ///< what the labels are worth: cross entropy without class weights
 };
 
 /// (1 - w) CE(labels) + w T^2 KL(p_teacher^T || p_student^T) (Hinton, Vinyals, Dean 2015). `teacher`:
-/// (dataset size, classes), the teachers' probabilities at temperature T, by a sample's row in the dataset;
-/// borrowed.
+/// (dataset size x labels a sample, classes), the teachers' probabilities at temperature T, by a sample's row
+/// in the dataset; borrowed.
 std::unique_ptr<nn::Objective> make_distillation(const Tensor& teacher, const DistilOptions& options);
 
 }  // namespace impart::share
