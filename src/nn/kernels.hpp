@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "nn/gemm.hpp"
 #include "nn/geometry.hpp"
 
 namespace impart::nn {
@@ -69,6 +70,14 @@ struct KernelTable {
   /// sum (taps, filters) += gradient x patch, over the winners of one image.
   void (*few_taps_weights)(const FewTaps& t, const float* image, const float* grad_y,
                            const std::uint8_t* index, float* sum);
+
+  /// Rows of a tile of the products below, and columns of a panel.
+  std::int64_t tile_rows;
+  std::int64_t tile_columns;
+  /// Fastest when a row tile of `a` stays in the nearest cache and `b` in the next one.
+  void (*product)(const Product& g);
+  void (*outer_product)(const OuterProduct& g);
+  void (*transpose)(const Transpose& t);
 };
 
 /// The kernels for the best instruction set of this machine.

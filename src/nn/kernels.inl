@@ -5,13 +5,23 @@
 #include "nn/simd.hpp"
 
 #include "nn/conv_kernels.inl"
+#include "nn/gemm_kernels.inl"
 #include "nn/pool_kernels.inl"
 
 namespace impart::nn {
 
 const KernelTable& IMPART_KERNEL_TABLE() {
-  static constexpr KernelTable table{max_pool_forward, max_pool_backward, winner_weights,
-                                     winner_data,      few_taps_forward,  few_taps_weights};
+  static constexpr KernelTable table{.max_pool_forward = max_pool_forward,
+                                     .max_pool_backward = max_pool_backward,
+                                     .winner_weights = winner_weights,
+                                     .winner_data = winner_data,
+                                     .few_taps_forward = few_taps_forward,
+                                     .few_taps_weights = few_taps_weights,
+                                     .tile_rows = kTileRows,
+                                     .tile_columns = kTileColumns,
+                                     .product = multiply_panels,
+                                     .outer_product = multiply_outer_panels,
+                                     .transpose = transpose_rows};
   return table;
 }
 

@@ -33,6 +33,11 @@ struct One {
   static One select(Mask m, One a, One b) { return m ? a : b; }
   static Index select(Mask m, Index a, Index b) { return m ? a : b; }
   static One fma(One a, One b, One c) { return {__builtin_fmaf(a.v, b.v, c.v)}; }
+  /// The first n values; what is beyond is neither read (it becomes 0) nor written. REQUIRES: n >= 0.
+  static One load_first(const float* p, std::int64_t n) { return {n > 0 ? *p : 0.0F}; }
+  void store_first(float* p, std::int64_t n) const {
+    if (n > 0) *p = v;
+  }
   void store(float* p) const { *p = v; }
   friend One operator+(One a, One b) { return {a.v + b.v}; }
   friend One operator-(One a, One b) { return {a.v - b.v}; }
@@ -67,11 +72,44 @@ struct Vec {
   static Vec select(Mask m, Vec a, Vec b) { return {_mm512_mask_mov_ps(b.v, m, a.v)}; }
   static Index select(Mask m, Index a, Index b) { return _mm512_mask_mov_epi32(b, m, a); }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+  static Mask first(std::int64_t n) {
+    return static_cast<Mask>(n < kWidth ? (1U << static_cast<unsigned>(n)) - 1U : 0xFFFFU);
+  }
+  static Vec load_first(const float* p, std::int64_t n) { return {_mm512_maskz_loadu_ps(first(n), p)}; }
+  void store_first(float* p, std::int64_t n) const { _mm512_mask_storeu_ps(p, first(n), v); }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   friend Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
   friend Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
 };
+
+/// Rows become columns.
+inline void transpose(Vec (&v)[16]) {
+  __m512 t[16];
+  for (int i = 0; i < 16; i += 2) {  // pairs of values
+    t[i] = _mm512_unpacklo_ps(v[i].v, v[i + 1].v);
+    t[i + 1] = _mm512_unpackhi_ps(v[i].v, v[i + 1].v);
+  }
+  for (int i = 0; i < 16; i += 4) {  // 4x4 blocks
+    for (int j = 0; j < 2; ++j) {
+      const __m512d a = _mm512_castps_pd(t[i + j]);
+      const __m512d b = _mm512_castps_pd(t[i + j + 2]);
+      v[i + 2 * j].v = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+      v[i + 2 * j + 1].v = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+    }
+  }
+  for (int i = 0; i < 4; ++i) {  // the blocks of each column of blocks
+    const __m512 low = _mm512_shuffle_f32x4(v[i].v, v[i + 4].v, 0x88);
+    const __m512 high = _mm512_shuffle_f32x4(v[i + 8].v, v[i + 12].v, 0x88);
+    const __m512 low_odd = _mm512_shuffle_f32x4(v[i].v, v[i + 4].v, 0xdd);
+    const __m512 high_odd = _mm512_shuffle_f32x4(v[i + 8].v, v[i + 12].v, 0xdd);
+    t[i] = _mm512_shuffle_f32x4(low, high, 0x88);
+    t[i + 4] = _mm512_shuffle_f32x4(low_odd, high_odd, 0x88);
+    t[i + 8] = _mm512_shuffle_f32x4(low, high, 0xdd);
+    t[i + 12] = _mm512_shuffle_f32x4(low_odd, high_odd, 0xdd);
+  }
+  for (int i = 0; i < 16; ++i) v[i].v = t[i];
+}
 
 #elif defined(__AVX2__) && defined(__FMA__)
 
@@ -101,17 +139,50 @@ struct Vec {
   static Vec select(Mask m, Vec a, Vec b) { return {_mm256_blendv_ps(b.v, a.v, m)}; }
   static Index select(Mask m, Index a, Index b) { return _mm256_blendv_epi8(b, a, _mm256_castps_si256(m)); }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+  static __m256i first(std::int64_t n) {
+    const int count = static_cast<int>(n < kWidth ? n : kWidth);
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static Vec load_first(const float* p, std::int64_t n) { return {_mm256_maskload_ps(p, first(n))}; }
+  void store_first(float* p, std::int64_t n) const { _mm256_maskstore_ps(p, first(n), v); }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   friend Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
   friend Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
 };
 
+/// Rows become columns.
+inline void transpose(Vec (&v)[8]) {
+  __m256 t[8];
+  for (int i = 0; i < 8; i += 2) {  // pairs of values
+    t[i] = _mm256_unpacklo_ps(v[i].v, v[i + 1].v);
+    t[i + 1] = _mm256_unpackhi_ps(v[i].v, v[i + 1].v);
+  }
+  for (int i = 0; i < 8; i += 4) {  // 4x4 blocks
+    for (int j = 0; j < 2; ++j) {
+      v[i + 2 * j].v = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0x44);
+      v[i + 2 * j + 1].v = _mm256_shuffle_ps(t[i + j], t[i + j + 2], 0xee);
+    }
+  }
+  for (int i = 0; i < 4; ++i) {  // the blocks of each column of blocks
+    const __m256 low = _mm256_permute2f128_ps(v[i].v, v[i + 4].v, 0x20);
+    const __m256 high = _mm256_permute2f128_ps(v[i].v, v[i + 4].v, 0x31);
+    v[i].v = low;
+    v[i + 4].v = high;
+  }
+}
+
 #else
 
 struct Vec : One {
   static constexpr int kRegisters = 16;
+
+  Vec() = default;
+  Vec(One one) : One(one) {}
 };
+
+/// Rows become columns.
+inline void transpose(Vec (&)[1]) {}
 
 #endif
 

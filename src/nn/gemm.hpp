@@ -1,0 +1,56 @@
+// Products of small and large matrices, the base of convolutions and dense layers.
+//
+// Every value of a product is one chain of fused multiply-adds, from the first to the last of the depth:
+// c = fma(a[d], b[d], c). So its bits depend neither on its place in a tile, nor on how rows and columns are
+// cut into tiles, nor on how the depth is cut into calls that add, nor on the instruction set.
+#pragma once
+
+#include <cstdint>
+
+namespace impart::nn {
+
+/// c = or += a b, with b in panels: panel p holds the columns [p tile_columns, (p + 1) tile_columns) as
+/// (depth, tile_columns) row-major, panels one after the other; columns beyond the last may be anything.
+struct Product {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::int64_t depth = 0;
+  const float* a = nullptr;  ///< (rows, depth), rows a_stride apart
+  std::int64_t a_stride = 0;
+  const float* b = nullptr;
+  float* c = nullptr;  ///< (rows, columns), rows c_stride apart
+  std::int64_t c_stride = 0;
+  bool add = false;             ///< to what c holds
+  const float* bias = nullptr;  ///< (columns), added after the products; may be null
+  bool relu = false;            ///< at last; keeps NaN
+};
+
+/// c = a' b for each of `shards` equal, neighbouring parts of the depth, summed in comm::sum_shards' tree.
+struct OuterProduct {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::int64_t depth = 0;   ///< of one shard
+  std::int64_t shards = 1;  ///< a power of two, at most kMaxTileShards
+  /// (shards * depth, rows) in panels as Product::b, of tile_rows columns each.
+  const float* a = nullptr;
+  const float* const* b = nullptr;  ///< for each depth where its row of `columns` values starts
+  std::int64_t b_offset = 0;        ///< added to each of them
+  float* c = nullptr;               ///< (rows, columns), rows c_stride apart
+  std::int64_t c_stride = 0;
+  bool add = false;  ///< to what c holds, as the first term of the chain; for one shard only
+};
+
+inline constexpr std::int64_t kMaxTileShards = 64;
+
+/// to[to_row[j] + i] = from[i * stride + j]: a transposed matrix (rows, columns), whose rows go where
+/// `to_row` says.
+struct Transpose {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  const float* from = nullptr;
+  std::int64_t stride = 0;
+  float* to = nullptr;
+  const std::int64_t* to_row = nullptr;  ///< (columns)
+};
+
+}  // namespace impart::nn
