@@ -205,6 +205,11 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
                 Part::kValidation);
     }
   }
+  const auto weights = settings.objective.class_weights.size();
+  if (weights != 0 && weights != static_cast<std::size_t>(spec.classes)) {
+    problem(path + ".objective",
+            fmt::format("expected {} class_weights, one for each class, got {}", spec.classes, weights));
+  }
   const int shards = deck_.run.shards;
   if (!local && settings.batch_size % shards != 0) {
     problem(path + ".batch_size", fmt::format("expected a multiple of the {} shards (run.shards), got {}",

@@ -60,7 +60,8 @@ class DistilStage final : public Stage {
     const std::chrono::duration<double> taught = std::chrono::steady_clock::now() - start;
 
     const auto& spec = *context.deck().find_model(settings_.model);
-    const auto objective = share::make_distillation(teacher, {settings_.kd_weight, settings_.temperature});
+    const auto objective =
+        share::make_distillation(teacher, {settings_.kd_weight, settings_.temperature, training.objective});
     auto result = train_model(context, name(), training, spec, *objective, data,
                               nn::initial_state(spec, training.seed));
     result.seconds.compute += taught.count();

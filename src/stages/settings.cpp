@@ -61,15 +61,41 @@ void read_mesh(TableReader table, int& data) {
   table.finish();
 }
 
+void choose_objective(TableReader& table, std::string_view key, nn::ObjectiveKind& kind) {
+  const auto names = nn::objective_names();
+  const auto chosen = table.choose_word(key, {names.begin(), names.end()}, static_cast<std::size_t>(kind));
+  kind = static_cast<nn::ObjectiveKind>(chosen);
+}
+
+// A kind, or a table of it and its settings.
+void read_objective(TableReader& stage, nn::ObjectiveOptions& objective) {
+  using enum nn::ObjectiveKind;
+  if (!stage.has("objective") || stage.is_text("objective")) {
+    choose_objective(stage, "objective", objective.kind);
+    return;
+  }
+  auto table = stage.table("objective");
+  choose_objective(table, "kind", objective.kind);
+  if (objective.kind == kCrossEntropy || objective.kind == kKl) {
+    table.read("label_smoothing", objective.label_smoothing, Range{.low = 0, .high = 1, .high_open = true});
+  }
+  if (objective.kind == kCrossEntropy) table.read("class_weights", objective.class_weights, above(0));
+  if (objective.kind == kHuber) table.read("delta", objective.delta, above(0));
+  if (objective.kind == kMulticlassHinge) {
+    table.read("margin", objective.margin, above(0));
+    table.read("power", objective.power, between(1, 2));
+  }
+  table.read("l2", objective.l2, at_least(0));
+  table.finish();
+}
+
 // What concerns the local steps of one model, wherever they run.
 void read_steps(TableReader& table, TrainingSettings& training, std::string_view epochs_key) {
   table.require("dataset", training.dataset);
   table.read(epochs_key, training.epochs, between(1, 1'000'000));
   table.read("batch_size", training.batch_size, between(1, 1 << 24));
   read_optimizer(table.table("optimizer"), training.optimizer);
-  table.choose("objective", training.objective,
-               {{"cross_entropy", std::string("cross_entropy")},
-                {"mean_squared_error", std::string("mean_squared_error")}});
+  read_objective(table, training.objective);
 }
 
 void read_train_part(TableReader part, TrainPart& settings) {
@@ -189,9 +215,11 @@ AnySettings read_distil(TableReader& table, const RunSettings& run) {
   table.read("kd_weight", settings.kd_weight, between(0, 1));
   table.read("temperature", settings.temperature, above(0));
   settings.training = read_training(table, run);
-  if (settings.training.objective != "cross_entropy") {
+  const auto& objective = settings.training.objective;
+  if (objective.kind != nn::ObjectiveKind::kCrossEntropy || !objective.class_weights.empty()) {
     table.problem("objective",
-                  "a distillation mixes cross_entropy with its teachers; no other objective is possible");
+                  "a distillation mixes cross_entropy without class_weights with its teachers; no other "
+                  "objective is possible");
   }
   return settings;
 }

@@ -49,16 +49,19 @@ std::map<std::string, double> classification_metrics(const Tensor& outputs, cons
   const auto classes = static_cast<std::size_t>(dataset.classes());
   metrics::ConfusionMatrix confusion(dataset.classes());
   double loss = 0;
+  double weight = 0;
   for (std::int64_t i = 0; i < dataset.size(); ++i) {
     const auto row = outputs.values().subspan(static_cast<std::size_t>(i) * classes, classes);
     const auto label = dataset.label(i);
     const auto position = static_cast<std::uint64_t>(i);
     confusion.add(label, metrics::argmax(row));
-    loss += objective.evaluate(row, {{&label, 1}, {&position, 1}}, dataset.classes(), 1.0F, {});
+    const nn::Targets targets{.labels = {&label, 1}, .rows = {&position, 1}};
+    loss += objective.evaluate(row, targets, dataset.classes(), 1.0F, {});
+    weight += objective.weight(targets);
   }
   return {{"accuracy", confusion.accuracy()},
           {"f1_macro", confusion.f1_macro()},
-          {"loss", dataset.size() == 0 ? 0 : loss / static_cast<double>(dataset.size())}};
+          {"loss", weight == 0 ? 0 : loss / weight}};
 }
 
 }  // namespace impart::train

@@ -10,13 +10,14 @@
 #include "impart/core/aligned.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/worker_team.hpp"
+#include "train/vector_sums.hpp"
 
 namespace impart::train {
 
 namespace {
 
 /// What travels behind the gradient through the same tree: one cache line.
-enum Tail : std::size_t { kLoss = 0, kStop = 1, kTailSize = 16 };
+enum Tail : std::size_t { kLoss = 0, kWeight = 1, kLabels = 2, kStop = 3, kTailSize = 16 };
 
 /// Adds up the seconds of what runs while it lives.
 class Stopwatch {
@@ -118,9 +119,10 @@ struct GradientEngine::Impl {
     }
     const Stopwatch watch(worker.backward_seconds);
     const float part = 1.0F / static_cast<float>(batch.global_size);
+    const auto each = static_cast<float>(shard.labels.size()) / static_cast<float>(shard.size);
+    const nn::Targets targets{.labels = shard.labels, .rows = shard.rows};
     worker.grad_output.resize(outputs.size());
-    const double loss =
-        objective.evaluate(outputs, {shard.labels, shard.rows}, spec.classes, part, worker.grad_output);
+    const double loss = objective.evaluate(outputs, targets, spec.classes, part / each, worker.grad_output);
     auto gradients = StateDict::view(layout, out.first(layout->arena_size()));
     network.backward(pass, worker.grad_output, gradients);
     const float share = static_cast<float>(shard.size) * part;
@@ -128,6 +130,31 @@ struct GradientEngine::Impl {
     const auto tail = out.last(kTailSize);
     std::fill(tail.begin(), tail.end(), 0.0F);
     tail[kLoss] = static_cast<float>(loss);
+    tail[kWeight] = static_cast<float>(objective.weight(targets));
+    tail[kLabels] = static_cast<float>(shard.labels.size());
+  }
+
+  /// A batch's gradients were divided by its number of labels before their weights were known.
+  void divide_by_weight(double labels, double weight) {
+    if (weight == labels) return;
+    const auto factor = static_cast<float>(labels / weight);
+    for (auto& g : gradient.parameters()) g *= factor;
+  }
+
+  /// Adds the penalty's gradient, and returns the penalty.
+  double add_penalty(const StateDict& state) {
+    if (options.l2 == 0) return 0;
+    const auto factor = static_cast<float>(options.l2);
+    double sum = 0;
+    for (const auto& entry : layout->entries()) {
+      if (entry.kind != StateKind::kParameter || entry.shape.rank() < 2) continue;
+      if (options.trainable && !options.trainable(entry.name.substr(0, entry.name.rfind('.')))) continue;
+      const auto w = state.values(entry);
+      const auto g = gradient.values(entry);
+      sum += square_sum(w);
+      for (std::size_t i = 0; i < w.size(); ++i) g[i] += factor * w[i];
+    }
+    return options.l2 / 2 * sum;
   }
 
   /// The upper levels of the rank's tree: worker w's sum meets its neighbour's, each worker adding a slice of
@@ -187,7 +214,10 @@ StepResult GradientEngine::compute(const StateDict& state, const data::Batch& ba
     const Stopwatch watch(engine.communication_seconds);
     engine.reducer.sum_in_place(sum);
   }
-  return {static_cast<double>(tail[kLoss]) / static_cast<double>(batch.global_size), tail[kStop] > 0};
+  const auto weight = static_cast<double>(tail[kWeight]);
+  const auto loss = static_cast<double>(tail[kLoss]) / weight;
+  engine.divide_by_weight(static_cast<double>(tail[kLabels]), weight);
+  return {loss + engine.add_penalty(state), weight, tail[kStop] > 0};
 }
 
 const StateDict& GradientEngine::gradient() const noexcept { return impl_->gradient; }

@@ -48,7 +48,7 @@ class Run {
         state_(state),
         engine_(comm, task.spec, task.objective,
                 {options.batch_size, options.shards, options.threads, options.seed,
-                 trainable_layers(task.spec, options.groups)}),
+                 trainable_layers(task.spec, options.groups), options.l2}),
         optimizer_(options.optimizer, state.layout_ptr(), options.groups),
         saved_(comm, task.spec, task.state_directory, task.state_key),
         steps_per_epoch_(data::steps_per_epoch(task.train->size(), options.batch_size)),
@@ -125,12 +125,11 @@ class Run {
 
     ++step_;
     samples_ += batch.global_size;
-    epoch_loss_ += outcome.loss * static_cast<double>(batch.global_size);
-    epoch_samples_ += batch.global_size;
+    epoch_loss_ += outcome.loss * outcome.weight;
+    epoch_weight_ += outcome.weight;
     result_.seconds.compute += since(start) - (engine_.seconds().communication - exchanged);
-    progress_.update(
-        samples_, fmt::format("epoch {}/{} loss {:.4f}", (step_ - 1) / steps_per_epoch_ + 1, options_.epochs,
-                              epoch_loss_ / static_cast<double>(epoch_samples_)));
+    progress_.update(samples_, fmt::format("epoch {}/{} loss {:.4f}", (step_ - 1) / steps_per_epoch_ + 1,
+                                           options_.epochs, epoch_loss_ / epoch_weight_));
     return outcome;
   }
 
@@ -157,14 +156,13 @@ class Run {
   }
 
   void end_epoch() {
-    event("train.loss", epoch_loss_ / static_cast<double>(epoch_samples_));
+    event("train.loss", epoch_loss_ / epoch_weight_);
     epoch_loss_ = 0;
-    epoch_samples_ = 0;
+    epoch_weight_ = 0;
     if (task_.validation != nullptr) {
       const auto start = Clock::now();
       const auto outputs = predict(comm_, task_.spec, state_, *task_.validation, options_.threads);
-      const auto objective = nn::make_cross_entropy();
-      const auto metrics = classification_metrics(outputs, *task_.validation, *objective);
+      const auto metrics = classification_metrics(outputs, *task_.validation, task_.objective.on_labels());
       for (const auto& [name, value] : metrics) event("validation." + name, value);
       result_.seconds.compute += since(start);
       judge(metrics.at(options_.monitor));
@@ -206,7 +204,7 @@ class Run {
       checkpoint.progress->extra = {{"best_value", best_value_},
                                     {"epochs_without_gain", static_cast<double>(epochs_without_gain_)},
                                     {"epoch_loss", epoch_loss_},
-                                    {"epoch_samples", static_cast<double>(epoch_samples_)}};
+                                    {"epoch_weight", epoch_weight_}};
       return checkpoint;
     });
   }
@@ -231,7 +229,7 @@ class Run {
     best_value_ = progress.extra.at("best_value");
     epochs_without_gain_ = static_cast<int>(progress.extra.at("epochs_without_gain"));
     epoch_loss_ = progress.extra.at("epoch_loss");
-    epoch_samples_ = static_cast<std::int64_t>(progress.extra.at("epoch_samples"));
+    epoch_weight_ = progress.extra.at("epoch_weight");
     result_.history = checkpoint.metrics;
     for (const auto& [name, points] : result_.history) result_.metrics[name] = points.back().value;
     if (options_.keep == Keep::kBest && epochs_without_gain_ >= 0) {
@@ -258,8 +256,8 @@ class Run {
 
   std::int64_t step_ = 0;
   std::int64_t samples_ = 0;
-  double epoch_loss_ = 0;  // sum over the samples of the epoch so far
-  std::int64_t epoch_samples_ = 0;
+  double epoch_loss_ = 0;  // sum over the labels of the epoch so far, each as often as it weighs
+  double epoch_weight_ = 0;
 
   double best_value_ = 0;
   int epochs_without_gain_ = -1;  // -1: nothing judged yet

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "impart/core/tensor.hpp"
+#include "impart/nn/objective.hpp"
 #include "impart/nn/spec.hpp"
 #include "impart/share/model.hpp"
 #include "impart/share/transfer.hpp"
@@ -73,7 +74,7 @@ struct TrainingSettings {
   std::int64_t batch_size = 64;  ///< global; a multiple of the run's shards
   train::OptimizerOptions optimizer;
   train::ScheduleOptions schedule;
-  std::string objective = "cross_entropy";
+  nn::ObjectiveOptions objective;
   train::Keep keep = train::Keep::kLast;
   std::string monitor = "accuracy";
   int patience = 0;                           ///< early_stopping.patience; 0: never stops early

@@ -22,11 +22,13 @@ struct EngineOptions {
   int threads = 1;  ///< of this rank; each computes shards of its own
   std::uint64_t seed = 0;
   std::function<bool(const std::string& layer)> trainable;  ///< as nn::NetworkOptions
+  double l2 = 0;                                            ///< as nn::ObjectiveOptions
 };
 
 /// What one global batch gave.
 struct StepResult {
-  double loss = 0;    ///< mean over the batch
+  double loss = 0;    ///< mean over the batch, and the penalty
+  double weight = 0;  ///< what the mean divides by: the number of labels, or the sum of their weights
   bool stop = false;  ///< some rank asked to stop
 };
 

@@ -37,6 +37,7 @@ struct TrainerOptions {
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
   std::vector<ParameterGroup> groups;
+  double l2 = 0;  ///< as nn::ObjectiveOptions
 
   std::string monitor =
       "accuracy";  ///< "accuracy", "f1_macro" (higher is better) or "loss" of the validation data
