@@ -25,6 +25,8 @@ struct Slot {
   std::vector<std::int32_t> labels;
   std::vector<std::uint64_t> ids;
   std::vector<std::uint64_t> rows;
+  std::vector<std::int32_t> other_labels;  // these two are empty when nothing is mixed
+  std::vector<float> share;
   Batch batch;
 };
 
@@ -33,7 +35,8 @@ struct Slot {
 struct BatchLoader::Impl {
   Impl(DatasetPtr d, LoaderOptions o, std::int64_t first_step)
       : dataset(std::move(d)),
-        options(o),
+        options(std::move(o)),
+        augmenter(dataset, options.augment, options.seed),
         steps(steps_per_epoch(dataset->size(), options.batch_size)),
         step_to_fill(first_step) {
     const auto samples =
@@ -43,6 +46,9 @@ struct BatchLoader::Impl {
       slot.labels.resize(samples);
       slot.ids.resize(samples);
       slot.rows.resize(samples);
+      if (!augmenter.mixes()) continue;
+      slot.other_labels.resize(samples);
+      slot.share.resize(samples);
     }
     thread = std::thread([this] { serve(); });
   }
@@ -93,29 +99,46 @@ struct BatchLoader::Impl {
     slot.batch.shards.clear();
 
     const auto each = options.batch_size / options.shards;
-    const auto elements = static_cast<std::size_t>(dataset->sample_shape().elements());
     std::size_t at = 0;
     for (int shard = options.range.begin; shard < options.range.end; ++shard) {
       const auto begin = std::min(shard * each, slot.batch.global_size);
       const auto end = std::min((shard + 1) * each, slot.batch.global_size);
       const auto start = at;
       for (auto i = begin; i < end; ++i, ++at) {
-        const auto row = order[static_cast<std::size_t>(first + i)];
-        dataset->get(row, std::span(slot.inputs).subspan(at * elements, elements));
-        slot.labels[at] = dataset->label(row);
-        slot.ids[at] = dataset->id(row);
-        slot.rows[at] = static_cast<std::uint64_t>(row);
+        put(slot, at, order[static_cast<std::size_t>(first + i)], epoch);
       }
-      const auto count = at - start;
-      slot.batch.shards.push_back(
-          {end - begin, std::span(slot.inputs).subspan(start * elements, count * elements),
-           std::span(slot.labels).subspan(start, count), std::span(slot.ids).subspan(start, count),
-           std::span(slot.rows).subspan(start, count)});
+      slot.batch.shards.push_back(shard_of(slot, start, at - start));
     }
+  }
+
+  /// Sample `row` into place `at` of `slot`.
+  void put(Slot& slot, std::size_t at, std::int64_t row, std::int64_t epoch) {
+    const auto elements = static_cast<std::size_t>(dataset->sample_shape().elements());
+    const auto mix = augmenter.get(row, epoch, std::span(slot.inputs).subspan(at * elements, elements));
+    slot.labels[at] = dataset->label(row);
+    slot.ids[at] = dataset->id(row);
+    slot.rows[at] = static_cast<std::uint64_t>(row);
+    if (!augmenter.mixes()) return;
+    slot.other_labels[at] = dataset->label(mix.partner);
+    slot.share[at] = mix.share;
+  }
+
+  [[nodiscard]] ShardBatch shard_of(const Slot& slot, std::size_t start, std::size_t count) const {
+    const auto elements = static_cast<std::size_t>(dataset->sample_shape().elements());
+    ShardBatch shard{static_cast<std::int64_t>(count),
+                     std::span(slot.inputs).subspan(start * elements, count * elements),
+                     std::span(slot.labels).subspan(start, count), std::span(slot.ids).subspan(start, count),
+                     std::span(slot.rows).subspan(start, count)};
+    if (augmenter.mixes()) {
+      shard.other_labels = std::span(slot.other_labels).subspan(start, count);
+      shard.share = std::span(slot.share).subspan(start, count);
+    }
+    return shard;
   }
 
   DatasetPtr dataset;
   LoaderOptions options;
+  Augmenter augmenter;  // of the thread alone, once that runs
   std::int64_t steps;
   std::array<Slot, 2> slots;
 
@@ -133,7 +156,7 @@ struct BatchLoader::Impl {
 };
 
 BatchLoader::BatchLoader(DatasetPtr dataset, LoaderOptions options, std::int64_t first_step)
-    : impl_(std::make_unique<Impl>(std::move(dataset), options, first_step)) {}
+    : impl_(std::make_unique<Impl>(std::move(dataset), std::move(options), first_step)) {}
 
 BatchLoader::~BatchLoader() = default;
 

@@ -195,6 +195,17 @@ void CheckContext::init(const std::string& path, const std::string& reference, c
   }
 }
 
+void CheckContext::check_augment(const std::string& path, std::span<const data::Augmentation> list,
+                                 const Shape& sample) {
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    try {
+      data::check_augmentation(list[i], sample);
+    } catch (const Error& e) {
+      problem(fmt::format("{}.augment[{}]", path, i + 1), e.what());
+    }
+  }
+}
+
 void CheckContext::training(const std::string& path, const TrainingSettings& settings,
                             const nn::ModelSpec& spec, bool local) {
   if (const auto* data = dataset(path + ".dataset", settings.dataset)) {
@@ -210,6 +221,7 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
     problem(path + ".objective",
             fmt::format("expected {} class_weights, one for each class, got {}", spec.classes, weights));
   }
+  check_augment(path, settings.augment, spec.input);
   const int shards = deck_.run.shards;
   if (!local && settings.batch_size % shards != 0) {
     problem(path + ".batch_size", fmt::format("expected a multiple of the {} shards (run.shards), got {}",

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -57,6 +58,7 @@ class CheckContext {
 
  private:
   std::optional<DatasetOutline> open(const DatasetSettings& settings);
+  void check_augment(const std::string& path, std::span<const data::Augmentation> list, const Shape& sample);
   void check_memory(const std::string& path, std::size_t bytes);
 
   const Deck& deck_;

@@ -66,6 +66,7 @@ train::TrainerOptions RunContext::trainer_options(const std::string& stage,
   options.schedule = settings.schedule;
   options.groups = settings.groups;
   options.l2 = settings.objective.l2;
+  options.augment = settings.augment;
   options.monitor = settings.monitor;
   options.keep = settings.keep;
   options.patience = settings.patience;

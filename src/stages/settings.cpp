@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "impart/share/combine.hpp"
+#include "stages/augment_settings.hpp"
 
 namespace impart::stages {
 
@@ -96,6 +97,7 @@ void read_steps(TableReader& table, TrainingSettings& training, std::string_view
   table.read("batch_size", training.batch_size, between(1, 1 << 24));
   read_optimizer(table.table("optimizer"), training.optimizer);
   read_objective(table, training.objective);
+  training.augment = read_augment(table);
 }
 
 void read_train_part(TableReader part, TrainPart& settings) {

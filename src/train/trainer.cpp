@@ -87,7 +87,9 @@ class Run {
  private:
   void run_steps() {
     data::BatchLoader loader(
-        task_.train, {options_.batch_size, options_.shards, engine_.range(), options_.seed, true}, step_);
+        task_.train,
+        {options_.batch_size, options_.shards, engine_.range(), options_.seed, true, options_.augment},
+        step_);
     while (step_ < total_steps_) {
       const auto start = Clock::now();
       const auto& batch = loader.next();

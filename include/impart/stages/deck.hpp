@@ -80,8 +80,9 @@ struct TrainingSettings {
   int patience = 0;                           ///< early_stopping.patience; 0: never stops early
   double min_delta = 0;                       ///< early_stopping.min_delta
   std::vector<train::ParameterGroup> groups;  ///< `freeze` becomes frozen groups
-  std::uint64_t seed = 0;                     ///< default: the run's
-  int mesh_data = 0;                          ///< mesh.data; 0: all ranks
+  std::vector<data::Augmentation> augment;
+  std::uint64_t seed = 0;  ///< default: the run's
+  int mesh_data = 0;       ///< mesh.data; 0: all ranks
 };
 
 struct TrainSettings {

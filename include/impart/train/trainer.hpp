@@ -14,6 +14,7 @@
 #include "impart/comm/comm.hpp"
 #include "impart/core/progress.hpp"
 #include "impart/core/state_dict.hpp"
+#include "impart/data/augment.hpp"
 #include "impart/data/dataset.hpp"
 #include "impart/io/checkpoint.hpp"
 #include "impart/nn/objective.hpp"
@@ -38,6 +39,7 @@ struct TrainerOptions {
   ScheduleOptions schedule;
   std::vector<ParameterGroup> groups;
   double l2 = 0;  ///< as nn::ObjectiveOptions
+  std::vector<data::Augmentation> augment;  ///< of the training samples; the validation data stay as they are
 
   std::string monitor =
       "accuracy";  ///< "accuracy", "f1_macro" (higher is better) or "loss" of the validation data

@@ -1,0 +1,146 @@
+#include "data/image_changes.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace impart::data {
+
+namespace {
+
+/// The position that stands for `at` outside 0 to extent - 1; -1 for the fill.
+std::int64_t inside(std::int64_t at, std::int64_t extent, PaddingMode mode) {
+  if (at >= 0 && at < extent) return at;
+  switch (mode) {
+    case PaddingMode::kConstant:
+      return -1;
+    case PaddingMode::kEdge:
+      return at < 0 ? 0 : extent - 1;
+    case PaddingMode::kReflect:
+      return at < 0 ? -at : 2 * (extent - 1) - at;
+  }
+  return -1;
+}
+
+}  // namespace
+
+Box clipped(const Box& box, const ImageSize& size) {
+  return {std::clamp<std::int64_t>(box.top, 0, size.height),
+          std::clamp<std::int64_t>(box.left, 0, size.width),
+          std::clamp<std::int64_t>(box.bottom, 0, size.height),
+          std::clamp<std::int64_t>(box.right, 0, size.width)};
+}
+
+void flip(std::span<float> image, const ImageSize& size, bool vertical) {
+  auto* const rows = image.data();
+  if (!vertical) {
+    for (std::int64_t row = 0; row < size.channels * size.height; ++row) {
+      std::reverse(rows + row * size.width, rows + (row + 1) * size.width);
+    }
+    return;
+  }
+  for (std::int64_t c = 0; c < size.channels; ++c) {
+    auto* const plane = rows + c * size.height * size.width;
+    for (std::int64_t y = 0; y < size.height / 2; ++y) {
+      std::swap_ranges(plane + y * size.width, plane + (y + 1) * size.width,
+                       plane + (size.height - 1 - y) * size.width);
+    }
+  }
+}
+
+void translate(std::span<const float> image, const ImageSize& size, std::int64_t down, std::int64_t right,
+               PaddingMode mode, float fill, std::span<float> out) {
+  const auto w = size.width;
+  // The columns between these are within the image: one copy.
+  const auto begin = std::clamp<std::int64_t>(-right, 0, w);
+  const auto end = std::clamp<std::int64_t>(w - right, begin, w);
+  for (std::int64_t c = 0; c < size.channels; ++c) {
+    for (std::int64_t y = 0; y < size.height; ++y) {
+      auto* const to = out.data() + (c * size.height + y) * w;
+      const auto row = inside(y + down, size.height, mode);
+      if (row < 0) {
+        std::fill(to, to + w, fill);
+        continue;
+      }
+      const auto* const from = image.data() + (c * size.height + row) * w;
+      const auto border = [&](std::int64_t x) {
+        const auto column = inside(x + right, w, mode);
+        to[x] = column < 0 ? fill : from[column];
+      };
+      for (std::int64_t x = 0; x < begin; ++x) border(x);
+      std::copy(from + begin + right, from + end + right, to + begin);
+      for (std::int64_t x = end; x < w; ++x) border(x);
+    }
+  }
+}
+
+void rotate(std::span<const float> image, const ImageSize& size, double degrees, float fill,
+            std::span<float> out) {
+  const auto [channels, height, width] = size;
+  const double angle = degrees * std::numbers::pi / 180.0;
+  const auto cosine = static_cast<float>(std::cos(angle));
+  const auto sine = static_cast<float>(std::sin(angle));
+  const float middle_y = 0.5F * static_cast<float>(height - 1);
+  const float middle_x = 0.5F * static_cast<float>(width - 1);
+
+  // With a frame of `fill` around each plane, the four neighbours of a pixel need no test.
+  const auto stride = width + 2;
+  thread_local std::vector<float> framed;
+  framed.assign(static_cast<std::size_t>(channels * (height + 2) * stride), fill);
+  for (std::int64_t c = 0; c < channels; ++c) {
+    for (std::int64_t y = 0; y < height; ++y) {
+      const auto* const from = image.data() + (c * height + y) * width;
+      std::copy(from, from + width, framed.data() + (c * (height + 2) + y + 1) * stride + 1);
+    }
+  }
+  for (std::int64_t y = 0; y < height; ++y) {
+    const float dy = static_cast<float>(y) - middle_y;
+    for (std::int64_t x = 0; x < width; ++x) {
+      const float dx = static_cast<float>(x) - middle_x;
+      // Where the pixel comes from, in the framed plane; rows count downwards.
+      const float at_x = cosine * dx - sine * dy + middle_x + 1.0F;
+      const float at_y = sine * dx + cosine * dy + middle_y + 1.0F;
+      auto* to = out.data() + y * width + x;
+      const bool outside = !(at_x >= 0.0F && at_x < static_cast<float>(width + 1) && at_y >= 0.0F &&
+                             at_y < static_cast<float>(height + 1));
+      const auto column = outside ? 0 : static_cast<std::int64_t>(at_x);
+      const auto row = outside ? 0 : static_cast<std::int64_t>(at_y);
+      const float part_x = at_x - static_cast<float>(column);
+      const float part_y = at_y - static_cast<float>(row);
+      for (std::int64_t c = 0; c < channels; ++c, to += height * width) {
+        if (outside) {
+          *to = fill;
+          continue;
+        }
+        const auto* const corner = framed.data() + (c * (height + 2) + row) * stride + column;
+        const float upper = corner[0] + (corner[1] - corner[0]) * part_x;
+        const float lower = corner[stride] + (corner[stride + 1] - corner[stride]) * part_x;
+        *to = upper + (lower - upper) * part_y;
+      }
+    }
+  }
+}
+
+void fill_box(std::span<float> image, const ImageSize& size, const Box& box, float fill) {
+  for (std::int64_t c = 0; c < size.channels; ++c) {
+    for (auto y = box.top; y < box.bottom; ++y) {
+      auto* const row = image.data() + (c * size.height + y) * size.width;
+      std::fill(row + box.left, row + box.right, fill);
+    }
+  }
+}
+
+void paste_box(std::span<float> image, std::span<const float> from, const ImageSize& size, const Box& box) {
+  for (std::int64_t c = 0; c < size.channels; ++c) {
+    for (auto y = box.top; y < box.bottom; ++y) {
+      const auto row = (c * size.height + y) * size.width;
+      std::copy(from.data() + row + box.left, from.data() + row + box.right, image.data() + row + box.left);
+    }
+  }
+}
+
+void add_noise(std::span<float> values, float deviation, Rng& rng) {
+  for (auto& value : values) value += deviation * static_cast<float>(rng.normal());
+}
+
+}  // namespace impart::data

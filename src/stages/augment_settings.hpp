@@ -1,0 +1,14 @@
+// `augment`: the random changes of a stage's training samples.
+#pragma once
+
+#include <vector>
+
+#include "impart/data/augment.hpp"
+#include "stages/toml_reader.hpp"
+
+namespace impart::stages {
+
+/// Reads the key `augment` of a stage: a list of tables. What is wrong becomes a problem.
+std::vector<data::Augmentation> read_augment(TableReader& table);
+
+}  // namespace impart::stages
