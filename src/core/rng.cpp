@@ -25,6 +25,8 @@ double polynomial(const std::array<double, N>& c, double x) {
   return sum;
 }
 
+}  // namespace
+
 // Wichura: "Algorithm AS 241: the percentage points of the normal distribution", Applied Statistics 37
 // (1988), routine PPND16; relative accuracy about 1e-16.
 double inverse_normal_cdf(double p) {
@@ -80,8 +82,6 @@ double inverse_normal_cdf(double p) {
   }
   return q < 0 ? -x : x;
 }
-
-}  // namespace
 
 std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
                                         std::array<std::uint32_t, 2> key) {

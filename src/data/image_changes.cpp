@@ -1,6 +1,7 @@
 #include "data/image_changes.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numbers>
 
@@ -21,6 +22,34 @@ std::int64_t inside(std::int64_t at, std::int64_t extent, PaddingMode mode) {
   }
   return -1;
 }
+
+/// Normal variates from 32 random bits each, several times as fast as Rng::normal: the inverse of the
+/// distribution function, from a table of straight pieces, off by less than 2e-4; the tails, where it bends
+/// most, are computed.
+class NormalTable {
+ public:
+  NormalTable() {
+    for (std::size_t i = 1; i < kPieces; ++i) {
+      values_[i] = static_cast<float>(inverse_normal_cdf(static_cast<double>(i) / kPieces));
+    }
+  }
+
+  float operator()(std::uint32_t bits) const {
+    const auto piece = bits >> kShift;
+    if (piece < kTail || piece >= kPieces - kTail) {
+      return static_cast<float>(inverse_normal_cdf((static_cast<double>(bits) + 0.5) * 0x1.0p-32));
+    }
+    const float part = static_cast<float>(bits & ((1U << kShift) - 1)) * 0x1.0p-20F;
+    return values_[piece] + (values_[piece + 1] - values_[piece]) * part;
+  }
+
+ private:
+  static constexpr std::uint32_t kShift = 20;
+  static constexpr std::uint32_t kPieces = 1U << (32 - kShift);
+  static constexpr std::uint32_t kTail = 16;
+
+  std::array<float, kPieces> values_{};
+};
 
 }  // namespace
 
@@ -140,7 +169,8 @@ void paste_box(std::span<float> image, std::span<const float> from, const ImageS
 }
 
 void add_noise(std::span<float> values, float deviation, Rng& rng) {
-  for (auto& value : values) value += deviation * static_cast<float>(rng.normal());
+  static const NormalTable normal;
+  for (auto& value : values) value += deviation * normal(rng.next());
 }
 
 }  // namespace impart::data
