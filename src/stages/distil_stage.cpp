@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "impart/nn/network.hpp"
@@ -46,6 +47,10 @@ class DistilStage final : public Stage {
                         fmt::format("teacher '{}' maps {} to {} classes, the student {} to {}", teacher,
                                     spec.input.str(), spec.classes, student->input.str(), student->classes));
       }
+    }
+    if (std::ranges::any_of(settings_.training.augment, data::mixes, &data::Augmentation::kind)) {
+      context.problem(path + ".augment",
+                      "teachers are asked once about each sample, not about mixtures: no mixup, no cutmix");
     }
     if (student == nullptr) return std::nullopt;
     context.training(path, settings_.training, *student, false);

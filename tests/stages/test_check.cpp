@@ -133,6 +133,28 @@ TEST_F(Check, AShardOfOneSampleHasNoStatistics) {
   EXPECT_THAT(problems(deck + "batch_size = 16\n"), IsEmpty());
 }
 
+TEST_F(Check, ChangesThatDoNotFitTheSamples) {
+  const std::string deck = kDeck;
+  EXPECT_THAT(problems(deck + "augment = [{ kind = 'noise' }, { kind = 'mixup', alpha = 0.4 }]\n"),
+              IsEmpty());
+  EXPECT_THAT(
+      problems(deck + "augment = [{ kind = 'noise' }, { kind = 'flip' }]\n"),
+      ElementsAre(HasSubstr("stage.b.augment[2]: flip changes images: expected samples of shape (C, H, W)")));
+  EXPECT_THAT(problems(deck + "augment = [{ kind = 'mixupp' }]\n"),
+              ElementsAre(HasSubstr("(did you mean 'mixup'?)")));
+  EXPECT_THAT(problems(deck + "augment = [{ kind = 'noise', deviatoin = 1 }]\n"),
+              ElementsAre(HasSubstr("unknown key 'deviatoin' (did you mean 'deviation'?)")));
+  EXPECT_THAT(problems(deck + "augment = [{ kind = 'noise', probability = 2 }]\n"),
+              ElementsAre(HasSubstr("stage.b.augment[1].probability: expected at least 0 and at most 1")));
+}
+
+TEST_F(Check, TeachersKnowNoMixtures) {
+  EXPECT_THAT(
+      problems(std::string(kDeck) + "[[stage]]\nname = 'd'\nkind = 'distil'\nteachers = 'a'\nmodel = 'net'\n"
+                                    "dataset = 'rows'\nbatch_size = 8\naugment = [{ kind = 'mixup' }]\n"),
+      ElementsAre(HasSubstr("stage.d.augment: teachers are asked once about each sample")));
+}
+
 TEST_F(Check, AModelWithoutLayers) {
   std::string deck = kDeck;
   const auto layers = deck.find("layers = [");

@@ -81,8 +81,19 @@ TEST_F(Training, LearnsAndGivesTheSameBitsOnAnyNumberOfRanks) {
   EXPECT_EQ(alone.result.metrics, together.result.metrics);
 }
 
+TEST_F(Training, AugmentedGivesTheSameBitsOnAnyNumberOfRanks) {
+  const auto plain = run(comm::Comm::self());
+  options_.augment = {{.kind = data::AugmentKind::kNoise}, {.kind = data::AugmentKind::kMixup, .alpha = 0.2}};
+  const auto alone = run(comm::Comm::self());
+  EXPECT_GT(alone.result.metrics.at("validation.accuracy"), 0.9);
+  EXPECT_NE(plain.result.metrics.at("train.loss"), alone.result.metrics.at("train.loss"));
+  options_.threads = 2;
+  expect_equal(alone.state, run(world_).state);
+}
+
 TEST_F(Training, StoppedAndContinuedEqualsUninterrupted) {
   options_.keep = Keep::kBest;
+  options_.augment = {{.kind = data::AugmentKind::kNoise}, {.kind = data::AugmentKind::kMixup}};
   const auto whole = run(world_);
   for (const bool at_once : {true, false}) {  // in the first epoch, and in the second
     use_directory("stop");
