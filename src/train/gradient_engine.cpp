@@ -120,7 +120,8 @@ struct GradientEngine::Impl {
     const Stopwatch watch(worker.backward_seconds);
     const float part = 1.0F / static_cast<float>(batch.global_size);
     const auto each = static_cast<float>(shard.labels.size()) / static_cast<float>(shard.size);
-    const nn::Targets targets{.labels = shard.labels, .rows = shard.rows};
+    const nn::Targets targets{
+        .labels = shard.labels, .rows = shard.rows, .other_labels = shard.other_labels, .share = shard.share};
     worker.grad_output.resize(outputs.size());
     const double loss = objective.evaluate(outputs, targets, spec.classes, part / each, worker.grad_output);
     auto gradients = StateDict::view(layout, out.first(layout->arena_size()));
