@@ -5,6 +5,7 @@
 
 #include "nn/gemm.hpp"
 #include "nn/geometry.hpp"
+#include "nn/winograd.hpp"
 
 namespace impart::nn {
 
@@ -78,6 +79,11 @@ struct KernelTable {
   void (*product)(const Product& g);
   void (*outer_product)(const OuterProduct& g);
   void (*transpose)(const Transpose& t);
+
+  /// y = or += winograd's correlation of x with weight, plus bias (filters) or null, rectified when `w` says
+  /// so. scratch has w.floats.
+  void (*winograd_conv)(const WinogradConv& w, const float* x, const float* weight, const float* bias,
+                        bool add, float* y, float* scratch);
 };
 
 /// The kernels for the best instruction set of this machine.

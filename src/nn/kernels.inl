@@ -8,6 +8,10 @@
 #include "nn/gemm_kernels.inl"
 #include "nn/pool_kernels.inl"
 
+#include "nn/winograd_transforms.inl"
+
+#include "nn/winograd_kernels.inl"
+
 namespace impart::nn {
 
 const KernelTable& IMPART_KERNEL_TABLE() {
@@ -21,7 +25,8 @@ const KernelTable& IMPART_KERNEL_TABLE() {
                                      .tile_columns = kTileColumns,
                                      .product = multiply_panels,
                                      .outer_product = multiply_outer_panels,
-                                     .transpose = transpose_rows};
+                                     .transpose = transpose_rows,
+                                     .winograd_conv = winograd_conv};
   return table;
 }
 

@@ -22,6 +22,8 @@ struct One {
   float v;
 
   static One load(const float* p) { return {*p}; }
+  /// Values `stride` floats apart.
+  static One load_strided(const float* p, std::int32_t /*stride*/) { return {*p}; }
   static One set(float x) { return {x}; }
   static Index index(std::int32_t i) { return i; }
   static Index load_index(const std::uint8_t* p) { return *p; }
@@ -54,6 +56,11 @@ struct Vec {
   __m512 v;
 
   static Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static Vec load_strided(const float* p, std::int32_t stride) {
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return {_mm512_mask_i32gather_ps(_mm512_setzero_ps(), 0xFFFF,
+                                     _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride)), p, 4)};
+  }
   static Vec set(float x) { return {_mm512_set1_ps(x)}; }
   static Index index(std::int32_t i) { return _mm512_set1_epi32(i); }
   static Index load_index(const std::uint8_t* p) {
@@ -121,6 +128,10 @@ struct Vec {
   __m256 v;
 
   static Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static Vec load_strided(const float* p, std::int32_t stride) {
+    const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return {_mm256_i32gather_ps(p, _mm256_mullo_epi32(lanes, _mm256_set1_epi32(stride)), 4)};
+  }
   static Vec set(float x) { return {_mm256_set1_ps(x)}; }
   static Index index(std::int32_t i) { return _mm256_set1_epi32(i); }
   static Index load_index(const std::uint8_t* p) {
