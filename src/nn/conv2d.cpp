@@ -10,6 +10,7 @@
 #include "nn/layers.hpp"
 #include "nn/pooled_conv.hpp"
 #include "nn/settings.hpp"
+#include "nn/shard_tree.hpp"
 
 namespace impart::nn {
 
@@ -29,13 +30,13 @@ class Conv2d final : public Layer {
     init_ = read_init(settings);
   }
 
-  [[nodiscard]] Shape output_shape(const Shape& input) const override {
-    const Shape shape = window_output(window_, image_shape(input), filters_);
+  [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
+    const Shape shape = window_output(window_, image_shape(only_input(inputs)), filters_);
     return pool_ ? window_output(*pool_, image_shape(shape), filters_) : shape;
   }
 
-  [[nodiscard]] std::vector<ParameterSpec> parameters(const Shape& input) const override {
-    const std::int64_t channels = image_shape(input).channels;
+  [[nodiscard]] std::vector<ParameterSpec> parameters(std::span<const Shape> inputs) const override {
+    const std::int64_t channels = image_shape(only_input(inputs)).channels;
     const std::int64_t taps = window_.kernel * window_.kernel;
     std::vector<ParameterSpec> tensors;
     tensors.push_back({"weight",
@@ -64,13 +65,14 @@ class Conv2d final : public Layer {
 
   void setup(const Setup& setup) override;
   void load(std::span<const std::span<const float>> state) override;
-  void forward(const Pass& pass, std::span<const float> input, std::span<float> output) override;
-  void backward(const Pass& pass, std::span<const float> input, std::span<const float> output,
-                std::span<float> grad_output, std::span<float> grad_input,
-                std::span<const std::span<float>> gradients) override;
+  [[nodiscard]] Needs needs() const override { return {.inputs = true, .output = relu_ && !pool_}; }
+  [[nodiscard]] bool adds_gradients() const override { return !pool_; }
+  void forward(const Pass& pass, Inputs inputs, std::span<float> output) override;
+  void backward(const Pass& pass, const Backward& call) override;
 
  private:
   void set_up_pooling(const Setup& setup);
+  void backward_pooled(const Backward& call);
   // The image between convolution and pooling, or its gradient: in the scratch, behind what the
   // convolution uses there.
   [[nodiscard]] float* image() const { return reinterpret_cast<float*>(scratch_->data() + image_offset_); }
@@ -91,20 +93,22 @@ class Conv2d final : public Layer {
   std::unique_ptr<ConvBackwardData> backward_data_;
   std::unique_ptr<ConvBackwardWeights> backward_weights_;
   std::vector<std::uint8_t> winners_;  // place of each maximum in its window
+  std::vector<float> partial_;         // sums over shards, for few_taps_ and winner_
   Scratch* scratch_ = nullptr;
   std::size_t image_offset_ = 0;
 };
 
 void Conv2d::setup(const Setup& setup) {
-  const auto image = image_shape(setup.input.without_batch());
-  geometry_ = {.batch = setup.input[0],
+  const auto image = image_shape(setup.inputs[0].without_batch());
+  geometry_ = {.batch = setup.inputs[0][0],
                .channels = image.channels,
                .height = image.height,
                .width = image.width,
                .filters = filters_,
                .out_height = window_.output_extent(image.height),
                .out_width = window_.output_extent(image.width),
-               .window = window_};
+               .window = window_,
+               .shards = setup.shards};
   scratch_ = setup.scratch;
   if (pool_) set_up_pooling(setup);
   if (few_taps_) return;
@@ -115,7 +119,7 @@ void Conv2d::setup(const Setup& setup) {
   };
   forward_ = chosen(ConvDirection::kForward).forward(geometry_, options, *scratch_);
   std::size_t used = forward_->scratch_bytes();
-  if (backward && setup.need_input_gradient) {
+  if (backward && setup.need_input_gradient[0]) {
     backward_data_ = chosen(ConvDirection::kData).data(geometry_, options, *scratch_);
     used = std::max(used, backward_data_->scratch_bytes());
   }
@@ -134,10 +138,20 @@ void Conv2d::set_up_pooling(const Setup& setup) {
   pooling_ = pool_geometry(*pool_, geometry_.batch, {filters_, geometry_.out_height, geometry_.out_width});
   winners_.resize(
       static_cast<std::size_t>(pooling_.batch * pooling_.out_height * pooling_.out_width * filters_));
-  if (!setup.need_input_gradient && FewTapsConv::serves(geometry_, pooling_)) {
-    few_taps_.emplace(geometry_, pooling_, relu_);
+  // These sum over the images that they are given: one shard.
+  auto shard = geometry_;
+  shard.batch /= setup.shards;
+  auto shard_pooling = pooling_;
+  shard_pooling.batch = shard.batch;
+  if (!setup.need_input_gradient[0] && FewTapsConv::serves(geometry_, pooling_)) {
+    few_taps_.emplace(shard, shard_pooling, relu_);
   } else if (setup.training && WinnerConv::serves(geometry_, pooling_)) {
-    winner_.emplace(geometry_, pooling_);
+    winner_.emplace(shard, shard_pooling);
+  }
+  if (few_taps_ || winner_) {
+    partial_.resize(
+        static_cast<std::size_t>(ShardTree::partial_floats(setup.shards, filters_ * geometry_.taps()) +
+                                 ShardTree::partial_floats(setup.shards, filters_)));
   }
 }
 
@@ -150,40 +164,67 @@ void Conv2d::load(std::span<const std::span<const float>> state) {
   if (backward_data_) backward_data_->load(weight);
 }
 
-void Conv2d::forward(const Pass& /*pass*/, std::span<const float> input, std::span<float> output) {
+void Conv2d::forward(const Pass& /*pass*/, Inputs inputs, std::span<float> output) {
+  const float* x = inputs[0].data();
   if (few_taps_) {
-    few_taps_->forward(input.data(), output.data(), winners_.data());
+    const auto pooled = static_cast<std::int64_t>(output.size()) / geometry_.shards;
+    for (std::int64_t s = 0; s < geometry_.shards; ++s) {
+      few_taps_->forward(x + s * geometry_.shard_input(), output.data() + s * pooled,
+                         winners_.data() + s * pooled);
+    }
   } else if (pool_) {
-    forward_->run(input.data(), image());
+    forward_->run(x, image());
     kernels().max_pool_forward(pooling_, relu_, image(), output.data(), winners_.data());
   } else {
-    forward_->run(input.data(), output.data());
+    forward_->run(x, output.data());
   }
 }
 
-void Conv2d::backward(const Pass& /*pass*/, std::span<const float> input, std::span<const float> output,
-                      std::span<float> grad_output, std::span<float> grad_input,
-                      std::span<const std::span<float>> gradients) {
-  float* grad_weight = gradients[0].empty() ? nullptr : gradients[0].data();
-  float* grad_bias = bias_ && grad_weight != nullptr ? gradients[1].data() : nullptr;
-  float* grad_x = grad_input.empty() ? nullptr : grad_input.data();
-  if (few_taps_) {
-    few_taps_->backward(input.data(), grad_output.data(), winners_.data(), grad_weight, grad_bias);
+void Conv2d::backward(const Pass& /*pass*/, const Backward& call) {
+  if (few_taps_ || winner_) {
+    backward_pooled(call);
     return;
   }
-  if (winner_) {
-    winner_->backward(input.data(), grad_output.data(), winners_.data(), grad_weight, grad_bias, grad_x);
-    return;
-  }
-  const float* grad = grad_output.data();
+  const float* grad = call.grad_output.data();
   if (pool_) {
-    kernels().max_pool_backward(pooling_, grad_output.data(), winners_.data(), image());
+    kernels().max_pool_backward(pooling_, grad, winners_.data(), image());
     grad = image();
   } else if (relu_) {
-    for (std::size_t i = 0; i < grad_output.size(); ++i) grad_output[i] = output[i] > 0 ? grad_output[i] : 0;
+    const auto gradient = call.grad_output;
+    for (std::size_t i = 0; i < gradient.size(); ++i) gradient[i] = call.output[i] > 0 ? gradient[i] : 0;
   }
-  if (grad_weight != nullptr) backward_weights_->run(input.data(), grad, grad_weight, grad_bias);
-  if (grad_x != nullptr) backward_data_->run(grad, grad_x, false);
+  if (!call.gradients[0].empty()) {
+    backward_weights_->run(call.inputs[0].data(), grad, call.gradients[0].data(),
+                           bias_ ? call.gradients[1].data() : nullptr);
+  }
+  const auto& to = call.grad_inputs[0];
+  if (!to.values.empty()) backward_data_->run(grad, to.values.data(), to.add);
+}
+
+// Shard by shard, for these kernels sum over all that they are given.
+void Conv2d::backward_pooled(const Backward& call) {
+  const std::int64_t weights = filters_ * geometry_.taps();
+  const bool trains = !call.gradients[0].empty();
+  ShardTree weight(weights, call.gradients[0].data(), partial_.data());
+  ShardTree bias(filters_, bias_ ? call.gradients[1].data() : nullptr,
+                 partial_.data() + ShardTree::partial_floats(geometry_.shards, weights));
+  const auto pooled = static_cast<std::int64_t>(call.output.size()) / geometry_.shards;
+  const auto to = call.grad_inputs[0].values;
+  for (std::int64_t s = 0; s < geometry_.shards; ++s) {
+    const float* x = call.inputs[0].data() + s * geometry_.shard_input();
+    const float* grad = call.grad_output.data() + s * pooled;
+    const std::uint8_t* winners = winners_.data() + s * pooled;
+    float* grad_weight = trains ? weight.next() : nullptr;
+    float* grad_bias = trains && bias_ ? bias.next() : nullptr;
+    if (few_taps_) {
+      few_taps_->backward(x, grad, winners, grad_weight, grad_bias);
+    } else {
+      winner_->backward(x, grad, winners, grad_weight, grad_bias,
+                        to.empty() ? nullptr : to.data() + s * geometry_.shard_input());
+    }
+    if (trains) weight.put();
+    if (trains && bias_) bias.put();
+  }
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "impart/core/error.hpp"
 #include "nn/dnnl_util.hpp"
+#include "nn/shard_tree.hpp"
 
 namespace impart::nn {
 

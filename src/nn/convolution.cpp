@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <array>
-#include <bit>
 #include <vector>
 
 #include "impart/core/error.hpp"
@@ -35,21 +34,6 @@ const ConvCandidate& choose_convolution(const ConvGeometry& g, ConvDirection dir
   }
   throw Error(fmt::format("no convolution kernel \"{}\" for this shape", name), ErrorKind::kUsage)
       .expected(fmt::format("one of {}", fmt::join(serving, ", ")));
-}
-
-std::int64_t ShardTree::partial_floats(std::int64_t shards, std::int64_t size) {
-  return size * (std::bit_width(static_cast<std::uint64_t>(shards)) - 1);
-}
-
-void ShardTree::put() {
-  ++waiting_;
-  ++done_;
-  for (std::int64_t block = done_; block % 2 == 0; block /= 2) {
-    --waiting_;
-    float* left = level(waiting_ - 1);
-    const float* right = level(waiting_);
-    for (std::int64_t i = 0; i < size_; ++i) left[i] += right[i];
-  }
 }
 
 }  // namespace impart::nn

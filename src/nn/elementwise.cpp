@@ -15,19 +15,24 @@ namespace {
 
 class Relu final : public Layer {
  public:
-  [[nodiscard]] Shape output_shape(const Shape& input) const override { return input; }
+  [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
+    return only_input(inputs);
+  }
   bool absorb(const LayerSpec& next) override { return next.kind == "relu"; }
   void setup(const Setup& /*setup*/) override {}
   [[nodiscard]] bool in_place() const override { return true; }
+  [[nodiscard]] Needs needs() const override { return {.inputs = false, .output = true}; }
 
-  void forward(const Pass& /*pass*/, std::span<const float> input, std::span<float> output) override {
+  void forward(const Pass& /*pass*/, Inputs inputs, std::span<float> output) override {
+    const auto input = inputs[0];
     for (std::size_t i = 0; i < input.size(); ++i) output[i] = input[i] <= 0 ? 0 : input[i];  // keeps NaN
   }
 
-  void backward(const Pass& /*pass*/, std::span<const float> /*input*/, std::span<const float> output,
-                std::span<float> grad_output, std::span<float> grad_input,
-                std::span<const std::span<float>> /*gradients*/) override {
-    for (std::size_t i = 0; i < grad_input.size(); ++i) grad_input[i] = output[i] > 0 ? grad_output[i] : 0;
+  void backward(const Pass& /*pass*/, const Backward& call) override {
+    const auto grad_output = call.grad_output;
+    const auto grad_input = call.grad_inputs[0].values;
+    for (std::size_t i = 0; i < grad_input.size(); ++i)
+      grad_input[i] = call.output[i] > 0 ? grad_output[i] : 0;
   }
 };
 
@@ -38,15 +43,19 @@ class Dropout final : public Layer {
     rate_ = static_cast<float>(Settings(spec, known).number("rate", 0, 1));
   }
 
-  [[nodiscard]] Shape output_shape(const Shape& input) const override { return input; }
+  [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
+    return only_input(inputs);
+  }
   [[nodiscard]] bool in_place() const override { return true; }
+  [[nodiscard]] Needs needs() const override { return {.inputs = false, .output = false}; }
 
   void setup(const Setup& setup) override {
-    batch_ = static_cast<std::size_t>(setup.input[0]);
-    if (setup.training) mask_.resize(static_cast<std::size_t>(setup.input.elements()));
+    batch_ = static_cast<std::size_t>(setup.inputs[0][0]);
+    if (setup.training) mask_.resize(static_cast<std::size_t>(setup.inputs[0].elements()));
   }
 
-  void forward(const Pass& pass, std::span<const float> input, std::span<float> output) override {
+  void forward(const Pass& pass, Inputs inputs, std::span<float> output) override {
+    const auto input = inputs[0];
     if (!pass.training || rate_ == 0) {
       if (output.data() != input.data()) std::copy(input.begin(), input.end(), output.begin());
       return;
@@ -57,9 +66,9 @@ class Dropout final : public Layer {
     for (std::size_t i = 0; i < input.size(); ++i) output[i] = input[i] * mask_[i];
   }
 
-  void backward(const Pass& pass, std::span<const float> /*input*/, std::span<const float> /*output*/,
-                std::span<float> grad_output, std::span<float> grad_input,
-                std::span<const std::span<float>> /*gradients*/) override {
+  void backward(const Pass& pass, const Backward& call) override {
+    const auto grad_output = call.grad_output;
+    const auto grad_input = call.grad_inputs[0].values;
     if (!pass.training || rate_ == 0) {
       if (grad_input.data() != grad_output.data())
         std::copy(grad_output.begin(), grad_output.end(), grad_input.begin());
@@ -89,18 +98,22 @@ class Dropout final : public Layer {
 // in.
 class Flatten final : public Layer {
  public:
-  [[nodiscard]] Shape output_shape(const Shape& input) const override { return {input.elements()}; }
+  [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
+    return {only_input(inputs).elements()};
+  }
   [[nodiscard]] bool in_place() const override { return !reorders_; }
+  [[nodiscard]] Needs needs() const override { return {.inputs = false, .output = false}; }
 
   void setup(const Setup& setup) override {
-    batch_ = setup.input[0];
-    if (setup.input.rank() != 4) return;
-    channels_ = setup.input[1];
-    pixels_ = setup.input[2] * setup.input[3];
+    batch_ = setup.inputs[0][0];
+    if (setup.inputs[0].rank() != 4) return;
+    channels_ = setup.inputs[0][1];
+    pixels_ = setup.inputs[0][2] * setup.inputs[0][3];
     reorders_ = channels_ > 1 && pixels_ > 1;
   }
 
-  void forward(const Pass& /*pass*/, std::span<const float> input, std::span<float> output) override {
+  void forward(const Pass& /*pass*/, Inputs inputs, std::span<float> output) override {
+    const auto input = inputs[0];
     if (reorders_) {
       transpose_images(input.data(), batch_, pixels_, channels_, output.data());
     } else if (output.data() != input.data()) {
@@ -108,9 +121,9 @@ class Flatten final : public Layer {
     }
   }
 
-  void backward(const Pass& /*pass*/, std::span<const float> /*input*/, std::span<const float> /*output*/,
-                std::span<float> grad_output, std::span<float> grad_input,
-                std::span<const std::span<float>> /*gradients*/) override {
+  void backward(const Pass& /*pass*/, const Backward& call) override {
+    const auto grad_output = call.grad_output;
+    const auto grad_input = call.grad_inputs[0].values;
     if (reorders_) {
       transpose_images(grad_output.data(), batch_, channels_, pixels_, grad_input.data());
     } else if (grad_input.data() != grad_output.data()) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "impart/core/error.hpp"
@@ -22,11 +23,10 @@ struct LayerTensors {
 std::vector<LayerTensors> tensors_of(const ModelSpec& given) {
   ModelSpec spec = given;
   name_layers(spec);
-  const auto shapes = check_model(spec);
+  auto tensors = model_tensors(spec);
   std::vector<LayerTensors> all;
   for (std::size_t i = 0; i < spec.layers.size(); ++i) {
-    const Shape& input = i == 0 ? spec.input : shapes[i - 1];
-    all.push_back({spec.layers[i].name, make_layer(spec.layers[i])->parameters(input)});
+    all.push_back({spec.layers[i].name, std::move(tensors[i])});
   }
   return all;
 }

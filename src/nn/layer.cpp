@@ -32,7 +32,7 @@ constexpr std::array<Kind, 8> kKinds{{
 
 }  // namespace
 
-std::vector<ParameterSpec> Layer::parameters(const Shape& /*input*/) const { return {}; }
+std::vector<ParameterSpec> Layer::parameters(std::span<const Shape> /*inputs*/) const { return {}; }
 bool Layer::absorb(const LayerSpec& /*next*/) { return false; }
 void Layer::load(std::span<const std::span<const float>> /*state*/) {}
 
@@ -57,6 +57,14 @@ std::unique_ptr<Layer> make_layer(const LayerSpec& spec) {
 std::int64_t Window::output_extent(std::int64_t extent) const {
   const std::int64_t room = extent + 2 * padding - reach();
   return room < 0 ? 0 : room / stride + 1;
+}
+
+const Shape& only_input(std::span<const Shape> inputs) {
+  if (inputs.size() != 1) {
+    throw Error("the layer reads one input", ErrorKind::kUsage)
+        .got(fmt::format("{} in `from`", inputs.size()));
+  }
+  return inputs[0];
 }
 
 ImageShape image_shape(const Shape& shape) {

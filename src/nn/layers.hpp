@@ -13,6 +13,8 @@ namespace impart::nn {
 
 class Settings;
 
+/// The shape of a layer's one input. Throws Error (usage) when there are more.
+const Shape& only_input(std::span<const Shape> inputs);
 /// `shape` as (C, H, W). Throws Error (usage) when it has another rank.
 ImageShape image_shape(const Shape& shape);
 /// Extents after `window` with that many channels. Throws Error (usage) when the window is larger than the

@@ -3,28 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "impart/core/error.hpp"
+#include "nn/graph.hpp"
 #include "nn/kernels.hpp"
+#include "nn/memory_plan.hpp"
 
 namespace impart::nn {
 
 namespace {
-
-/// A layer in its place, with the memory that it works on.
-struct Node {
-  std::string name;
-  std::unique_ptr<Layer> layer;
-  Shape input;                       // with the batch in front
-  Shape output;                      // with the batch in front, after what the layer has absorbed
-  std::vector<std::string> tensors;  // full names, in the order of Layer::parameters
-  std::vector<std::int64_t> tensor_sizes;
-  bool trainable = false;
-  std::span<float> value;  // its output
-  std::vector<std::span<const float>> state;
-  std::vector<std::span<float>> gradients;
-};
 
 std::size_t elements(const Shape& shape) { return static_cast<std::size_t>(shape.elements()); }
 
@@ -32,141 +21,233 @@ bool all_finite(std::span<const float> values) {
   return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
 }
 
-// (N, C, H, W) in row-major order is already channels last when there is one channel, or one pixel.
-bool needs_reorder(const Shape& sample) {
-  return sample.rank() == 3 && sample[0] > 1 && sample[1] * sample[2] > 1;
-}
+constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+
+/// The memory that a node works on: numbers of the plan's arrays, and then the arrays.
+struct Memory {
+  std::size_t value_array = kNone;
+  std::size_t gradient_array = kNone;  // of the output; kNone: the caller's, or not needed
+  std::size_t sum_array = kNone;       // for a gradient that the network adds
+  std::span<float> value;              // the output
+  std::vector<std::span<const float>> inputs;
+  std::vector<std::span<const float>> state;
+  std::vector<std::span<float>> gradients;
+};
 
 }  // namespace
 
 struct Network::Impl {
   Impl(const ModelSpec& given, std::int64_t batch_size, const NetworkOptions& options);
 
-  void make_nodes(const ModelSpec& spec, const NetworkOptions& options);
   void set_up(const NetworkOptions& options);
-  void plan_memory();
+  void plan_values();
+  void plan_gradients();
+  void bind_memory();
   void bind(const StateLayout& layout, const std::string& what) const;
+  void run_node(std::size_t i, const Pass& pass);
+  void start(std::span<const float> input);
+  void backward_node(std::size_t i, const Pass& pass, std::span<float> grad_output, StateDict& gradients);
 
-  std::string name;
+  [[nodiscard]] bool shares_memory(std::size_t i) const;
+  /// The node whose memory this node's output lies in.
+  [[nodiscard]] std::size_t root(std::size_t i) const {
+    while (shares_memory(i)) i = static_cast<std::size_t>(graph.nodes[i].inputs[0]);
+    return i;
+  }
+  [[nodiscard]] std::span<const float> value_of(int node) const {
+    return node == kInputNode ? first_input : memory[static_cast<std::size_t>(node)].value;
+  }
+  // Moments of the plan: the input's reorder, each node forward, the loss, each node backward.
+  [[nodiscard]] int forward_moment(std::size_t i) const { return static_cast<int>(i) + 1; }
+  [[nodiscard]] int loss_moment() const { return static_cast<int>(graph.nodes.size()) + 1; }
+  [[nodiscard]] int backward_moment(std::size_t i) const {
+    return loss_moment() + static_cast<int>(graph.nodes.size() - i);
+  }
+
   std::int64_t batch = 0;
   bool training = false;
-  bool reorder_input = false;
-  Shape input;  // with the batch in front
-  std::vector<Node> nodes;
-  std::size_t lowest_trainable = 0;  // backward ends here; nodes.size() when everything is frozen
+  Graph graph;
+  std::vector<Memory> memory;  // of each node
   Scratch scratch;
-  AlignedBuffer<float> images;               // the input, channels last
-  std::vector<AlignedBuffer<float>> values;  // outputs: one for each layer to train, two in turn to evaluate
-  AlignedBuffer<float> grad_a, grad_b;       // gradients of activations, in turn
-  std::span<const float> first_input;        // what the first node read in the last forward
+  MemoryPlan plan;
+  std::size_t images_array = kNone;
+  AlignedBuffer<float> block;  // what the plan laid out
+  std::span<const float> first_input;
 };
 
 Network::Impl::Impl(const ModelSpec& given, std::int64_t batch_size, const NetworkOptions& options)
     : batch(batch_size), training(options.training) {
   if (batch < 1) throw Error("a network's batch needs at least one sample").got(std::to_string(batch));
-  ModelSpec spec = given;
-  name_layers(spec);
-  name = spec.name;
-  input = spec.input.with_batch(batch);
-  make_nodes(spec, options);
+  if (options.shards < 1 || batch % options.shards != 0 ||
+      !std::has_single_bit(static_cast<std::uint64_t>(options.shards))) {
+    throw Error("a network's batch is cut into a power of two of equal shards")
+        .got(fmt::format("{} samples, {} shards", batch, options.shards));
+  }
+  graph = make_graph(given, batch, options.trainable);
   set_up(options);
   scratch.allocate();
-  plan_memory();
-}
-
-void Network::Impl::make_nodes(const ModelSpec& spec, const NetworkOptions& options) {
-  check_model(spec);
-  Shape shape = spec.input;
-  for (const auto& layer : spec.layers) {
-    // The caller's images are row-major, as flatten would make them.
-    if (nodes.empty() && layer.kind == "flatten") {
-      shape = Shape{shape.elements()};
-      continue;
-    }
-    if (!nodes.empty() && nodes.back().layer->absorb(layer)) {
-      shape = nodes.back().layer->output_shape(nodes.back().input.without_batch());
-      nodes.back().output = shape.with_batch(batch);
-      continue;
-    }
-    Node node;
-    node.name = layer.name;
-    node.layer = make_layer(layer);
-    node.input = shape.with_batch(batch);
-    for (const auto& tensor : node.layer->parameters(shape)) {
-      node.tensors.push_back(layer.name + "." + tensor.name);
-      node.tensor_sizes.push_back(tensor.shape.elements());
-    }
-    node.trainable = !node.tensors.empty() && (!options.trainable || options.trainable(layer.name));
-    shape = node.layer->output_shape(shape);
-    node.output = shape.with_batch(batch);
-    node.state.resize(node.tensors.size());
-    node.gradients.resize(node.tensors.size());
-    nodes.push_back(std::move(node));
-  }
-  if (!nodes.empty()) reorder_input = needs_reorder(nodes.front().input.without_batch());
+  memory.resize(graph.nodes.size());
+  plan_values();
+  if (training) plan_gradients();
+  bind_memory();
 }
 
 void Network::Impl::set_up(const NetworkOptions& options) {
-  const auto lowest = std::find_if(nodes.begin(), nodes.end(), [](const Node& n) { return n.trainable; });
-  lowest_trainable = static_cast<std::size_t>(lowest - nodes.begin());
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
+  for (auto& node : graph.nodes) {
     try {
-      nodes[i].layer->setup({.input = nodes[i].input,
-                             .training = options.training,
-                             .trainable = nodes[i].trainable,
-                             .need_input_gradient = options.training && i > lowest_trainable,
-                             .tail = options.tail,
-                             .scratch = &scratch});
+      Setup setup{.inputs = node.input_shapes,
+                  .shards = options.shards,
+                  .training = options.training,
+                  .trainable = node.trainable,
+                  .need_input_gradient = {},
+                  .tail = options.tail,
+                  .scratch = &scratch};
+      for (const int input : node.inputs) {
+        setup.need_input_gradient.push_back(options.training && graph.needs_gradient(input));
+      }
+      node.layer->setup(setup);
     } catch (Error& e) {
-      e.at(fmt::format("model '{}': layer '{}'", name, nodes[i].name));
+      e.at(fmt::format("model '{}': layer '{}'", graph.name, node.name));
       throw;
     }
   }
 }
 
-// Training keeps every output for backward; evaluation needs only the last one, so two buffers in turn are
-// enough. Gradients of activations live from one layer to the next: two buffers in turn.
-void Network::Impl::plan_memory() {
-  if (reorder_input) images = AlignedBuffer<float>(elements(input));
-  std::size_t largest = 0;
-  for (const auto& node : nodes) largest = std::max(largest, elements(node.output));
-  if (!training) {
-    for (int i = 0; i < 2; ++i) values.emplace_back(largest);
+// A layer may write over its input when nothing else wants it: no other reader, no backward pass.
+bool Network::Impl::shares_memory(std::size_t i) const {
+  const auto& node = graph.nodes[i];
+  if (!node.layer->in_place() || node.inputs.size() != 1 || node.inputs[0] == kInputNode) return false;
+  const auto& input = graph.nodes[static_cast<std::size_t>(node.inputs[0])];
+  if (input.readers.size() != 1) return false;
+  return !training || (!node.layer->needs().inputs && !input.layer->needs().output);
+}
+
+// Outputs are kept as long as somebody reads them, in the forward pass or in the backward pass.
+void Network::Impl::plan_values() {
+  int input_needed = 0;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const auto& node = graph.nodes[i];
+    const bool backward = training && node.needs_gradient;
+    const int inputs_needed = backward && node.layer->needs().inputs ? backward_moment(i) : forward_moment(i);
+    for (const int input : node.inputs) {
+      if (input == kInputNode) {
+        input_needed = std::max(input_needed, inputs_needed);
+      } else {
+        plan.extend(memory[root(static_cast<std::size_t>(input))].value_array, inputs_needed, inputs_needed);
+      }
+    }
+    const auto owner = root(i);
+    const int own = forward_moment(i);
+    if (owner == i) memory[i].value_array = plan.add(elements(node.output), own, own);
+    const bool last = i + 1 == graph.nodes.size();
+    const int kept = backward && node.layer->needs().output ? backward_moment(i) : last ? loss_moment() : own;
+    plan.extend(memory[owner].value_array, own, kept);
   }
-  std::size_t turn = 0;
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
-    auto& node = nodes[i];
-    const std::size_t size = elements(node.output);
-    if (i > 0 && node.layer->in_place()) {  // the caller's input is not ours to overwrite
-      node.value = nodes[i - 1].value.first(size);
-    } else if (training) {
-      node.value = values.emplace_back(size).span();
-    } else {
-      node.value = values[turn].span().first(size);
-      turn = 1 - turn;
+  if (graph.reorder_input) images_array = plan.add(elements(graph.input), 0, input_needed);
+}
+
+// The gradient of an output lives from its last reader's backward pass, which writes it, to its own node's.
+void Network::Impl::plan_gradients() {
+  for (std::size_t i = graph.nodes.size(); i-- > 0;) {
+    const auto& node = graph.nodes[i];
+    if (!node.needs_gradient) continue;
+    const int now = backward_moment(i);
+    for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+      if (!graph.needs_gradient(node.inputs[k])) continue;
+      const auto input = static_cast<std::size_t>(node.inputs[k]);
+      const std::size_t size = elements(node.input_shapes[k]);
+      auto& array = memory[input].gradient_array;
+      if (shares_memory(i)) {
+        array = memory[i].gradient_array;
+        if (array != kNone) plan.extend(array, now, backward_moment(input));
+      } else if (array == kNone) {
+        array = plan.add(size, now, backward_moment(input));
+      } else if (!node.layer->adds_gradients()) {
+        auto& sum = memory[i].sum_array;
+        if (sum == kNone || plan.size(sum) < size) sum = plan.add(size, now, now);
+      }
     }
   }
-  if (!training) return;
-  std::size_t largest_gradient = 0;
-  for (std::size_t i = lowest_trainable + 1; i < nodes.size(); ++i) {
-    largest_gradient = std::max(largest_gradient, elements(nodes[i].input));
+}
+
+void Network::Impl::bind_memory() {
+  plan.place();
+  block = AlignedBuffer<float>(plan.total());
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const auto& node = graph.nodes[i];
+    auto& mine = memory[i];
+    mine.value = block.span().subspan(plan.offset(memory[root(i)].value_array), elements(node.output));
+    mine.inputs.resize(node.inputs.size());
+    mine.state.resize(node.tensors.size());
+    mine.gradients.resize(node.tensors.size());
   }
-  grad_a = AlignedBuffer<float>(largest_gradient);
-  grad_b = AlignedBuffer<float>(largest_gradient);
 }
 
 // Throws when `layout` is not this model's.
 void Network::Impl::bind(const StateLayout& layout, const std::string& what) const {
-  for (const auto& node : nodes) {
+  for (const auto& node : graph.nodes) {
     for (std::size_t k = 0; k < node.tensors.size(); ++k) {
       const auto* entry = layout.find(node.tensors[k]);
       if (entry == nullptr || entry->shape.elements() != node.tensor_sizes[k]) {
-        throw Error(fmt::format("the {} do not fit model '{}'", what, name))
+        throw Error(fmt::format("the {} do not fit model '{}'", what, graph.name))
             .expected(fmt::format("'{}' with {} values", node.tensors[k], node.tensor_sizes[k]))
             .got(entry == nullptr ? "none" : entry->shape.str());
       }
     }
   }
+}
+
+// Checks the input, and puts it into the order that the layers want.
+void Network::Impl::start(std::span<const float> input) {
+  if (input.size() != elements(graph.input)) {
+    throw Error("the batch does not fit the network")
+        .expected(fmt::format("{} ({} values)", graph.input.str(), graph.input.elements()))
+        .got(fmt::format("{} values", input.size()));
+  }
+  first_input = input;
+  if (!graph.reorder_input) return;
+  const auto images = block.span().subspan(plan.offset(images_array), input.size());
+  transpose_images(input.data(), batch, graph.input[1], graph.input[2] * graph.input[3], images.data());
+  first_input = images;
+}
+
+void Network::Impl::run_node(std::size_t i, const Pass& pass) {
+  const auto& node = graph.nodes[i];
+  auto& mine = memory[i];
+  for (std::size_t k = 0; k < node.inputs.size(); ++k) mine.inputs[k] = value_of(node.inputs[k]);
+  node.layer->forward(pass, mine.inputs, mine.value);
+}
+
+void Network::Impl::backward_node(std::size_t i, const Pass& pass, std::span<float> grad_output,
+                                  StateDict& gradients) {
+  const auto& node = graph.nodes[i];
+  auto& mine = memory[i];
+  const auto gradient_of = [&](std::size_t n) {
+    const auto size = elements(graph.nodes[n].output);
+    const auto array = memory[n].gradient_array;
+    return array == kNone ? grad_output.first(size) : block.span().subspan(plan.offset(array), size);
+  };
+  std::vector<InputGradient> grad_inputs(node.inputs.size());
+  std::size_t summed = kNone;  // the input whose gradient the network adds
+  for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+    if (!graph.needs_gradient(node.inputs[k])) continue;
+    const auto input = static_cast<std::size_t>(node.inputs[k]);
+    grad_inputs[k].values = gradient_of(input);
+    grad_inputs[k].add = !graph.writes_gradient_first(i, k);
+    if (grad_inputs[k].add && !node.layer->adds_gradients()) {
+      summed = k;
+      grad_inputs[k] = {block.span().subspan(plan.offset(mine.sum_array), grad_inputs[k].values.size()),
+                        false};
+    }
+  }
+  for (std::size_t k = 0; k < node.tensors.size() && node.trainable; ++k) {
+    mine.gradients[k] = gradients.values(node.tensors[k]);
+  }
+  node.layer->backward(pass, {mine.inputs, mine.value, gradient_of(i), grad_inputs, mine.gradients});
+  if (summed == kNone) return;
+  const auto to = gradient_of(static_cast<std::size_t>(node.inputs[summed]));
+  const auto from = grad_inputs[summed].values;
+  for (std::size_t j = 0; j < to.size(); ++j) to[j] += from[j];
 }
 
 Network::Network(const ModelSpec& spec, std::int64_t batch, NetworkOptions options) {
@@ -182,86 +263,56 @@ std::int64_t Network::batch() const noexcept { return impl_->batch; }
 
 void Network::load(const StateDict& state) {
   use_one_kernel_thread();
-  impl_->bind(state.layout(), "values");
-  for (auto& node : impl_->nodes) {
-    for (std::size_t k = 0; k < node.tensors.size(); ++k) node.state[k] = state.values(node.tensors[k]);
-    node.layer->load(node.state);
+  auto& net = *impl_;
+  net.bind(state.layout(), "values");
+  for (std::size_t i = 0; i < net.graph.nodes.size(); ++i) {
+    const auto& node = net.graph.nodes[i];
+    auto& values = net.memory[i].state;
+    for (std::size_t k = 0; k < node.tensors.size(); ++k) values[k] = state.values(node.tensors[k]);
+    node.layer->load(values);
   }
 }
 
 std::span<const float> Network::forward(const Pass& pass, std::span<const float> input) {
   use_one_kernel_thread();
   auto& net = *impl_;
-  if (input.size() != elements(net.input)) {
-    throw Error("the batch does not fit the network")
-        .expected(fmt::format("{} ({} values)", net.input.str(), net.input.elements()))
-        .got(fmt::format("{} values", input.size()));
-  }
-  std::span<const float> value = input;
-  if (net.reorder_input) {
-    transpose_images(input.data(), net.batch, net.input[1], net.input[2] * net.input[3], net.images.data());
-    value = net.images.span();
-  }
-  net.first_input = value;
-  for (auto& node : net.nodes) {
-    node.layer->forward(pass, value, node.value);
-    value = node.value;
-  }
-  return value;
+  net.start(input);
+  for (std::size_t i = 0; i < net.memory.size(); ++i) net.run_node(i, pass);
+  return net.memory.empty() ? input : std::span<const float>(net.memory.back().value);
 }
 
 void Network::backward(const Pass& pass, std::span<float> grad_output, StateDict& gradients) {
   use_one_kernel_thread();
   auto& net = *impl_;
   if (!net.training) throw Error("a network that was built for evaluation has no backward pass");
-  if (net.nodes.empty()) return;
-  if (grad_output.size() != net.nodes.back().value.size()) {
+  if (net.memory.empty()) return;
+  if (grad_output.size() != net.memory.back().value.size()) {
     throw Error("the gradient does not fit the network's output")
-        .expected(fmt::format("{} values", net.nodes.back().value.size()))
+        .expected(fmt::format("{} values", net.memory.back().value.size()))
         .got(fmt::format("{} values", grad_output.size()));
   }
   net.bind(gradients.layout(), "gradients");
-  std::span<float> grad = grad_output;
-  bool turn = false;
-  for (std::size_t i = net.nodes.size(); i-- > net.lowest_trainable;) {
-    auto& node = net.nodes[i];
-    std::span<float> grad_input;
-    if (i > net.lowest_trainable) {
-      const std::size_t size = elements(node.input);
-      if (node.layer->in_place()) {
-        grad_input = grad.first(size);
-      } else {
-        grad_input = (turn ? net.grad_b : net.grad_a).span().first(size);
-        turn = !turn;
-      }
-    }
-    for (std::size_t k = 0; k < node.tensors.size() && node.trainable; ++k) {
-      node.gradients[k] = gradients.values(node.tensors[k]);
-    }
-    const std::span<const float> input =
-        i == 0 ? net.first_input : std::span<const float>(net.nodes[i - 1].value);
-    node.layer->backward(pass, input, node.value, grad, grad_input, node.gradients);
-    grad = grad_input;
+  for (std::size_t i = net.memory.size(); i-- > 0;) {
+    if (net.graph.nodes[i].needs_gradient) net.backward_node(i, pass, grad_output, gradients);
   }
 }
 
-std::optional<std::string> Network::first_not_finite() const {
-  const auto& nodes = impl_->nodes;
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
-    const auto& node = nodes[i];
-    const bool state_is_finite = std::all_of(node.state.begin(), node.state.end(), all_finite);
-    // In evaluation later layers have overwritten all outputs but the last.
-    const bool output_is_kept = impl_->training || i + 1 == nodes.size();
-    if (!state_is_finite || (output_is_kept && !all_finite(node.value))) return node.name;
+std::optional<std::string> Network::first_not_finite(const Pass& pass, std::span<const float> input) {
+  use_one_kernel_thread();
+  auto& net = *impl_;
+  net.start(input);
+  for (std::size_t i = 0; i < net.memory.size(); ++i) {
+    net.run_node(i, pass);
+    const auto& mine = net.memory[i];
+    if (!std::all_of(mine.state.begin(), mine.state.end(), all_finite) || !all_finite(mine.value)) {
+      return net.graph.nodes[i].name;
+    }
   }
   return std::nullopt;
 }
 
 std::size_t Network::memory_bytes() const noexcept {
-  const auto& net = *impl_;
-  std::size_t floats = net.images.size() + net.grad_a.size() + net.grad_b.size();
-  for (const auto& buffer : net.values) floats += buffer.size();
-  return floats * sizeof(float) + net.scratch.bytes();
+  return impl_->plan.total() * sizeof(float) + impl_->scratch.bytes();
 }
 
 }  // namespace impart::nn

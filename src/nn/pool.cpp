@@ -18,8 +18,8 @@ class MaxPool2d final : public Layer {
  public:
   explicit MaxPool2d(const LayerSpec& spec) : window_(read_pool_window(spec)) {}
 
-  [[nodiscard]] Shape output_shape(const Shape& input) const override {
-    const auto image = image_shape(input);
+  [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
+    const auto image = image_shape(only_input(inputs));
     return window_output(window_, image, image.channels);
   }
 
@@ -29,19 +29,22 @@ class MaxPool2d final : public Layer {
     return true;
   }
 
+  [[nodiscard]] Needs needs() const override { return {.inputs = false, .output = false}; }
+
   void setup(const Setup& setup) override {
-    geometry_ = pool_geometry(window_, setup.input[0], image_shape(setup.input.without_batch()));
+    geometry_ = pool_geometry(window_, setup.inputs[0][0], image_shape(setup.inputs[0].without_batch()));
     winners_.resize(static_cast<std::size_t>(geometry_.batch * geometry_.out_height * geometry_.out_width *
                                              geometry_.channels));
   }
 
-  void forward(const Pass& /*pass*/, std::span<const float> input, std::span<float> output) override {
+  void forward(const Pass& /*pass*/, Inputs inputs, std::span<float> output) override {
+    const auto input = inputs[0];
     kernels().max_pool_forward(geometry_, relu_, input.data(), output.data(), winners_.data());
   }
 
-  void backward(const Pass& /*pass*/, std::span<const float> /*input*/, std::span<const float> /*output*/,
-                std::span<float> grad_output, std::span<float> grad_input,
-                std::span<const std::span<float>> /*gradients*/) override {
+  void backward(const Pass& /*pass*/, const Backward& call) override {
+    const auto grad_output = call.grad_output;
+    const auto grad_input = call.grad_inputs[0].values;
     kernels().max_pool_backward(geometry_, grad_output.data(), winners_.data(), grad_input.data());
   }
 
@@ -57,16 +60,19 @@ class AvgPool2d final : public Layer {
  public:
   explicit AvgPool2d(const LayerSpec& spec) : window_(read_pool_window(spec)) {}
 
-  [[nodiscard]] Shape output_shape(const Shape& input) const override {
-    const auto image = image_shape(input);
+  [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
+    const auto image = image_shape(only_input(inputs));
     return window_output(window_, image, image.channels);
   }
 
+  [[nodiscard]] Needs needs() const override { return {.inputs = false, .output = false}; }
+
   void setup(const Setup& setup) override {
-    geometry_ = pool_geometry(window_, setup.input[0], image_shape(setup.input.without_batch()));
+    geometry_ = pool_geometry(window_, setup.inputs[0][0], image_shape(setup.inputs[0].without_batch()));
   }
 
-  void forward(const Pass& /*pass*/, std::span<const float> input, std::span<float> output) override {
+  void forward(const Pass& /*pass*/, Inputs inputs, std::span<float> output) override {
+    const auto input = inputs[0];
     std::fill(output.begin(), output.end(), 0.0F);
     for_each_pair([&](std::size_t in, std::size_t out, std::size_t channels) {
       for (std::size_t c = 0; c < channels; ++c) output[out + c] += input[in + c];
@@ -75,9 +81,9 @@ class AvgPool2d final : public Layer {
     for (float& y : output) y *= share;
   }
 
-  void backward(const Pass& /*pass*/, std::span<const float> /*input*/, std::span<const float> /*output*/,
-                std::span<float> grad_output, std::span<float> grad_input,
-                std::span<const std::span<float>> /*gradients*/) override {
+  void backward(const Pass& /*pass*/, const Backward& call) override {
+    const auto grad_output = call.grad_output;
+    const auto grad_input = call.grad_inputs[0].values;
     std::fill(grad_input.begin(), grad_input.end(), 0.0F);
     const float share = window_share();
     for_each_pair([&](std::size_t in, std::size_t out, std::size_t channels) {

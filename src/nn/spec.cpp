@@ -9,6 +9,7 @@
 #include <set>
 
 #include "impart/core/error.hpp"
+#include "impart/core/suggest.hpp"
 #include "impart/nn/layer.hpp"
 #include "nn/settings.hpp"
 
@@ -57,6 +58,10 @@ LayerSpec layer_from_json(const Json& object) {
   layer.name = member(object, "name").get<std::string>();
   for (const auto& [key, value] : object.items()) {
     if (key == "kind" || key == "name") continue;
+    if (key == "from") {
+      layer.from = value.get<std::vector<std::string>>();
+      continue;
+    }
     layer.settings.emplace_back(key, setting_from_json(key, value));
   }
   return layer;
@@ -102,15 +107,15 @@ void check_name(const std::string& name) {
   }
 }
 
-Shape check_layer(const LayerSpec& layer, const Shape& input) {
+Shape check_layer(const LayerSpec& layer, std::span<const Shape> inputs) {
   const auto made = make_layer(layer);
-  Shape output = made->output_shape(input);
+  Shape output = made->output_shape(inputs);
   if (checked_elements(output) < 0) {
     throw Error("the output is too large", ErrorKind::kUsage)
         .expected(fmt::format("at most {} values a sample", kMaxElements))
         .got(output.str());
   }
-  for (const auto& parameter : made->parameters(input)) {
+  for (const auto& parameter : made->parameters(inputs)) {
     if (checked_elements(parameter.shape) < 0) {
       throw Error(fmt::format("the {} is too large", parameter.name), ErrorKind::kUsage)
           .expected(fmt::format("at most {} values", kMaxElements))
@@ -122,6 +127,53 @@ Shape check_layer(const LayerSpec& layer, const Shape& input) {
 
 std::string where(const ModelSpec& spec) {
   return spec.name.empty() ? "model" : fmt::format("model '{}'", spec.name);
+}
+
+void check_names(const ModelSpec& spec) {
+  std::set<std::string_view> names;
+  for (const auto& layer : spec.layers) {
+    check_name(layer.name);
+    if (layer.name == kModelInput) {
+      throw Error("a layer is called 'input', which is the name of the model's input", ErrorKind::kUsage);
+    }
+    if (!names.insert(layer.name).second) {
+      throw Error(fmt::format("two layers are called '{}'", layer.name), ErrorKind::kUsage);
+    }
+  }
+}
+
+void check_all_read(const ModelSpec& spec, std::span<const std::vector<int>> inputs) {
+  std::vector<bool> read(spec.layers.size());
+  read.back() = true;
+  for (const auto& layer : inputs) {
+    for (const int from : layer) {
+      if (from >= 0) read[static_cast<std::size_t>(from)] = true;
+    }
+  }
+  const auto unread = std::find(read.begin(), read.end(), false);
+  if (unread == read.end()) return;
+  const auto& layer = spec.layers[static_cast<std::size_t>(unread - read.begin())];
+  throw Error("no layer reads its output", ErrorKind::kUsage)
+      .at(fmt::format("layer '{}' ({})", layer.name, layer.kind))
+      .hint("name it in another layer's `from`, or remove it");
+}
+
+void check_output(const ModelSpec& spec, const Shape& output) {
+  const auto rank = output.rank();
+  if ((rank == 1 || rank == 2) && output[rank - 1] == spec.classes) return;
+  throw Error("the last layer's output does not fit `classes`", ErrorKind::kUsage)
+      .at(fmt::format("layer '{}' ({})", spec.layers.back().name, spec.layers.back().kind))
+      .expected(std::to_string(spec.classes))
+      .got(output.str())
+      .hint(fmt::format("end with a dense layer of {} units", spec.classes));
+}
+
+std::vector<Shape> input_shapes(const ModelSpec& spec, std::span<const Shape> shapes,
+                                std::span<const int> inputs) {
+  std::vector<Shape> result;
+  for (const int from : inputs)
+    result.push_back(from < 0 ? spec.input : shapes[static_cast<std::size_t>(from)]);
+  return result;
 }
 
 }  // namespace
@@ -145,6 +197,7 @@ std::string to_json(const ModelSpec& spec) {
   for (const auto d : spec.input.dims()) json["input"].push_back(d);
   for (const auto& layer : spec.layers) {
     Json object{{"kind", layer.kind}, {"name", layer.name}};
+    if (!layer.from.empty()) object["from"] = layer.from;
     for (const auto& [name, value] : layer.settings) object[name] = setting_to_json(value);
     json["layers"].push_back(std::move(object));
   }
@@ -173,34 +226,48 @@ ModelSpec model_spec_from_json(std::string_view text) {
   }
 }
 
+std::vector<std::vector<int>> layer_inputs(const ModelSpec& spec) {
+  std::map<std::string_view, int> known{{kModelInput, -1}};
+  std::vector<std::vector<int>> inputs;
+  int last = -1;
+  for (const auto& layer : spec.layers) {
+    auto& mine = inputs.emplace_back();
+    if (layer.from.empty()) mine.push_back(last);
+    for (const auto& name : layer.from) {
+      const auto it = known.find(name);
+      if (it == known.end()) {
+        std::vector<std::string_view> names;
+        for (const auto& [other, position] : known) names.push_back(other);
+        throw Error(fmt::format("no earlier layer is called '{}'", name), ErrorKind::kUsage)
+            .at(fmt::format("layer '{}' ({}), `from`", layer.name, layer.kind))
+            .hint(suggestion(name, names));
+      }
+      mine.push_back(it->second);
+    }
+    known.emplace(layer.name, ++last);
+  }
+  return inputs;
+}
+
 std::vector<Shape> check_model(const ModelSpec& given) {
   ModelSpec spec = given;
   name_layers(spec);
   std::vector<Shape> shapes;
   try {
     check_input(spec);
-    std::set<std::string_view> names;
-    Shape shape = spec.input;
-    for (const auto& layer : spec.layers) {
-      check_name(layer.name);
-      if (!names.insert(layer.name).second) {
-        throw Error(fmt::format("two layers are called '{}'", layer.name), ErrorKind::kUsage);
-      }
+    check_names(spec);
+    const auto inputs = layer_inputs(spec);
+    check_all_read(spec, inputs);
+    for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+      const auto& layer = spec.layers[i];
       try {
-        shape = check_layer(layer, shape);
+        shapes.push_back(check_layer(layer, input_shapes(spec, shapes, inputs[i])));
       } catch (Error& e) {
         e.at(fmt::format("layer '{}' ({})", layer.name, layer.kind));
         throw;
       }
-      shapes.push_back(shape);
     }
-    if (shape != Shape{spec.classes}) {
-      throw Error("the last layer's output does not fit `classes`", ErrorKind::kUsage)
-          .at(fmt::format("layer '{}' ({})", spec.layers.back().name, spec.layers.back().kind))
-          .expected(std::to_string(spec.classes))
-          .got(shape.str())
-          .hint(fmt::format("end with a dense layer of {} units", spec.classes));
-    }
+    check_output(spec, shapes.back());
   } catch (Error& e) {
     e.at(where(spec));
     throw;
@@ -211,12 +278,21 @@ std::vector<Shape> check_model(const ModelSpec& given) {
 std::string head_of(const ModelSpec& given) {
   ModelSpec spec = given;
   name_layers(spec);
-  const auto shapes = check_model(spec);
-  for (std::size_t i = spec.layers.size(); i-- > 0;) {
-    const Shape& input = i == 0 ? spec.input : shapes[i - 1];
-    if (!make_layer(spec.layers[i])->parameters(input).empty()) return spec.layers[i].name;
+  const auto tensors = model_tensors(spec);
+  for (std::size_t i = tensors.size(); i-- > 0;) {
+    if (!tensors[i].empty()) return spec.layers[i].name;
   }
   throw Error("the model has no parameters", ErrorKind::kUsage).at(where(spec));
+}
+
+std::vector<std::vector<ParameterSpec>> model_tensors(const ModelSpec& spec) {
+  const auto shapes = check_model(spec);
+  const auto inputs = layer_inputs(spec);
+  std::vector<std::vector<ParameterSpec>> tensors;
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    tensors.push_back(make_layer(spec.layers[i])->parameters(input_shapes(spec, shapes, inputs[i])));
+  }
+  return tensors;
 }
 
 }  // namespace impart::nn

@@ -174,6 +174,7 @@ nn::ModelSpec read_model(const std::string& name, TableReader table, const Place
       nn::LayerSpec made;
       layer.require("kind", made.kind);
       layer.read("name", made.name);
+      layer.read("from", made.from);
       made.settings = layer.read_rest();
       layer_paths.push_back(layer.path());
       spec.layers.push_back(std::move(made));

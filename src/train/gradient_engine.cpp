@@ -1,7 +1,9 @@
 #include "impart/train/gradient_engine.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
+#include <compare>
 #include <map>
 #include <utility>
 #include <vector>
@@ -19,6 +21,9 @@ namespace {
 /// What travels behind the gradient through the same tree: one cache line.
 enum Tail : std::size_t { kLoss = 0, kWeight = 1, kLabels = 2, kStop = 3, kTailSize = 16 };
 
+/// Activations and scratch of one pass may always take this much.
+constexpr std::size_t kPassBytes = std::size_t{64} << 20;
+
 /// Adds up the seconds of what runs while it lives.
 class Stopwatch {
  public:
@@ -35,17 +40,23 @@ class Stopwatch {
 
 }  // namespace
 
-/// One thread's networks (one for each size of a shard that has come up) and partial sums.
+/// One thread's networks (one for each arrangement of a batch that has come up) and partial sums.
 struct Worker {
+  struct Arrangement {
+    std::int64_t shard_size = 0;
+    int shards = 1;  // computed at once
+    friend auto operator<=>(const Arrangement&, const Arrangement&) = default;
+  };
   struct Replica {
     nn::Network network;
     std::int64_t loaded = -1;  // the round whose values it holds
   };
 
-  std::map<std::int64_t, Replica> replicas;  // by batch size
+  std::map<Arrangement, Replica> replicas;
   std::vector<AlignedBuffer<float>> storage;
   std::vector<std::span<float>> scratch;  // views on storage
   std::vector<float> grad_output;
+  std::vector<float> tails;  // of each shard
   double forward_seconds = 0;
   double backward_seconds = 0;
 };
@@ -68,46 +79,69 @@ struct GradientEngine::Impl {
           .expected("a multiple of " + std::to_string(options.shards) + " shards")
           .got(std::to_string(options.batch_size));
     }
-    const int each = range.size() / team.size();
+    const auto shard_size = options.batch_size / options.shards;
+    at_once = shards_at_once(shard_size);
     team.run([&](int w) {
       nn::use_one_kernel_thread();
       auto& worker = workers[static_cast<std::size_t>(w)];
-      for (int i = 0; i < comm::tree_depth(each); ++i) {
-        worker.storage.emplace_back(layout->arena_size() + kTailSize);
-        worker.scratch.push_back(worker.storage.back().span());
-      }
-      replica(worker, options.batch_size / options.shards);
+      make_room(worker, shards_each() / at_once);
+      replica(worker, {shard_size, at_once});
     });
     gradient = StateDict::view(layout, workers[0].scratch[0].first(layout->arena_size()));
   }
 
-  Worker::Replica& replica(Worker& worker, std::int64_t batch) const {
-    const auto full = options.batch_size / options.shards;
-    auto it = worker.replicas.find(batch);
+  [[nodiscard]] int shards_each() const { return range.size() / team.size(); }
+
+  /// How many shards a network computes at once: weights are then read, and gradients written, once for all of
+  /// them. All of a thread's, as far as activations do not grow far beyond what the parameters take anyway.
+  /// The result is the same bits for any choice.
+  [[nodiscard]] int shards_at_once(std::int64_t shard_size) const {
+    if (!std::has_single_bit(static_cast<unsigned>(shards_each()))) return 1;
+    const nn::Network one(spec, shard_size, {.training = true, .trainable = options.trainable});
+    const auto limit = kPassBytes + 4 * layout->arena_size() * sizeof(float);
+    int shards = shards_each();
+    while (shards > 1 && one.memory_bytes() * static_cast<std::size_t>(shards) > limit) shards /= 2;
+    return shards;
+  }
+
+  /// Partial sums of a tree over so many units.
+  void make_room(Worker& worker, int units) const {
+    for (auto have = static_cast<int>(worker.scratch.size()); have < comm::tree_depth(units); ++have) {
+      worker.storage.emplace_back(layout->arena_size() + kTailSize);
+      worker.scratch.push_back(worker.storage.back().span());
+    }
+  }
+
+  Worker::Replica& replica(Worker& worker, Worker::Arrangement arrangement) const {
+    auto it = worker.replicas.find(arrangement);
     if (it == worker.replicas.end()) {
-      it = worker.replicas
-               .emplace(batch,
-                        Worker::Replica{nn::Network(spec, batch, {true, options.trainable, batch < full})})
-               .first;
+      const bool tail = arrangement.shard_size < options.batch_size / options.shards;
+      nn::Network network(spec, arrangement.shard_size * arrangement.shards,
+                          {true, options.trainable, tail, arrangement.shards});
+      it = worker.replicas.emplace(arrangement, Worker::Replica{std::move(network)}).first;
     }
     return it->second;
   }
 
   static nn::Pass pass_of(const GradientEngine::Impl& engine, const data::Batch& batch,
                           const data::ShardBatch& shard) {
-    return {true, engine.options.seed, static_cast<std::uint64_t>(batch.step), shard.sample_ids};
+    return {true, engine.options.seed, static_cast<std::uint64_t>(batch.step), shard.sample_ids,
+            static_cast<float>(shard.size) / static_cast<float>(batch.global_size)};
   }
 
-  /// Gradient and loss of one shard into `out`: the arena, then the tail.
-  void compute_shard(Worker& worker, const StateDict& state, const data::Batch& batch, int index,
-                     std::span<float> out) const {
-    const auto& shard = batch.shards[static_cast<std::size_t>(index - range.begin)];
-    if (shard.size == 0) {
+  /// Gradient and loss of `count` neighbouring shards, full ones if they are several, into `out`: the arena,
+  /// then the tail.
+  void compute_shards(Worker& worker, const StateDict& state, const data::Batch& batch, int first, int count,
+                      std::span<float> out) const {
+    const auto* shards = &batch.shards[static_cast<std::size_t>(first - range.begin)];
+    if (shards->size == 0) {
       std::fill(out.begin(), out.end(), 0.0F);
       return;
     }
-    auto& [network, loaded] = replica(worker, shard.size);
-    const auto pass = pass_of(*this, batch, shard);
+    const auto number = static_cast<std::size_t>(count);
+    auto& [network, loaded] = replica(worker, {shards->size, count});
+    auto pass = pass_of(*this, batch, *shards);
+    pass.sample_ids = {shards->sample_ids.data(), number * shards->sample_ids.size()};
     std::span<const float> outputs;
     {
       const Stopwatch watch(worker.forward_seconds);
@@ -115,24 +149,39 @@ struct GradientEngine::Impl {
         network.load(state);
         loaded = round;
       }
-      outputs = network.forward(pass, shard.inputs);
+      outputs = network.forward(pass, {shards->inputs.data(), number * shards->inputs.size()});
     }
     const Stopwatch watch(worker.backward_seconds);
-    const float part = 1.0F / static_cast<float>(batch.global_size);
-    const auto each = static_cast<float>(shard.labels.size()) / static_cast<float>(shard.size);
-    const nn::Targets targets{
-        .labels = shard.labels, .rows = shard.rows, .other_labels = shard.other_labels, .share = shard.share};
     worker.grad_output.resize(outputs.size());
-    const double loss = objective.evaluate(outputs, targets, spec.classes, part / each, worker.grad_output);
+    worker.tails.assign(number * kTailSize, 0.0F);
+    const auto part = outputs.size() / number;
+    const auto labels_each = static_cast<float>(shards->labels.size()) / static_cast<float>(shards->size);
+    const float scale = 1.0F / static_cast<float>(batch.global_size) / labels_each;
+    for (std::size_t i = 0; i < number; ++i) {
+      const nn::Targets targets{.labels = shards[i].labels,
+                                .rows = shards[i].rows,
+                                .other_labels = shards[i].other_labels,
+                                .share = shards[i].share};
+      float* tail = worker.tails.data() + i * kTailSize;
+      tail[kLoss] =
+          static_cast<float>(objective.evaluate(outputs.subspan(i * part, part), targets, spec.classes, scale,
+                                                std::span(worker.grad_output).subspan(i * part, part)));
+      tail[kWeight] = static_cast<float>(objective.weight(targets));
+      tail[kLabels] = static_cast<float>(shards[i].labels.size());
+    }
     auto gradients = StateDict::view(layout, out.first(layout->arena_size()));
     network.backward(pass, worker.grad_output, gradients);
-    const float share = static_cast<float>(shard.size) * part;
-    for (auto& change : gradients.buffers()) change *= share;
-    const auto tail = out.last(kTailSize);
-    std::fill(tail.begin(), tail.end(), 0.0F);
-    tail[kLoss] = static_cast<float>(loss);
-    tail[kWeight] = static_cast<float>(objective.weight(targets));
-    tail[kLabels] = static_cast<float>(shard.labels.size());
+    sum_in_tree(worker.tails, kTailSize);
+    std::copy_n(worker.tails.begin(), kTailSize, out.last(kTailSize).begin());
+  }
+
+  /// Arrays of `size`, one a shard, added in the order in which the shards' gradients are.
+  static void sum_in_tree(std::span<float> arrays, std::size_t size) {
+    for (std::size_t distance = size; distance < arrays.size(); distance *= 2) {
+      for (std::size_t i = 0; i < arrays.size(); i += 2 * distance) {
+        for (std::size_t k = i; k < i + size; ++k) arrays[k] += arrays[k + distance];
+      }
+    }
   }
 
   /// A batch's gradients were divided by its number of labels before their weights were known.
@@ -149,7 +198,7 @@ struct GradientEngine::Impl {
     double sum = 0;
     for (const auto& entry : layout->entries()) {
       if (entry.kind != StateKind::kParameter || entry.shape.rank() < 2) continue;
-      if (options.trainable && !options.trainable(entry.name.substr(0, entry.name.rfind('.')))) continue;
+      if (options.trainable && !options.trainable(entry.name)) continue;
       const auto w = state.values(entry);
       const auto g = gradient.values(entry);
       sum += square_sum(w);
@@ -183,6 +232,7 @@ struct GradientEngine::Impl {
   comm::TreeReducer<float> reducer;
   WorkerTeam team;
   std::vector<Worker> workers;
+  int at_once = 1;     // shards that a network computes at once, when all are full
   StateDict gradient;  // a view on the first worker's sum
   std::int64_t round = 0;
   double communication_seconds = 0;
@@ -199,12 +249,15 @@ comm::ShardRange GradientEngine::range() const noexcept { return impl_->range; }
 StepResult GradientEngine::compute(const StateDict& state, const data::Batch& batch, bool want_stop) {
   auto& engine = *impl_;
   ++engine.round;
+  // At the end of an epoch shards are of different sizes, or empty.
+  const int unit = batch.global_size == engine.options.batch_size ? engine.at_once : 1;
   engine.team.run([&](int w) {
     auto& worker = engine.workers[static_cast<std::size_t>(w)];
     const auto mine = comm::shards_of_rank(w, engine.team.size(), engine.range.size());
-    comm::sum_shards(
-        {engine.range.begin + mine.begin, engine.range.begin + mine.end}, worker.scratch,
-        [&](int shard, std::span<float> out) { engine.compute_shard(worker, state, batch, shard, out); });
+    engine.make_room(worker, mine.size() / unit);
+    comm::sum_shards({0, mine.size() / unit}, worker.scratch, [&](int i, std::span<float> out) {
+      engine.compute_shards(worker, state, batch, engine.range.begin + mine.begin + i * unit, unit, out);
+    });
   });
   if (engine.team.size() > 1) engine.team.run([&](int w) { engine.combine_workers(w); });
 
@@ -228,10 +281,10 @@ std::optional<std::string> GradientEngine::first_not_finite(const StateDict& sta
   auto& engine = *impl_;
   for (const auto& shard : batch.shards) {
     if (shard.size == 0) continue;
-    auto& network = engine.replica(engine.workers[0], shard.size).network;
+    auto& network = engine.replica(engine.workers[0], {shard.size, 1}).network;
     network.load(state);
-    network.forward(Impl::pass_of(engine, batch, shard), shard.inputs);
-    if (auto layer = network.first_not_finite()) return layer;
+    const auto pass = Impl::pass_of(engine, batch, shard);
+    if (auto layer = network.first_not_finite(pass, shard.inputs)) return layer;
   }
   return std::nullopt;
 }

@@ -23,21 +23,6 @@ constexpr const char* kBestName = "best.h5";  // beside the states
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// A layer is trained when any of its parameters is.
-std::function<bool(const std::string&)> trainable_layers(const nn::ModelSpec& spec,
-                                                         std::span<const ParameterGroup> groups) {
-  const auto layout = nn::state_layout(spec);
-  std::map<std::string, bool> trainable;
-  for (const auto& entry : layout->entries()) {
-    if (entry.kind != StateKind::kParameter) continue;
-    trainable[entry.name.substr(0, entry.name.rfind('.'))] |= !group_of(groups, entry.name).frozen;
-  }
-  return [trainable = std::move(trainable)](const std::string& layer) {
-    const auto it = trainable.find(layer);
-    return it == trainable.end() || it->second;
-  };
-}
-
 /// One call of `train`: what its steps and epochs share.
 class Run {
  public:
@@ -48,7 +33,8 @@ class Run {
         state_(state),
         engine_(comm, task.spec, task.objective,
                 {options.batch_size, options.shards, options.threads, options.seed,
-                 trainable_layers(task.spec, options.groups), options.l2}),
+                 [&options](const std::string& name) { return !group_of(options.groups, name).frozen; },
+                 options.l2}),
         optimizer_(options.optimizer, state.layout_ptr(), options.groups),
         saved_(comm, task.spec, task.state_directory, task.state_key),
         steps_per_epoch_(data::steps_per_epoch(task.train->size(), options.batch_size)),

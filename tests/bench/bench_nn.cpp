@@ -82,26 +82,27 @@ bool is_first(const Shape& sample) { return sample == Shape{1, 28, 28}; }
 void layer_forward(benchmark::State& state, const LayerSpec& spec, const Shape& sample,
                    const std::vector<LayerSpec>& absorbed) {
   use_one_kernel_thread();
-  LoneLayer lone(spec, sample, kShard, true, absorbed, !is_first(sample));
-  const auto input = normal_values(lone.input.size(), 4);
-  lone.input.assign(input.begin(), input.end());
+  LoneLayer lone(spec, sample, kShard, {.absorbed = absorbed, .need_input_gradient = !is_first(sample)});
+  const auto input = normal_values(lone.input().size(), 4);
+  lone.input().assign(input.begin(), input.end());
   lone.forward();
-  for (auto _ : state) lone.layer->forward(lone.pass, lone.input, lone.output);
+  for (auto _ : state) lone.layer->forward(lone.pass, lone.input_views, lone.output);
   state.SetItemsProcessed(state.iterations() * kShard);
 }
 
 void layer_backward(benchmark::State& state, const LayerSpec& spec, const Shape& sample,
                     const std::vector<LayerSpec>& absorbed) {
   use_one_kernel_thread();
-  LoneLayer lone(spec, sample, kShard, true, absorbed, !is_first(sample));
-  const auto input = normal_values(lone.input.size(), 4);
-  lone.input.assign(input.begin(), input.end());
+  LoneLayer lone(spec, sample, kShard, {.absorbed = absorbed, .need_input_gradient = !is_first(sample)});
+  const auto input = normal_values(lone.input().size(), 4);
+  lone.input().assign(input.begin(), input.end());
   lone.forward();
   const auto probe = normal_values(lone.output.size(), 5);
   Values grad(probe.begin(), probe.end());
   std::vector<std::span<float>> gradients(lone.gradients.begin(), lone.gradients.end());
+  const InputGradient grad_input{lone.grad_input(), false};
   for (auto _ : state) {
-    lone.layer->backward(lone.pass, lone.input, lone.output, grad, lone.grad_input, gradients);
+    lone.layer->backward(lone.pass, {lone.input_views, lone.output, grad, {&grad_input, 1}, gradients});
   }
   state.SetItemsProcessed(state.iterations() * kShard);
 }

@@ -23,7 +23,7 @@ using SettingList = std::vector<std::pair<std::string, SettingValue>>;
 inline std::int64_t whole(int value) { return value; }
 
 inline LayerSpec layer(std::string kind, SettingList settings = {}, std::string name = "") {
-  return {std::move(kind), std::move(name), std::move(settings)};
+  return {std::move(kind), std::move(name), std::move(settings), {}};
 }
 
 inline LayerSpec conv2d(int filters, int kernel, int stride = 1, int padding = 0, bool bias = true) {
@@ -102,14 +102,23 @@ inline double relative_difference(std::span<const float> a, std::span<const floa
   return std::sqrt(difference) / (std::sqrt(norm) + 1e-30);
 }
 
-/// One layer with its values and gradients, without a network around it.
+/// What a lone layer is built for, beside its spec and its inputs' shapes.
+struct LoneOptions {
+  std::int64_t shards = 1;
+  bool trainable = true;
+  std::vector<LayerSpec> absorbed = {};
+  bool need_input_gradient = true;
+};
+
+/// One layer with its values and gradients, without a network around it. Further inputs are those of layers
+/// that it absorbs.
 struct LoneLayer {
-  LoneLayer(const LayerSpec& spec, const Shape& sample, std::int64_t batch, bool trainable = true,
-            const std::vector<LayerSpec>& absorbed = {}, bool need_input_gradient = true)
-      : layer(make_layer(spec)), input(static_cast<std::size_t>(sample.with_batch(batch).elements())) {
+  LoneLayer(const LayerSpec& spec, std::vector<Shape> samples, std::int64_t batch, LoneOptions options = {})
+      : layer(make_layer(spec)) {
     for (std::uint64_t i = 0; i < static_cast<std::uint64_t>(batch); ++i) ids.push_back(100 + i);
     pass = {.training = true, .seed = 5, .step = 3, .sample_ids = ids};
-    for (const auto& tensor : layer->parameters(sample)) {
+    const auto own_inputs = options.absorbed.empty() ? samples.size() : std::size_t{1};
+    for (const auto& tensor : layer->parameters(std::span(samples).first(own_inputs))) {
       const auto size = static_cast<std::size_t>(tensor.shape.elements());
       tensors.push_back(tensor);
       state.push_back(normal_values(size, 17 + tensors.size(), 0.5));
@@ -118,30 +127,45 @@ struct LoneLayer {
       }
       gradients.emplace_back(size);
     }
-    for (const auto& next : absorbed) {
+    for (const auto& next : options.absorbed) {
       if (!layer->absorb(next)) throw std::logic_error(spec.kind + " does not absorb " + next.kind);
     }
-    output.resize(static_cast<std::size_t>(layer->output_shape(sample).with_batch(batch).elements()));
-    layer->setup({.input = sample.with_batch(batch),
-                  .training = true,
-                  .trainable = trainable,
-                  .need_input_gradient = need_input_gradient,
-                  .scratch = &scratch});
+    output.resize(static_cast<std::size_t>(layer->output_shape(samples).with_batch(batch).elements()));
+    Setup setup{.inputs = {},
+                .shards = options.shards,
+                .training = true,
+                .trainable = options.trainable,
+                .need_input_gradient = std::vector<bool>(samples.size(), options.need_input_gradient),
+                .scratch = &scratch};
+    for (const auto& sample : samples) {
+      setup.inputs.push_back(sample.with_batch(batch));
+      inputs.emplace_back(static_cast<std::size_t>(setup.inputs.back().elements()));
+      grad_inputs.emplace_back(options.need_input_gradient ? inputs.back().size() : 0);
+    }
+    layer->setup(setup);
     scratch.allocate();
-    if (need_input_gradient) grad_input.resize(input.size());
   }
+  LoneLayer(const LayerSpec& spec, const Shape& sample, std::int64_t batch, LoneOptions options = {})
+      : LoneLayer(spec, std::vector{sample}, batch, std::move(options)) {}
+
+  /// The first input, for layers that have one.
+  Values& input() { return inputs[0]; }
+  Values& grad_input() { return grad_inputs[0]; }
 
   std::span<const float> forward() {
     views.assign(state.begin(), state.end());
+    input_views.assign(inputs.begin(), inputs.end());
     layer->load(views);
-    layer->forward(pass, input, output);
+    layer->forward(pass, input_views, output);
     return output;
   }
 
   /// After forward, from d(loss)/d(output).
   void backward(Values grad_output) {
     std::vector<std::span<float>> to(gradients.begin(), gradients.end());
-    layer->backward(pass, input, output, grad_output, grad_input, to);
+    std::vector<InputGradient> grads;
+    for (auto& grad : grad_inputs) grads.push_back({grad, false});
+    layer->backward(pass, {input_views, output, grad_output, grads, to});
   }
 
   std::vector<std::uint64_t> ids;
@@ -151,8 +175,9 @@ struct LoneLayer {
   std::vector<ParameterSpec> tensors;
   std::vector<std::vector<float>> state;
   std::vector<std::vector<float>> gradients;
-  std::vector<std::span<const float>> views;
-  Values input, output, grad_input;
+  std::vector<std::span<const float>> views, input_views;
+  std::vector<Values> inputs, grad_inputs;
+  Values output;
 };
 
 }  // namespace impart::nn::testing

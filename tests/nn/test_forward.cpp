@@ -121,7 +121,7 @@ struct OneLayer {
     layers.insert(layers.end(), after.begin(), after.end());
     layers.push_back(layer("flatten"));
     Shape shape = sample;
-    for (const auto& l : layers) shape = make_layer(l)->output_shape(shape);
+    for (const auto& l : layers) shape = make_layer(l)->output_shape({&shape, 1});
     spec = model(sample, static_cast<int>(shape[0]), layers);
     state = initial_state(spec, 3);
     Rng rng(9, "test");

@@ -37,22 +37,22 @@ std::vector<float> differences(LoneLayer& lone, std::span<float> values, std::sp
 
 TEST_P(Gradients, AgreeWithFiniteDifferences) {
   const auto& p = GetParam();
-  LoneLayer lone(p.spec, p.sample, p.batch, p.trainable, p.absorbed);
+  LoneLayer lone(p.spec, p.sample, p.batch, {.trainable = p.trainable, .absorbed = p.absorbed});
   // Far enough apart that a step crosses no kink of a rectifier or a maximum (of what a dense or a
   // convolution has computed, few enough cross one).
-  const auto input = spread_values(lone.input.size(), 1, 2.0 / static_cast<double>(lone.input.size()));
-  lone.input.assign(input.begin(), input.end());
-  const float step = p.absorbed.empty() ? 0.4F / static_cast<float>(lone.input.size()) : 2e-4F;
+  const auto input = spread_values(lone.input().size(), 1, 2.0 / static_cast<double>(lone.input().size()));
+  lone.input().assign(input.begin(), input.end());
+  const float step = p.absorbed.empty() ? 0.4F / static_cast<float>(lone.input().size()) : 2e-4F;
   const auto probe = normal_values(lone.output.size(), 2);
 
   lone.forward();
   lone.backward({probe.begin(), probe.end()});
-  const auto grad_input = lone.grad_input;
+  const auto grad_input = lone.grad_input();
   const auto gradients = lone.gradients;
   const bool smooth = p.absorbed.empty() && p.spec.kind != "relu" && p.spec.kind != "max_pool2d";
   const float input_step = smooth ? 1e-2F : step;
   const double tolerance = smooth ? 2e-3 : 2e-2;
-  EXPECT_LT(relative_difference(grad_input, differences(lone, lone.input, probe, input_step)), tolerance);
+  EXPECT_LT(relative_difference(grad_input, differences(lone, lone.input(), probe, input_step)), tolerance);
   for (std::size_t k = 0; k < lone.tensors.size(); ++k) {
     if (lone.tensors[k].kind == StateKind::kBuffer) continue;
     const auto slopes = differences(lone, lone.state[k], probe, smooth ? 1e-2F : 2e-4F);

@@ -26,7 +26,8 @@ struct ShardBatch {
   std::span<const float> share = {};
 };
 
-/// One step's samples of one rank.
+/// One step's samples of one rank. The shards' arrays lie one behind another in memory, so that neighbouring
+/// shards can be taken as one array.
 struct Batch {
   std::int64_t step = 0;
   std::int64_t global_size = 0;    ///< samples of all ranks together

@@ -39,6 +39,8 @@ struct Pass {
   std::uint64_t seed = 0;
   std::uint64_t step = 0;                          ///< keys random masks, with the sample's id
   std::span<const std::uint64_t> sample_ids = {};  ///< (N); needed when training
+  /// What a shard's part of the global batch is: factor of the changes that a shard asks of buffers.
+  float shard_share = 1.0F;
 };
 
 /// Working memory that the layers of one network share. A layer reserves what it needs in `setup`, and may
@@ -59,53 +61,86 @@ class Scratch {
 
 /// What a layer is built for.
 struct Setup {
-  Shape input;                       ///< with the batch extent in front: (N, ...)
-  bool training = false;             ///< backward will be called
-  bool trainable = true;             ///< false: frozen; backward is not asked for gradients of its parameters
-  bool need_input_gradient = false;  ///< backward is asked for the gradient with respect to the input
-  bool tail = false;                 ///< as NetworkOptions::tail
-  Scratch* scratch = nullptr;        ///< outlives the layer
+  std::vector<Shape> inputs;  ///< with the batch extent in front: (N, ...)
+  std::int64_t shards = 1;    ///< a power of two; the batch is so many equal parts
+  bool training = false;      ///< backward will be called
+  bool trainable = true;      ///< false: frozen; backward is not asked for gradients of its parameters
+  std::vector<bool> need_input_gradient = {};  ///< for each input: backward is asked for its gradient
+  bool tail = false;                           ///< as NetworkOptions::tail
+  Scratch* scratch = nullptr;                  ///< outlives the layer
+};
+
+/// Values of a layer's inputs, one span each.
+using Inputs = std::span<const std::span<const float>>;
+
+/// Where the gradient with respect to an input goes.
+struct InputGradient {
+  std::span<float> values;  ///< empty: not needed
+  bool add = false;         ///< add to what is there: another layer reads the same input
+};
+
+/// What one call of Layer::backward reads and writes.
+struct Backward {
+  Inputs inputs;                               ///< of the last forward; undefined if not Needs::inputs
+  std::span<const float> output;               ///< of the last forward; undefined if not Needs::output
+  std::span<float> grad_output;                ///< d(loss)/d(output); may be overwritten
+  std::span<const InputGradient> grad_inputs;  ///< for each input
+  /// In the order of Layer::parameters: d(loss)/d(parameter), written, not added. All spans are empty when the
+  /// layer is frozen. For a buffer the "gradient" is the change of its running value that the batch asks for,
+  /// times Pass::shard_share.
+  std::span<const std::span<float>> gradients;
+};
+
+/// What backward reads beside the gradient of the output: the network keeps only that.
+struct Needs {
+  bool inputs = true;
+  bool output = true;
 };
 
 /// One layer of a network. A Network owns it, sets it up once for a batch size, and then only executes.
 /// Not for use by several threads at once: each thread has a Network of its own.
 ///
 /// Activations of shape (N, C, H, W) lie in memory as N, H, W, C (channels last), so that kernels vectorise
-/// over channels; activations of shape (N, F) are row-major. Parameters and their gradients are row-major in
-/// the shape that `parameters` gives.
+/// over channels; activations of shape (N, F) and (N, T, F) are row-major. Parameters and their gradients are
+/// row-major in the shape that `parameters` gives.
+///
+/// Equal bits: a batch is `shards` equal parts. The values of a sample do not depend on what else is in the
+/// batch, and statistics over samples are those of a shard. The gradient of a parameter is the sum over the
+/// shards, in a balanced binary tree in their order, of each shard's own gradient: what comes out when every
+/// shard is computed alone and the gradients are added as comm::sum_shards does.
 class Layer {
  public:
   virtual ~Layer() = default;
 
-  /// Shape of one sample's output. Throws Error when `input` (one sample's shape) does not fit.
-  [[nodiscard]] virtual Shape output_shape(const Shape& input) const = 0;
-  /// The tensors this layer needs for that input. REQUIRES: output_shape(input) does not throw.
-  [[nodiscard]] virtual std::vector<ParameterSpec> parameters(const Shape& input) const;
-  /// True when this layer can do the work of `next`, which follows it, too. From then on it does, forward and
-  /// backward, and output_shape is that of the pair. Called before `setup`.
+  /// Shape of one sample's output. Throws Error when `inputs` (of one sample), or their number, do not fit.
+  [[nodiscard]] virtual Shape output_shape(std::span<const Shape> inputs) const = 0;
+  /// The tensors this layer needs for these inputs. REQUIRES: output_shape(inputs) does not throw.
+  [[nodiscard]] virtual std::vector<ParameterSpec> parameters(std::span<const Shape> inputs) const;
+  /// True when this layer can do the work of `next` as well, which reads this layer's output (that nothing
+  /// else reads) and perhaps other values, which become further inputs of this layer. From then on it does,
+  /// forward and backward, and output_shape is that of the pair. Called before `setup`.
   virtual bool absorb(const LayerSpec& next);
   /// Builds everything that depends on shapes.
   virtual void setup(const Setup& setup) = 0;
-  /// True when output and input may be the same memory, in both directions.
+  /// True when the output and the only input may be the same memory, in both directions. After `setup`.
   [[nodiscard]] virtual bool in_place() const { return false; }
+  /// After `setup`.
+  [[nodiscard]] virtual Needs needs() const { return {}; }
+  /// True when backward heeds InputGradient::add; otherwise the network adds. After `setup`.
+  [[nodiscard]] virtual bool adds_gradients() const { return false; }
   /// Values have changed: pack them as the kernels want them. `state` is in the order of `parameters`, and
   /// stays valid and unchanged until the next call.
   virtual void load(std::span<const std::span<const float>> state);
-  virtual void forward(const Pass& pass, std::span<const float> input, std::span<float> output) = 0;
-  /// From d(loss)/d(output) to d(loss)/d(input) (empty when not needed) and d(loss)/d(parameters), which is
-  /// written (not added), in the order of `parameters`; all spans of `gradients` are empty when the layer is
-  /// frozen. For a buffer the "gradient" is the change of its running value that this batch asks for. May
-  /// overwrite `grad_output`. `input` and `output` are those of the last forward, unless a later layer has
-  /// worked in place: then `output` may have been set to zero or scaled by a positive factor where the
-  /// gradient tells so, too.
-  virtual void backward(const Pass& pass, std::span<const float> input, std::span<const float> output,
-                        std::span<float> grad_output, std::span<float> grad_input,
-                        std::span<const std::span<float>> gradients) = 0;
+  virtual void forward(const Pass& pass, Inputs inputs, std::span<float> output) = 0;
+  virtual void backward(const Pass& pass, const Backward& call) = 0;
 };
 
 /// Makes a layer from its spec. Throws Error (usage) for an unknown kind or setting (with the nearest known
 /// one), a missing one, or a value out of range.
 std::unique_ptr<Layer> make_layer(const LayerSpec& spec);
+
+/// The tensors of each layer of a model. REQUIRES: its layers have names. Throws as check_model does.
+std::vector<std::vector<ParameterSpec>> model_tensors(const ModelSpec& spec);
 
 /// The kinds that `make_layer` knows.
 std::vector<std::string_view> layer_kinds();

@@ -1,4 +1,4 @@
-// Network: a chain of layers, built for one batch size, whose values live in a StateDict elsewhere.
+// Network: a graph of layers, built for one batch size, whose values live in a StateDict elsewhere.
 #pragma once
 
 #include <cstdint>
@@ -34,12 +34,16 @@ std::string kernel_isa();
 /// What to build beside the forward pass.
 struct NetworkOptions {
   bool training = false;  ///< build backward, too
-  /// By layer name: false freezes it: no gradient for its parameters, and a batch norm uses its running
-  /// statistics. Backward ends at the lowest layer that is not frozen. Empty: nothing is frozen.
-  std::function<bool(const std::string& layer)> trainable = {};
+  /// By a parameter's name. A layer all of whose parameters are false is frozen: there are no gradients for
+  /// them, and a batch norm uses its running statistics. Backward goes no further than layers that are not
+  /// frozen need. Empty: nothing is frozen.
+  std::function<bool(const std::string& parameter)> trainable = {};
   /// For what is left at the end of an epoch: a batch norm that gets a single value a channel, of which there
   /// are no statistics, uses its running ones. Otherwise such a batch norm is an error.
   bool tail = false;
+  /// The batch is so many equal shards, a power of two. How a batch is cut decides statistics of batch norms
+  /// and the order in which gradients are added; see Layer.
+  std::int64_t shards = 1;
 };
 
 /// A model for batches of exactly `batch` samples. Shapes, kernels, memory plan and scratch are decided in
@@ -55,16 +59,16 @@ class Network {
   /// Takes the values of `state` (packs them). Call again after each change. `state` must outlive the next
   /// pass.
   void load(const StateDict& state);
-  /// `input`: (N, input shape), row-major. The result, (N, classes), belongs to the network until the next
-  /// call.
+  /// `input`: (N, input shape), row-major. The result, (N, classes) or (N, T, classes), belongs to the network
+  /// until the next call.
   std::span<const float> forward(const Pass& pass, std::span<const float> input);
-  /// `grad_output`: (N, classes), d(loss)/d(output of the last forward); overwritten. Gradients of all
+  /// `grad_output`: d(loss)/d(output of the last forward), in its shape; overwritten. Gradients of all
   /// parameters that are not frozen are written to `gradients` (same names as the state); buffers get the
   /// change that this batch asks for. What belongs to frozen layers is left as it is.
   void backward(const Pass& pass, std::span<float> grad_output, StateDict& gradients);
 
-  /// Name of the first layer whose parameters or output, in the last forward, are not finite.
-  [[nodiscard]] std::optional<std::string> first_not_finite() const;
+  /// A forward pass that stops at the first layer whose parameters or output are not finite, and names it.
+  [[nodiscard]] std::optional<std::string> first_not_finite(const Pass& pass, std::span<const float> input);
   /// Bytes of activations, gradients of activations, and scratch.
   [[nodiscard]] std::size_t memory_bytes() const noexcept;
 

@@ -14,17 +14,22 @@ namespace impart::nn {
 
 using SettingValue = std::variant<bool, std::int64_t, double, std::string>;
 
-/// One layer: its kind ("conv2d"), its name ("conv1"; chosen by `name_layers` when empty) and its settings in
-/// the order of the deck.
+/// Name under which layers read the model's input.
+inline constexpr std::string_view kModelInput = "input";
+
+/// One layer: its kind ("conv2d"), its name ("conv1"; chosen by `name_layers` when empty), its settings in the
+/// order of the deck, and the layers whose outputs it reads.
 struct LayerSpec {
   std::string kind;
   std::string name;
   std::vector<std::pair<std::string, SettingValue>> settings;
+  std::vector<std::string> from = {};  ///< earlier layers, or "input"; empty: the layer before this one
 
   friend bool operator==(const LayerSpec&, const LayerSpec&) = default;
 };
 
-/// A chain of layers from `input` (one sample: (C, H, W) or (features)) to `classes` outputs.
+/// A graph of layers, each after those that it reads, from `input` (one sample: (C, H, W) or (features)) to the
+/// last layer's output: `classes` values, or rows of `classes` values (a sequence).
 struct ModelSpec {
   std::string name;
   Shape input;
@@ -37,8 +42,12 @@ struct ModelSpec {
 /// Gives each nameless layer its kind's short name and a count from 1: conv1, relu1, conv2, dense1 ...
 void name_layers(ModelSpec& spec);
 
-/// JSON: {"name", "input": [..], "classes", "layers": [{"kind", "name", <settings>}]}. Reading throws Error
-/// on anything else.
+/// For each layer, which layers it reads: their positions, -1 for the model's input. REQUIRES: names are given.
+/// Throws Error (usage) for a name that is not that of an earlier layer.
+std::vector<std::vector<int>> layer_inputs(const ModelSpec& spec);
+
+/// JSON: {"name", "input": [..], "classes", "layers": [{"kind", "name", "from": [..], <settings>}]}; "from" is
+/// left out when it is empty. Reading throws Error on anything else.
 std::string to_json(const ModelSpec& spec);
 ModelSpec model_spec_from_json(std::string_view text);
 

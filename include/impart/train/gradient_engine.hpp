@@ -21,8 +21,8 @@ struct EngineOptions {
   int shards = 8;
   int threads = 1;  ///< of this rank; each computes shards of its own
   std::uint64_t seed = 0;
-  std::function<bool(const std::string& layer)> trainable;  ///< as nn::NetworkOptions
-  double l2 = 0;                                            ///< as nn::ObjectiveOptions
+  std::function<bool(const std::string& parameter)> trainable;  ///< as nn::NetworkOptions
+  double l2 = 0;                                                ///< as nn::ObjectiveOptions
 };
 
 /// What one global batch gave.
