@@ -28,12 +28,6 @@ std::string megabytes(std::size_t bytes) {
   return fmt::format("{:.0f} MB", static_cast<double>(bytes) / 1e6);
 }
 
-// Arrays of a parameter's size that an optimizer keeps.
-std::size_t optimizer_slots(const train::OptimizerOptions& optimizer) {
-  if (optimizer.kind != train::OptimizerKind::kSgd) return 2;
-  return optimizer.momentum > 0 ? 1 : 0;
-}
-
 // Layers' outputs and their gradients for one batch.
 std::size_t activation_bytes(const nn::ModelSpec& spec, std::int64_t batch) {
   std::int64_t values = spec.input.elements();
@@ -247,9 +241,9 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
   // own.
   const auto depth =
       static_cast<std::size_t>(comm::tree_depth(std::max(1, shards / std::max(1, options_.ranks))));
-  check_memory(path, data_bytes_ + arena * (2 + optimizer_slots(settings.optimizer)) +
+  check_memory(path, data_bytes_ + arena * (2 + train::optimizer_slots(settings.optimizer)) +
                          threads * (arena * (1 + depth) + activation_bytes(spec, batch)));
-  disk_bytes_ += 2 * arena * (1 + optimizer_slots(settings.optimizer));
+  disk_bytes_ += 2 * arena * (1 + train::optimizer_slots(settings.optimizer));
 }
 
 void CheckContext::leave(const std::string& stage, std::optional<ModelOutline> outline) {

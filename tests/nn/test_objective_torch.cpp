@@ -25,9 +25,9 @@ TEST(ObjectiveTorch, LossesAndGradientsAgree) {
       {"multiclass_hinge_squared", {.kind = ObjectiveKind::kMulticlassHinge, .power = 2}},
       {"kl", {.kind = ObjectiveKind::kKl, .label_smoothing = 0.3}},
   };
-  if (!std::filesystem::exists(IMPART_OBJECTIVE_REFERENCE))
+  if (!std::filesystem::exists(IMPART_REFERENCE))
     GTEST_SKIP() << "no reference values: install Debian's python3-torch to compare with PyTorch";
-  const auto reference = testing_support::read_records(IMPART_OBJECTIVE_REFERENCE);
+  const auto reference = testing_support::read_records(IMPART_REFERENCE);
   const auto outputs = floats(reference.at("outputs"));
   const auto labels = integers(reference.at("labels"));
   const auto others = integers(reference.at("others"));

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "impart/core/error.hpp"
+#include "impart/train/schedule.hpp"
 
 namespace impart::train {
 namespace {

@@ -1,7 +1,8 @@
-// Optimizers and learning-rate schedules.
+// Optimizers: how a gradient changes the parameters.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -10,38 +11,40 @@
 #include <vector>
 
 #include "impart/core/state_dict.hpp"
+#include "impart/core/worker_team.hpp"
 
 namespace impart::train {
 
-enum class ScheduleKind : std::uint8_t { kConstant, kStep, kCosine };
+enum class OptimizerKind : std::uint8_t { kSgd, kAdam, kAdamW, kRmsprop, kLars, kLamb };
 
-/// The learning rate as a pure function of the step, so that a continued run needs no memory of it.
-struct ScheduleOptions {
-  ScheduleKind kind = ScheduleKind::kConstant;
-  double warmup_epochs = 0;  ///< linear from 0 to the full rate over so many epochs
-  double step_epochs = 1;    ///< kStep: multiply by `gamma` after each so many epochs
-  double gamma = 0.1;        ///< kStep
-  double final_factor = 0;   ///< kCosine: what is left of the rate at the end, in [0, 1]
-};
+/// Names of the kinds, in their order: "sgd" ...
+std::span<const std::string_view> optimizer_names();
 
-/// What the base learning rate is multiplied with in `step` (from 0).
-double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::int64_t steps_per_epoch,
-                       std::int64_t total_steps);
-
-enum class OptimizerKind : std::uint8_t { kSgd, kAdam, kAdamW };
-
-/// Names and defaults are PyTorch's.
+/// Names are PyTorch's; so are the defaults that `default_options` gives for each kind (for kLars and kLamb,
+/// those of their papers).
 struct OptimizerOptions {
   OptimizerKind kind = OptimizerKind::kSgd;
   double learning_rate = 0.01;
-  double momentum = 0;    ///< kSgd
+  double momentum = 0;    ///< kSgd, kRmsprop, kLars
   bool nesterov = false;  ///< kSgd; needs momentum > 0
-  double weight_decay =
-      0;               ///< kSgd, kAdam: added to the gradient; kAdamW: decoupled (Loshchilov and Hutter 2019)
-  double beta1 = 0.9;  ///< kAdam, kAdamW
-  double beta2 = 0.999;   ///< kAdam, kAdamW
-  double epsilon = 1e-8;  ///< kAdam, kAdamW
+  /// kSgd, kAdam, kRmsprop, kLars: added to the gradient; kAdamW, kLamb: decoupled from it
+  double weight_decay = 0;
+  double beta1 = 0.9;     ///< kAdam, kAdamW, kLamb
+  double beta2 = 0.999;   ///< kAdam, kAdamW, kLamb
+  double epsilon = 1e-8;  ///< kAdam, kAdamW, kRmsprop, kLamb
+  double alpha = 0.99;    ///< kRmsprop: smoothing
+  bool centered = false;  ///< kRmsprop: divide by the deviation, not by the root of the mean square
+  /// kLars: the trust coefficient. LARS and LAMB give each tensor a rate by the ratio of its length to its
+  /// step's. Tensors of one extent (biases, scales) get the plain rate, and no decay, as in the authors' code.
+  double trust = 0.001;
+
+  double clip_norm = 0;   ///< the gradient of all parameters together is shortened to this length; 0: never
+  double clip_value = 0;  ///< each gradient is cut off at this value, before that; 0: never
 };
+
+OptimizerOptions default_options(OptimizerKind kind);
+/// Arrays of the parameters' size that an optimizer keeps.
+std::size_t optimizer_slots(const OptimizerOptions& options);
 
 /// How the parameters whose names match `pattern` are treated. Later groups win.
 struct ParameterGroup {
@@ -56,10 +59,13 @@ bool matches(std::string_view pattern, std::string_view name);
 /// The groups resolved for one parameter.
 ParameterGroup group_of(std::span<const ParameterGroup> groups, std::string_view parameter);
 
-/// Changes parameters by their gradients, and keeps a StateDict for each of its slots (momentum ...).
+/// Changes parameters by their gradients, and keeps a StateDict for each of its slots (momentum ...). The
+/// same bits for any number of threads.
 class Optimizer {
  public:
-  Optimizer(const OptimizerOptions& options, StateLayoutPtr layout, std::span<const ParameterGroup> groups);
+  /// `team`: the threads that share the work; borrowed; null: the calling thread alone.
+  Optimizer(const OptimizerOptions& options, StateLayoutPtr layout, std::span<const ParameterGroup> groups,
+            WorkerTeam* team = nullptr);
 
   /// One update in place. `step` counts from 0; `factor` is the schedule's. Buffers are not touched.
   void update(StateDict& state, const StateDict& gradients, double factor, std::int64_t step);
@@ -71,8 +77,25 @@ class Optimizer {
   void restore(std::string_view kind, std::span<const std::pair<std::string, StateDict>> slots);
 
  private:
+  struct Update;
+  /// A part of a tensor that stays in a core's cache.
+  struct Piece {
+    std::size_t parameter = 0;
+    std::size_t begin = 0;  // in the arena
+    std::size_t size = 0;
+  };
+
+  void for_pieces(const std::function<void(std::size_t piece)>& work) const;
+  /// For each parameter, the sum of what `measure` says of its pieces, in their order.
+  [[nodiscard]] std::vector<double> sums(const std::function<double(const Piece&)>& measure) const;
+  [[nodiscard]] double clip_scale(const StateDict& gradients) const;
+  void update_lars(const Update& update);
+  void update_lamb(const Update& update);
+
   OptimizerOptions options_;
+  WorkerTeam* team_;
   std::vector<std::pair<StateEntry, ParameterGroup>> parameters_;
+  std::vector<Piece> pieces_;
   std::vector<std::pair<std::string, StateDict>> slots_;
 };
 

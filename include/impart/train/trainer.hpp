@@ -20,6 +20,7 @@
 #include "impart/nn/objective.hpp"
 #include "impart/nn/spec.hpp"
 #include "impart/train/optimizer.hpp"
+#include "impart/train/schedule.hpp"
 
 namespace impart::train {
 

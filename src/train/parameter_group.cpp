@@ -1,0 +1,37 @@
+// Which parameters a group means, and how they are treated.
+#include "impart/train/optimizer.hpp"
+
+namespace impart::train {
+
+bool matches(std::string_view pattern, std::string_view name) {
+  // Greedy, with one place to come back to: the last star.
+  std::size_t p = 0;
+  std::size_t n = 0;
+  std::size_t star = std::string_view::npos;
+  std::size_t resume = 0;
+  while (n < name.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      resume = n;
+    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == name[n])) {
+      ++p;
+      ++n;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      n = ++resume;
+    } else {
+      return false;
+    }
+  }
+  return pattern.find_first_not_of('*', p) == std::string_view::npos;
+}
+
+ParameterGroup group_of(std::span<const ParameterGroup> groups, std::string_view parameter) {
+  ParameterGroup result;
+  for (const auto& group : groups) {
+    if (matches(group.pattern, parameter)) result = group;
+  }
+  return result;
+}
+
+}  // namespace impart::train

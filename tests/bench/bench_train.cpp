@@ -1,0 +1,63 @@
+// The optimizers' update on as many parameters as ResNet-18 has, beside a copy of the same memory: an update
+// should take no longer than its bytes need.
+#include <benchmark/benchmark.h>
+
+#include <cstring>
+
+#include "impart/train/optimizer.hpp"
+
+namespace impart::train {
+namespace {
+
+constexpr std::int64_t kParameters = 11'173'962;
+
+void fill(std::span<float> values) {
+  float v = 0.01F;
+  for (float& value : values) value = v = 1.01F * v > 1 ? 0.01F : 1.01F * v;
+}
+
+void report(benchmark::State& state, int passes) {
+  state.SetBytesProcessed(state.iterations() * passes * kParameters *
+                          static_cast<std::int64_t>(sizeof(float)));
+}
+
+void copy(benchmark::State& state) {
+  std::vector<float> from(kParameters, 1.0F);
+  std::vector<float> to(kParameters);
+  for (auto _ : state) {
+    std::memcpy(to.data(), from.data(), from.size() * sizeof(float));
+    benchmark::ClobberMemory();
+  }
+  report(state, 2);
+}
+
+void update(benchmark::State& state, const OptimizerOptions& options, int passes) {
+  const auto layout =
+      std::make_shared<StateLayout>(std::vector<StateEntry>{{"conv.weight", Shape{kParameters / 2, 2}}});
+  StateDict weights(layout);
+  StateDict gradients(layout);
+  fill(weights.arena());
+  fill(gradients.arena());
+  Optimizer optimizer(options, layout, {});
+  std::int64_t step = 0;
+  for (auto _ : state) optimizer.update(weights, gradients, 1e-3, step++);
+  report(state, passes);
+}
+
+BENCHMARK(copy)->Unit(benchmark::kMillisecond);
+// The last number: how often a rule reads or writes as many values as there are parameters.
+BENCHMARK_CAPTURE(update, sgd, OptimizerOptions{}, 3)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(update, sgd_momentum, OptimizerOptions{.momentum = 0.9, .weight_decay = 5e-4}, 5)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(update, rmsprop, default_options(OptimizerKind::kRmsprop), 5)
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(update, adam, default_options(OptimizerKind::kAdam), 7)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(update, lars, default_options(OptimizerKind::kLars), 7)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(update, lamb, default_options(OptimizerKind::kLamb), 11)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(update, sgd_clipped, OptimizerOptions{.momentum = 0.9, .clip_norm = 1}, 6)
+    ->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace impart::train
+
+BENCHMARK_MAIN();
