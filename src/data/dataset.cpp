@@ -99,6 +99,8 @@ class Subset final : public Dataset {
   [[nodiscard]] const Shape& sample_shape() const override { return base_->sample_shape(); }
   [[nodiscard]] int classes() const override { return base_->classes(); }
   void get(std::int64_t i, std::span<float> out) const override { base_->get(at(i), out); }
+  [[nodiscard]] const Encoding* encoding() const override { return base_->encoding(); }
+  void get_stored(std::int64_t i, std::span<float> out) const override { base_->get_stored(at(i), out); }
   [[nodiscard]] std::int32_t label(std::int64_t i) const override { return base_->label(at(i)); }
   [[nodiscard]] std::uint64_t id(std::int64_t i) const override { return base_->id(at(i)); }
   [[nodiscard]] const Digest& digest(std::int64_t i) const override { return base_->digest(at(i)); }

@@ -1,4 +1,4 @@
-// Decorators that change samples: resizing and normalising.
+// Decorators that change samples: resizing and encoding.
 
 #include <algorithm>
 #include <cmath>
@@ -89,11 +89,10 @@ class Resized final : public Decorator {
   std::vector<Tap> columns_;
 };
 
-std::int64_t channels_of(const Shape& sample) { return sample.rank() == 3 ? sample[0] : 1; }
-
-class Normalised final : public Decorator {
+class Encoded final : public Decorator {
  public:
-  Normalised(DatasetPtr base, const Normalisation& n) : Decorator(std::move(base)) {
+  Encoded(DatasetPtr base, Encoding encoding) : Decorator(std::move(base)), encoding_(std::move(encoding)) {
+    const auto& n = encoding_.normalisation;
     const auto channels = static_cast<std::size_t>(channels_of(this->base().sample_shape()));
     if (n.deviation.size() != n.mean.size() || (!n.mean.empty() && n.mean.size() != channels)) {
       throw Error("means and deviations do not fit the channels")
@@ -108,8 +107,10 @@ class Normalised final : public Decorator {
     }
   }
 
+  [[nodiscard]] const Encoding* encoding() const override { return &encoding_; }
+  void get_stored(std::int64_t i, std::span<float> out) const override { base().get_stored(i, out); }
   void get(std::int64_t i, std::span<float> out) const override {
-    base().get(i, out);
+    get_stored(i, out);
     const auto plane = out.size() / factor_.size();
     for (std::size_t c = 0; c < factor_.size(); ++c) {
       for (auto& x : out.subspan(c * plane, plane)) x = x * factor_[c] + offset_[c];
@@ -117,6 +118,7 @@ class Normalised final : public Decorator {
   }
 
  private:
+  Encoding encoding_;
   std::vector<float> factor_;  // by channel
   std::vector<float> offset_;
 };
@@ -127,8 +129,19 @@ DatasetPtr resize(DatasetPtr base, std::int64_t height, std::int64_t width) {
   return std::make_shared<Resized>(std::move(base), height, width);
 }
 
-DatasetPtr normalise(DatasetPtr base, Normalisation normalisation) {
-  return std::make_shared<Normalised>(std::move(base), normalisation);
+std::int64_t channels_of(const Shape& sample) { return sample.rank() == 3 ? sample[0] : 1; }
+
+DatasetPtr encode(DatasetPtr base, Encoding encoding) {
+  return std::make_shared<Encoded>(std::move(base), std::move(encoding));
+}
+
+DatasetPtr encoded_as(const DatasetPtr& dataset, const Encoding& wanted) {
+  auto encoding = wanted;
+  if (const auto* own = dataset->encoding()) {
+    encoding.normalisation.scale = own->normalisation.scale;
+    if (encoding == *own) return dataset;
+  }
+  return encode(dataset, std::move(encoding));
 }
 
 Normalisation channel_statistics(const comm::Comm& comm, const Dataset& dataset, double scale) {

@@ -102,7 +102,7 @@ class Federation {
     event("train.loss", sum->loss / static_cast<double>(samples));
     if (task_.validation != nullptr) {
       Model model = single(task_.spec, state_.clone());
-      for (const auto& [name, value] : evaluate(comm_, model, *task_.validation, options_.threads)) {
+      for (const auto& [name, value] : evaluate(comm_, model, task_.validation, options_.threads)) {
         event("validation." + name, value);
       }
     }

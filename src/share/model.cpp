@@ -1,5 +1,7 @@
 #include "impart/share/model.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -35,6 +37,35 @@ void check_state(const Model& model, const std::string& where) {
   }
 }
 
+/// The network's description, with the encoding as one more member: readers that don't know it see it.
+Json to_json(const Member& member) {
+  auto json = Json::parse(nn::to_json(member.spec));
+  if (member.encoding) {
+    const auto& n = member.encoding->normalisation;
+    json["normalisation"] = {{"scale", n.scale}, {"mean", n.mean}, {"deviation", n.deviation}};
+  }
+  return json;
+}
+
+Member member_from_json(Json json) {
+  Member member;
+  if (const auto found = json.find("normalisation"); found != json.end()) {
+    auto& n = member.encoding.emplace().normalisation;
+    n.scale = found->at("scale").get<double>();
+    n.mean = found->at("mean").get<std::vector<double>>();
+    n.deviation = found->at("deviation").get<std::vector<double>>();
+    json.erase(found);
+  }
+  member.spec = nn::model_spec_from_json(json.dump());
+  member.name = member.spec.name;
+  return member;
+}
+
+/// Scales belong to the data, and may differ.
+bool inputs_differ(const data::Normalisation& a, const data::Normalisation& b) {
+  return a.mean != b.mean || a.deviation != b.deviation;
+}
+
 }  // namespace
 
 Voting parse_voting(std::string_view word) {
@@ -54,10 +85,10 @@ StateDict Model::member_state(const Member& member) const {
   return result;
 }
 
-Model single(nn::ModelSpec spec, StateDict state) {
+Model single(nn::ModelSpec spec, StateDict state, std::optional<data::Encoding> encoding) {
   Model model;
   auto name = spec.name;
-  model.members.push_back({std::move(name), std::move(spec), 1.0});
+  model.members.push_back({std::move(name), std::move(spec), 1.0, std::move(encoding)});
   model.state = std::move(state);
   return model;
 }
@@ -68,7 +99,7 @@ Model ensemble(std::vector<Member> members, std::vector<const StateDict*> states
   std::set<std::string> names;
   std::vector<StateEntry> entries;
   for (std::size_t i = 0; i < members.size(); ++i) {
-    const auto& [name, spec, weight] = members[i];
+    const auto& [name, spec, weight, encoding] = members[i];
     if (!names.insert(name).second) throw Error("two members of the ensemble share the name '" + name + "'");
     if (!(weight > 0) || !std::isfinite(weight)) throw Error("member '" + name + "' needs a positive weight");
     if (spec.input != members[0].spec.input || spec.classes != members[0].spec.classes) {
@@ -92,14 +123,56 @@ Model ensemble(std::vector<Member> members, std::vector<const StateDict*> states
   return model;
 }
 
+bool encodings_differ(std::span<const Member* const> members) {
+  return std::ranges::any_of(members, [&](const Member* member) {
+    const auto& first = members.front()->encoding;
+    if (!member->encoding || !first) return member->encoding.has_value() != first.has_value();
+    return inputs_differ(member->encoding->normalisation, first->normalisation);
+  });
+}
+
+std::optional<data::Encoding> merged_encoding(std::span<const Member* const> members,
+                                              std::span<const double> weights) {
+  std::optional<data::Encoding> merged;
+  if (!encodings_differ(members)) return members.front()->encoding;
+  std::size_t channels = 0;
+  for (const auto* member : members) {
+    if (member->encoding) channels = std::max(channels, member->encoding->normalisation.mean.size());
+  }
+  double total = 0;
+  std::vector<double> mean(channels);
+  std::vector<double> deviation(channels);
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    const auto& encoding = members[i]->encoding;
+    if (!encoding) continue;
+    const auto& n = encoding->normalisation;
+    if (!n.mean.empty() && n.mean.size() != channels) {
+      throw Error("models of inputs with other channels cannot be merged")
+          .expected(std::to_string(channels))
+          .got(fmt::format("{} of '{}'", n.mean.size(), members[i]->name));
+    }
+    if (!merged) merged = encoding;
+    total += weights[i];
+    for (std::size_t c = 0; c < channels; ++c) {
+      mean[c] += weights[i] * (n.mean.empty() ? 0.0 : n.mean[c]);
+      deviation[c] += weights[i] * (n.mean.empty() ? 1.0 : n.deviation[c]);
+    }
+  }
+  if (!(total > 0)) return merged;  // what counts has no encoding
+  for (auto& m : mean) m /= total;
+  for (auto& d : deviation) d /= total;
+  merged->normalisation.mean = std::move(mean);
+  merged->normalisation.deviation = std::move(deviation);
+  return merged;
+}
+
 io::ModelRecord to_record(const Model& model) {
   if (!model.is_ensemble()) {
-    return {nn::to_json(model.members[0].spec), model.input_shape(), model.classes()};
+    return {to_json(model.members[0]).dump(), model.input_shape(), model.classes()};
   }
   Json members = Json::array();
   for (const auto& member : model.members) {
-    members.push_back(
-        {{"name", member.name}, {"weight", member.weight}, {"model", Json::parse(nn::to_json(member.spec))}});
+    members.push_back({{"name", member.name}, {"weight", member.weight}, {"model", to_json(member)}});
   }
   return {Json{{"ensemble", {{"voting", word_of(model.voting)}, {"members", members}}}}.dump(),
           model.input_shape(), model.classes()};
@@ -112,15 +185,13 @@ Model from_checkpoint(io::Checkpoint checkpoint) {
     if (json.contains("ensemble")) {
       model.voting = parse_voting(json.at("ensemble").at("voting").get<std::string>());
       for (const auto& member : json.at("ensemble").at("members")) {
-        model.members.push_back({member.at("name").get<std::string>(),
-                                 nn::model_spec_from_json(member.at("model").dump()),
-                                 member.at("weight").get<double>()});
+        model.members.push_back(member_from_json(member.at("model")));
+        model.members.back().name = member.at("name").get<std::string>();
+        model.members.back().weight = member.at("weight").get<double>();
       }
       if (model.members.size() < 2) throw Error("an ensemble of fewer than two members");
     } else {
-      auto spec = nn::model_spec_from_json(checkpoint.model.spec);
-      auto name = spec.name;
-      model.members.push_back({std::move(name), std::move(spec), 1.0});
+      model.members.push_back(member_from_json(json));
     }
   } catch (const nlohmann::json::exception& e) {
     throw Error("the checkpoint's model description cannot be read").got(e.what());
@@ -130,18 +201,19 @@ Model from_checkpoint(io::Checkpoint checkpoint) {
   return model;
 }
 
-Tensor probabilities(const comm::Comm& comm, const Model& model, const data::Dataset& dataset,
+Tensor probabilities(const comm::Comm& comm, const Model& model, const data::DatasetPtr& dataset,
                      double temperature, int threads) {
   const auto classes = static_cast<std::size_t>(model.classes());
   const double total = std::accumulate(model.members.begin(), model.members.end(), 0.0,
                                        [](double sum, const Member& m) { return sum + m.weight; });
-  Tensor result(Shape{dataset.size(), model.classes()});
+  Tensor result(Shape{dataset->size(), model.classes()});
   std::vector<float> row(classes);
   for (const auto& member : model.members) {
     const auto state = model.member_state(member);
-    const auto outputs = train::predict(comm, member.spec, state, dataset, threads);
+    const auto inputs = member.encoding ? data::encoded_as(dataset, *member.encoding) : dataset;
+    const auto outputs = train::predict(comm, member.spec, state, *inputs, threads);
     const auto share = static_cast<float>(member.weight / total);
-    for (std::size_t i = 0; i < static_cast<std::size_t>(dataset.size()); ++i) {
+    for (std::size_t i = 0; i < static_cast<std::size_t>(dataset->size()); ++i) {
       nn::softmax(outputs.values().subspan(i * classes, classes), static_cast<float>(temperature), row);
       const auto sum = result.values().subspan(i * classes, classes);
       if (model.is_ensemble() && model.voting == Voting::kHard) {
@@ -155,12 +227,12 @@ Tensor probabilities(const comm::Comm& comm, const Model& model, const data::Dat
 }
 
 std::map<std::string, double> evaluate(const comm::Comm& comm, const Model& model,
-                                       const data::Dataset& dataset, int threads) {
+                                       const data::DatasetPtr& dataset, int threads) {
   // Cross entropy of softmax(log p) is -log p: the objective that takes outputs serves for probabilities,
   // too.
   auto outputs = probabilities(comm, model, dataset, 1.0, threads);
   for (auto& p : outputs.values()) p = std::log(std::max(p, 1e-30F));
-  return train::classification_metrics(outputs, dataset, *nn::make_cross_entropy());
+  return train::classification_metrics(outputs, *dataset, *nn::make_cross_entropy());
 }
 
 }  // namespace impart::share

@@ -79,6 +79,12 @@ std::optional<DatasetOutline> CheckContext::open(const DatasetSettings& settings
       }
       outline.shape = Shape{info.shape[0], settings.resize[0], settings.resize[1]};
     }
+    const auto channels = static_cast<std::size_t>(data::channels_of(outline.shape));
+    if (!settings.mean.empty() && settings.mean.size() != channels) {
+      throw Error("`normalise` does not fit the channels")
+          .expected(fmt::format("{} means and deviations for samples of {}", channels, outline.shape.str()))
+          .got(std::to_string(settings.mean.size()));
+    }
     return outline;
   } catch (const Error& e) {
     problem("dataset." + settings.name, e.what());

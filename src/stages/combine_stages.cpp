@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "impart/core/log.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/share/combine.hpp"
 #include "stages/check_context.hpp"
@@ -65,15 +66,25 @@ class MergeStage final : public Stage {
 
   StageResult run(RunContext& context) const override {
     std::vector<const StateDict*> states;
-    for (const auto& input : settings_.inputs) states.push_back(&context.model(input).state);
+    std::vector<const share::Member*> members;
+    for (const auto& input : settings_.inputs) {
+      states.push_back(&context.model(input).state);
+      members.push_back(&context.model(input).members.front());
+    }
     const auto weights =
         settings_.weights.empty() ? std::vector<double>(states.size(), 1.0) : settings_.weights;
-    StateDict merged;
-    comm::agree(context.comm(), settings_.method,
-                [&] { merged = share::find_combiner(settings_.method)(states, weights); });
+    if (context.comm().is_root() && share::encodings_differ(members)) {
+      log::warn(
+          fmt::format("{}: the models were trained on data that are normalised in other ways; the "
+                      "result takes the mean (give their datasets one `normalise = {{ mean, deviation }}`)",
+                      name()));
+    }
     StageResult result;
-    result.model =
-        share::single(context.model(settings_.inputs.front()).members.front().spec, std::move(merged));
+    comm::agree(context.comm(), settings_.method, [&] {
+      auto merged = share::find_combiner(settings_.method)(states, weights);
+      result.model =
+          share::single(members.front()->spec, std::move(merged), share::merged_encoding(members, weights));
+    });
     result.metrics = validation_metrics(context, settings_.dataset, *result.model);
     return result;
   }
@@ -123,8 +134,10 @@ class EnsembleStage final : public Stage {
       // Tensors' names, of which this becomes a part, have no '/'.
       auto member_name = settings_.members[i];
       std::ranges::replace(member_name, '/', '.');
-      members.push_back(
-          {member_name, model.members.front().spec, settings_.weights.empty() ? 1.0 : settings_.weights[i]});
+      auto member = model.members.front();
+      member.name = member_name;
+      member.weight = settings_.weights.empty() ? 1.0 : settings_.weights[i];
+      members.push_back(std::move(member));
       states.push_back(&model.state);
     }
     StageResult result;

@@ -63,12 +63,12 @@ DataParts read_parts(const comm::Comm& comm, const DatasetSettings& settings) {
   });
   comm.broadcast(result.fingerprint, 0, "fingerprint");
 
-  data::Normalisation normalisation;
-  normalisation.scale = scale;
-  if (settings.normalise && parts[0] != nullptr)
-    normalisation = data::channel_statistics(comm, *parts[0], scale);
+  data::Encoding encoding;
+  encoding.normalisation = {scale, settings.mean, settings.deviation};
+  if (settings.normalise && settings.mean.empty() && parts[0] != nullptr)
+    encoding.normalisation = data::channel_statistics(comm, *parts[0], scale);
   const auto finish = [&](const data::DatasetPtr& set) {
-    return set == nullptr ? nullptr : data::normalise(set, normalisation);
+    return set == nullptr ? nullptr : data::encode(set, encoding);
   };
   for (std::size_t part = 0; part < parts.size(); ++part) result.parts[part] = finish(parts[part]);
   result.all = finish(all);

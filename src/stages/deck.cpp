@@ -96,6 +96,21 @@ void read_parts(TableReader& table, DatasetSettings& dataset) {
     table.problem("split", fmt::format("expected fractions that sum to at most 1, got {}", sum));
 }
 
+void read_normalise(TableReader& table, DatasetSettings& dataset) {
+  if (!table.is_table("normalise")) {
+    table.read("normalise", dataset.normalise);
+    return;
+  }
+  auto normalise = table.table("normalise");
+  const bool complete =
+      normalise.require("mean", dataset.mean) & normalise.require("deviation", dataset.deviation, above(0));
+  normalise.finish();
+  if (complete && dataset.mean.size() != dataset.deviation.size()) {
+    table.problem("normalise", fmt::format("expected a mean and a deviation for each channel, got {} and {}",
+                                           dataset.mean.size(), dataset.deviation.size()));
+  }
+}
+
 DatasetSettings read_dataset(const std::string& name, TableReader table, const Deck& deck) {
   DatasetSettings dataset;
   dataset.name = name;
@@ -122,7 +137,7 @@ DatasetSettings read_dataset(const std::string& name, TableReader table, const D
     dataset.resize = {};
   }
   table.read("scale", dataset.scale, above(0));
-  table.read("normalise", dataset.normalise);
+  read_normalise(table, dataset);
   table.finish();
   dataset.resolved = table.resolved();
   return dataset;

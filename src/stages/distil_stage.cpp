@@ -61,7 +61,7 @@ class DistilStage final : public Stage {
     const auto& training = settings_.training;
     const auto data = context.training_data(training);
     const auto start = std::chrono::steady_clock::now();
-    const auto teacher = teacher_probabilities(context, *data);
+    const auto teacher = teacher_probabilities(context, data);
     const std::chrono::duration<double> taught = std::chrono::steady_clock::now() - start;
 
     const auto& spec = *context.deck().find_model(settings_.model);
@@ -75,7 +75,7 @@ class DistilStage final : public Stage {
 
  private:
   // (size, classes), the mean over the teachers.
-  [[nodiscard]] Tensor teacher_probabilities(RunContext& context, const data::Dataset& data) const {
+  [[nodiscard]] Tensor teacher_probabilities(RunContext& context, const data::DatasetPtr& data) const {
     Tensor mean;
     const auto part = 1.0F / static_cast<float>(settings_.teachers.size());
     for (const auto& teacher : settings_.teachers) {

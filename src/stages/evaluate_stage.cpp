@@ -55,7 +55,7 @@ class EvaluateStage final : public Stage {
       const auto& samples = context.data(dataset).part(settings_.part);
       for (const auto& model : settings_.models) {
         auto metrics =
-            share::evaluate(context.comm(), context.model(model), *samples, context.options().threads);
+            share::evaluate(context.comm(), context.model(model), samples, context.options().threads);
         for (const auto& [metric, value] : metrics) {
           result.metrics[fmt::format("{}.{}.{}.{}", model, dataset, part, metric)] = value;
         }

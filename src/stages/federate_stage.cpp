@@ -77,7 +77,7 @@ class FederateStage final : public Stage {
     result.progress =
         io::ProgressRecord{name(), trained.epochs, trained.steps, trained.samples, training.seed, {}};
     result.seconds = trained.seconds;
-    if (!result.stopped) result.model = share::single(spec, std::move(state));
+    if (!result.stopped) result.model = share::single(spec, std::move(state), parts.encoding());
     return result;
   }
 

@@ -95,7 +95,7 @@ void predict(const comm::Comm& comm, const Options& options) {
         .got(data.all->sample_shape().str())
         .collective();
   }
-  const auto probabilities = share::probabilities(comm, model, *data.all, 1.0, options.threads);
+  const auto probabilities = share::probabilities(comm, model, data.all, 1.0, options.threads);
   comm::agree(comm, "predictions", [&] {
     if (!comm.is_root()) return;
     const auto width = static_cast<std::size_t>(model.classes());

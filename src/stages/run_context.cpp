@@ -116,7 +116,7 @@ StageResult train_model(RunContext& context, const std::string& stage, const Tra
   result.progress =
       io::ProgressRecord{stage, kept_epoch, trained.kept_step, trained.samples, settings.seed, {}};
   result.seconds = trained.seconds;
-  if (!result.stopped) result.model = share::single(spec, std::move(state));
+  if (!result.stopped) result.model = share::single(spec, std::move(state), parts.encoding());
   return result;
 }
 
@@ -126,7 +126,7 @@ std::map<std::string, double> validation_metrics(RunContext& context, const std:
   if (dataset.empty()) return metrics;
   const auto& validation = context.data(dataset).part(Part::kValidation);
   for (const auto& [name, value] :
-       share::evaluate(context.comm(), model, *validation, context.options().threads)) {
+       share::evaluate(context.comm(), model, validation, context.options().threads)) {
     metrics["validation." + name] = value;
   }
   return metrics;

@@ -24,6 +24,8 @@ struct DataParts {
   std::string fingerprint;
 
   [[nodiscard]] const data::DatasetPtr& part(Part which) const;
+  /// Of every part: what a model that is trained on one remembers.
+  [[nodiscard]] const data::Encoding& encoding() const { return *all->encoding(); }
 };
 
 /// A model that a stage left, or that a file holds.

@@ -424,6 +424,10 @@ bool TableReader::is_text(std::string_view key) const {
   return has(key) && impl_->table->get(key)->is_string();
 }
 
+bool TableReader::is_table(std::string_view key) const {
+  return has(key) && impl_->table->get(key)->is_table();
+}
+
 std::vector<std::pair<std::string, TableReader>> TableReader::named_tables(std::string_view key) {
   std::vector<std::pair<std::string, TableReader>> all;
   const auto* node = impl_->take(key);

@@ -88,6 +88,8 @@ class TableReader {
   /// True when the key holds a string rather than a table, so that `kind = "x"` may be written for `{ kind =
   /// "x" }`.
   [[nodiscard]] bool is_text(std::string_view key) const;
+  /// True when the key holds a table rather than a single value.
+  [[nodiscard]] bool is_table(std::string_view key) const;
   /// The tables in a table, by name: [dataset.*].
   std::vector<std::pair<std::string, TableReader>> named_tables(std::string_view key);
   /// An array of tables; each is reported under its "name", when that is a word of its own, or else its

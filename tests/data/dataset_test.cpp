@@ -77,7 +77,7 @@ TEST(Resize, RefusesRowsOfFeatures) {
 TEST(Normalise, GivesEachChannelMeanZeroAndDeviationOne) {
   const auto world = comm::Comm::world();
   const auto base = made_up_dataset(world, 600, Shape{2, 3, 3}, 4);
-  const auto flat = normalise(base, channel_statistics(world, *base, 0.5));
+  const auto flat = encode(base, {channel_statistics(world, *base, 0.5)});
   for (std::size_t channel = 0; channel < 2; ++channel) {
     double sum = 0;
     double squares = 0;
@@ -90,6 +90,30 @@ TEST(Normalise, GivesEachChannelMeanZeroAndDeviationOne) {
     }
     EXPECT_NEAR(sum / (600 * 9), 0, 1e-5);
     EXPECT_NEAR(squares / (600 * 9), 1, 1e-5);
+  }
+}
+
+TEST(Encode, RefusesAnotherNumberOfChannels) {
+  const auto base = made_up_dataset(comm::Comm::world(), 4, Shape{3, 2, 2}, 2);
+  EXPECT_THROW(encode(base, {{1.0, {0.0}, {1.0}}}), Error);
+  EXPECT_THROW(encode(base, {{1.0, {0.0, 0.0, 0.0}, {1.0, 0.0, 1.0}}}), Error);
+}
+
+TEST(EncodedAs, TakesTheModelsStatisticsAndTheDatasetsScale) {
+  const auto world = comm::Comm::world();
+  MemorySource bytes(Shape{2}, {0, 255, 51, 102}, {0, 1});
+  MemorySource parts(Shape{2}, {0, 1, 0.2F, 0.4F}, {0, 1});
+  const Encoding trained{{1.0 / 255, {0.5}, {0.25}}};
+  const auto own = encode(read_dataset(world, bytes, "bytes", 2), trained);
+  const auto other = encode(read_dataset(world, parts, "parts", 2), {{1.0, {0.1}, {3.0}}});
+  EXPECT_EQ(encoded_as(own, trained), own);  // nothing to do
+  for (const auto& dataset :
+       {subset(encoded_as(other, trained), {0, 1}), encoded_as(subset(other, {0, 1}), trained)}) {
+    for (std::int64_t i = 0; i < 2; ++i) {
+      const auto a = sample(*own, i);
+      const auto b = sample(*dataset, i);
+      for (std::size_t k = 0; k < 2; ++k) EXPECT_NEAR(a[k], b[k], 1e-6);
+    }
   }
 }
 

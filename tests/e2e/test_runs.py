@@ -161,6 +161,48 @@ class Commands(EndToEnd):
         self.assertEqual(process.returncode, 0, process.stderr_text)
         self.assertEqual((self.dir / "out.h5").read_bytes()[:4], b"\x89HDF")
 
+    def test_a_model_keeps_its_normalisation(self):
+        """The same samples through decks whose datasets have other statistics, or are not normalised at all."""
+        self.run_deck(1)
+        predict = ("predict", "runs/t/teacher/model.h5", "--output", "out.csv", "--data")
+        process = self.impart(1, *predict, "deck.toml:tiny")
+        self.assertEqual(process.returncode, 0, process.stderr_text)
+        wanted = (self.dir / "out.csv").read_text()
+        for settings in ("normalise = false", "limit = { train = 3 }",
+                         "normalise = { mean = [0.9], deviation = [0.01] }"):
+            self.deck(DECK.replace('format = "idx"', 'format = "idx"\n' + settings), "other.toml")
+            process = self.impart(2, *predict, "other.toml:tiny")
+            self.assertEqual(process.returncode, 0, process.stderr_text)
+            self.assertEqual((self.dir / "out.csv").read_text(), wanted, settings)
+
+    def test_merging_models_of_other_normalisation_warns(self):
+        second = TRAIN.replace('"teacher"', '"second"').replace('dataset = "tiny"', 'dataset = "raw"')
+        self.deck(DECK + """
+[dataset.raw]
+format = "idx"
+images = "images.gz"
+labels = "labels.gz"
+classes = 4
+split = { train = 0.8, validation = 0.2 }
+normalise = false
+""" + second + """
+[[stage]]
+name = "merged"
+kind = "merge"
+inputs = ["teacher", "second"]
+""")
+        process = self.run_deck(2)
+        self.assertEqual(process.stderr_text.count("normalised in other ways"), 1, process.stderr_text)
+        info = subprocess.run([IMPART_CKPT, "info", "--json", self.model("merged")], capture_output=True, text=True,
+                              timeout=SECONDS)
+        merged = json.loads(info.stdout)["model"]["spec"]["normalisation"]
+        info = subprocess.run([IMPART_CKPT, "info", "--json", self.model()], capture_output=True, text=True,
+                              timeout=SECONDS)
+        first = json.loads(info.stdout)["model"]["spec"]["normalisation"]
+        self.assertAlmostEqual(first["scale"], 1 / 255)
+        self.assertAlmostEqual(merged["mean"][0], first["mean"][0] / 2)
+        self.assertAlmostEqual(merged["deviation"][0], (first["deviation"][0] + 1) / 2)
+
 
 if __name__ == "__main__":
     unittest.main()

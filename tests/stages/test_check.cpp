@@ -148,6 +148,22 @@ TEST_F(Check, ChangesThatDoNotFitTheSamples) {
               ElementsAre(HasSubstr("stage.b.augment[1].probability: expected at least 0 and at most 1")));
 }
 
+TEST_F(Check, ANormalisationOfTheDecks) {
+  const auto with = [](const std::string& normalise) {
+    std::string deck = kDeck;
+    return deck.insert(deck.find("[model.net]"), "normalise = " + normalise + "\n");
+  };
+  EXPECT_THAT(problems(with("{ mean = [0.5], deviation = [2] }")), IsEmpty());
+  EXPECT_THAT(problems(with("{ mean = [0.5, 1], deviation = [2, 1] }")),
+              ElementsAre(HasSubstr("`normalise` does not fit the channels: expected 1 means")));
+  EXPECT_THAT(
+      problems(with("{ mean = [0.5], deviation = [2, 1] }")),
+      ElementsAre(HasSubstr("dataset.rows.normalise: expected a mean and a deviation for each channel")));
+  EXPECT_THAT(problems(with("{ mean = [0.5] }")),
+              ElementsAre(HasSubstr("dataset.rows.normalise: 'deviation' is missing")));
+  EXPECT_THAT(problems(with("{ mean = [0.5], deviation = [0] }")), ElementsAre(HasSubstr("above 0")));
+}
+
 TEST_F(Check, TeachersKnowNoMixtures) {
   EXPECT_THAT(
       problems(std::string(kDeck) + "[[stage]]\nname = 'd'\nkind = 'distil'\nteachers = 'a'\nmodel = 'net'\n"

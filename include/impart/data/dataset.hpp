@@ -14,6 +14,23 @@
 
 namespace impart::data {
 
+/// Values times `scale`, then (x - mean[c]) / deviation[c] for channel c (the first extent of an image's
+/// shape; rows of features have one mean and one deviation). Empty `mean`: only the scale.
+struct Normalisation {
+  double scale = 1.0;  ///< what a stored 1 is worth: of the dataset, as 1/255 for bytes
+  std::vector<double> mean;
+  std::vector<double> deviation;
+
+  friend bool operator==(const Normalisation&, const Normalisation&) = default;
+};
+
+/// How stored samples become what a network takes. A model remembers that of the data it was trained on.
+struct Encoding {
+  Normalisation normalisation;
+
+  friend bool operator==(const Encoding&, const Encoding&) = default;
+};
+
 /// `size()` samples of one shape, with labels. Immutable, so that any number of threads may read one.
 class Dataset {
  public:
@@ -29,6 +46,10 @@ class Dataset {
   [[nodiscard]] virtual std::uint64_t id(std::int64_t i) const = 0;
   /// Of the sample as stored (bytes and label): decides its part of a split.
   [[nodiscard]] virtual const Digest& digest(std::int64_t i) const = 0;
+  /// How `get` makes its values of those that are stored; null when it gives them as they are.
+  [[nodiscard]] virtual const Encoding* encoding() const { return nullptr; }
+  /// Sample `i` before its encoding. REQUIRES: as `get`.
+  virtual void get_stored(std::int64_t i, std::span<float> out) const { get(i, out); }
 };
 
 using DatasetPtr = std::shared_ptr<const Dataset>;
@@ -45,14 +66,16 @@ DatasetPtr subset(DatasetPtr base, std::vector<std::int64_t> indices);
 /// PyTorch's `interpolate(align_corners=False)`).
 DatasetPtr resize(DatasetPtr base, std::int64_t height, std::int64_t width);
 
-/// Values times `scale`, then (x - mean[c]) / deviation[c] for channel c (the first extent of the sample's
-/// shape; rows of features have one mean and deviation each). Empty `mean`: only the scale.
-struct Normalisation {
-  double scale = 1.0;
-  std::vector<double> mean;
-  std::vector<double> deviation;
-};
-DatasetPtr normalise(DatasetPtr base, Normalisation normalisation);
+/// Channels of a sample that have a mean each: those of an image (C, H, W), and one of anything else.
+std::int64_t channels_of(const Shape& sample);
+
+/// The samples of `base`, encoded. Throws Error when means and deviations are not one for each channel.
+DatasetPtr encode(DatasetPtr base, Encoding encoding);
+
+/// `dataset` for a model that was trained on data of the encoding `wanted`: with its mean and deviation in
+/// place of the dataset's own, but with the dataset's scale, which belongs to how its numbers are stored.
+/// Throws as `encode` does.
+DatasetPtr encoded_as(const DatasetPtr& dataset, const Encoding& wanted);
 
 /// Mean and standard deviation of each channel of `scale` times `dataset`, the same bits on any number of
 /// ranks: each rank sums a part in fixed blocks, and the blocks are added in their order. Collective. A

@@ -3,6 +3,8 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +30,9 @@ struct Member {
   std::string name;
   nn::ModelSpec spec;
   double weight = 1.0;
+  /// Of the data it was trained on: whatever data it is given later, its inputs are made in the same way.
+  /// Without one (files of before there were any), the data's own serves.
+  std::optional<data::Encoding> encoding = {};
 };
 
 /// One network (one member, its tensors under their own names), or an ensemble (several; the tensors of
@@ -45,23 +50,31 @@ struct Model {
 };
 
 /// A model of one network.
-Model single(nn::ModelSpec spec, StateDict state);
+Model single(nn::ModelSpec spec, StateDict state, std::optional<data::Encoding> encoding = {});
 /// An ensemble. Throws Error unless inputs and classes agree, and there are at least two members with
 /// distinct names.
 Model ensemble(std::vector<Member> members, std::vector<const StateDict*> states, Voting voting);
+
+/// The encoding of a model that is merged from `members`: theirs when they are equal, and else the mean of
+/// their means and deviations by `weights`, as of the weights and of a batch norm's statistics. Those without
+/// one don't count. Throws Error when they are for other channels.
+std::optional<data::Encoding> merged_encoding(std::span<const Member* const> members,
+                                              std::span<const double> weights);
+/// Whether members would give their inputs other means or deviations.
+bool encodings_differ(std::span<const Member* const> members);
 
 /// What a checkpoint stores as its model, and back. Throws Error on a spec that is neither, or tensors that
 /// don't fit it.
 io::ModelRecord to_record(const Model& model);
 Model from_checkpoint(io::Checkpoint checkpoint);
 
-/// Probabilities of every sample, (size, classes), on every rank, at a softmax temperature. A hard vote gives
-/// the parts of the votes. Collective.
-Tensor probabilities(const comm::Comm& comm, const Model& model, const data::Dataset& dataset,
+/// Probabilities of every sample, (size, classes), on every rank, at a softmax temperature. Each member gets
+/// its inputs encoded as those it was trained on. A hard vote gives the parts of the votes. Collective.
+Tensor probabilities(const comm::Comm& comm, const Model& model, const data::DatasetPtr& dataset,
                      double temperature, int threads);
 
 /// "accuracy", "loss" (cross entropy) and "f1_macro" of `model` over `dataset`. Collective.
 std::map<std::string, double> evaluate(const comm::Comm& comm, const Model& model,
-                                       const data::Dataset& dataset, int threads);
+                                       const data::DatasetPtr& dataset, int threads);
 
 }  // namespace impart::share

@@ -56,6 +56,8 @@ struct DatasetSettings {
   Shape resize;                            ///< (height, width); empty: not resized
   std::optional<double> scale;             ///< default: 1/255 for bytes, 1 for floats
   bool normalise = true;                   ///< by mean and deviation of the training part, for each channel
+  std::vector<double> mean;                ///< normalise.mean: these instead; one for each channel
+  std::vector<double> deviation;           ///< normalise.deviation
 
   std::string resolved;  ///< JSON of all settings, defaults too
 };
