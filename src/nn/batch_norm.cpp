@@ -1,9 +1,11 @@
 // batch_norm (Ioffe and Szegedy 2015), over channels of images or over features.
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <vector>
 
 #include "impart/core/error.hpp"
+#include "nn/kernels.hpp"
 #include "nn/layers.hpp"
 #include "nn/settings.hpp"
 #include "nn/shard_tree.hpp"
@@ -23,7 +25,7 @@ class BatchNorm final : public Layer {
   }
 
   [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
-    const Shape& input = only_input(inputs);
+    const Shape& input = own_input(inputs);
     if (input.rank() != 1 && input.rank() != 3) {
       throw Error("the input does not fit", ErrorKind::kUsage)
           .expected("an image of channels x height x width, or a list of features")
@@ -33,7 +35,7 @@ class BatchNorm final : public Layer {
   }
 
   [[nodiscard]] std::vector<ParameterSpec> parameters(std::span<const Shape> inputs) const override {
-    const Shape shape{only_input(inputs)[0]};
+    const Shape shape{own_input(inputs)[0]};
     return {{"weight", shape, StateKind::kParameter, Init::kOnes},
             {"bias", shape, StateKind::kParameter, Init::kZeros},
             {"running_mean", shape, StateKind::kBuffer, Init::kZeros},
@@ -41,9 +43,11 @@ class BatchNorm final : public Layer {
   }
 
   bool absorb(const LayerSpec& next) override {
-    if (next.kind != "relu") return false;
-    relu_ = true;
-    return true;
+    if (rectifier_ != Rectifier::kNone) return false;
+    if (next.kind == "add" && !adds_ && next.from.size() == 2) return adds_ = true;
+    if (next.kind == "relu") rectifier_ = Rectifier::kRelu;
+    if (next.kind == "relu6") rectifier_ = Rectifier::kRelu6;
+    return rectifier_ != Rectifier::kNone;
   }
 
   void setup(const Setup& setup) override {
@@ -58,12 +62,11 @@ class BatchNorm final : public Layer {
     }
     shards_.resize(static_cast<std::size_t>(setup.shards));
     for (auto& shard : shards_) {
-      for (auto* values : {&shard.mean, &shard.variance, &shard.scale, &shard.shift, &shard.inverse}) {
-        values->resize(channels_);
-      }
-      for (auto* sums : {&shard.grad_sum, &shard.weighted_sum}) sums->resize(channels_);
+      for (auto* values : {&shard.mean, &shard.variance, &shard.scale}) values->resize(channels_);
+      shard.sums.resize(2 * channels_);
     }
-    work_.resize(static_cast<std::size_t>(ShardTree::partial_floats(setup.shards, input[1])));
+    work_.resize(3 * channels_);
+    partial_.resize(static_cast<std::size_t>(ShardTree::partial_floats(setup.shards, input[1])));
   }
 
   void load(std::span<const std::span<const float>> state) override {
@@ -73,138 +76,128 @@ class BatchNorm final : public Layer {
     running_variance_ = state[3];
   }
 
-  [[nodiscard]] Needs needs() const override { return {.inputs = true, .output = relu_}; }
+  // Without another addend, what the rectifier lets pass is computed again from the input.
+  [[nodiscard]] Needs needs() const override {
+    return {.inputs = true, .output = adds_ && rectifier_ != Rectifier::kNone};
+  }
+  [[nodiscard]] bool adds_gradients() const override { return true; }
 
   void forward(const Pass& pass, Inputs inputs, std::span<float> output) override {
     of_batch_ = pass.training && trainable_ && rows_ > 1;
     const std::size_t part = rows_ * channels_;
     for (std::size_t s = 0; s < shards_.size(); ++s) {
-      forward_shard(shards_[s], inputs[0].subspan(s * part, part), output.subspan(s * part, part));
+      const float* x = inputs[0].data() + s * part;
+      find_scale(shards_[s], x);
+      // The shard that has just been measured is still in the cache.
+      kernels().norm_forward(norm_of(shards_[s]), x, adds_ ? inputs[1].data() + s * part : nullptr,
+                             output.data() + s * part);
     }
   }
 
   void backward(const Pass& pass, const Backward& call) override {
-    const std::size_t part = rows_ * channels_;
-    for (std::size_t s = 0; s < shards_.size(); ++s) {
-      const auto grad_output = call.grad_output.subspan(s * part, part);
-      const auto x = call.inputs[0].subspan(s * part, part);
-      if (relu_) cut_off(call.output.subspan(s * part, part), grad_output);
-      sum_gradients(shards_[s], x, grad_output);
-      if (call.grad_inputs[0].values.empty()) continue;
-      write_input_gradient(shards_[s], x, grad_output, call.grad_inputs[0].values.subspan(s * part, part));
-    }
+    for (std::size_t s = 0; s < shards_.size(); ++s) backward_shard(s, call);
     if (!call.gradients[0].empty()) write_gradients(pass, call.gradients);
   }
 
  private:
-  /// Statistics of one shard in the last forward, and sums of the backward pass; each (C).
+  /// Statistics of one shard in the last forward, and sums of the backward pass.
   struct ShardState {
-    std::vector<float> mean, variance;
-    std::vector<float> scale, shift, inverse;    // y = scale x + shift
-    std::vector<double> grad_sum, weighted_sum;  // over rows: gradient, gradient times normalised input
+    std::vector<float> mean, variance;  // (C)
+    std::vector<float> scale;           // (C), of the input's difference from the mean
+    std::vector<double> sums;           // (2, C), over rows: gradient, gradient times that difference
   };
 
-  void forward_shard(ShardState& shard, std::span<const float> input, std::span<float> output) const;
-  void measure(ShardState& shard, std::span<const float> input) const;
-  static void cut_off(std::span<const float> output, std::span<float> grad_output);
-  void sum_gradients(ShardState& shard, std::span<const float> input, std::span<const float> grad) const;
-  void write_input_gradient(const ShardState& shard, std::span<const float> input,
-                            std::span<const float> grad, std::span<float> grad_input) const;
+  /// The first input; another one is that of an "add".
+  [[nodiscard]] const Shape& own_input(std::span<const Shape> inputs) const {
+    return only_input(adds_ && inputs.size() == 2 && inputs[0] == inputs[1] ? inputs.first(1) : inputs);
+  }
+  [[nodiscard]] Norm norm_of(const ShardState& shard) const;
+  void find_scale(ShardState& shard, const float* x);
+  void backward_shard(std::size_t s, const Backward& call);
+  void write_input_gradient(const ShardState& shard, const float* x, const float* grad,
+                            const InputGradient& to, std::size_t offset);
   void write_gradients(const Pass& pass, std::span<const std::span<float>> gradients);
 
   double momentum_ = 0.1;
   double epsilon_ = 1e-5;
-  bool relu_ = false;
+  Rectifier rectifier_ = Rectifier::kNone;
+  bool adds_ = false;  // a second input
   bool trainable_ = true;
   bool of_batch_ = false;  // whether the last forward used each shard's own statistics
   std::size_t rows_ = 0;   // of a shard
   std::size_t channels_ = 0;
   std::span<const float> weight_, bias_, running_mean_, running_variance_;  // (C), in the caller's state
   std::vector<ShardState> shards_;
-  std::vector<float> work_;
+  std::vector<float> work_;     // (3, C), for the kernels
+  std::vector<float> partial_;  // of sums over shards
 };
 
-void BatchNorm::forward_shard(ShardState& shard, std::span<const float> input,
-                              std::span<float> output) const {
+Norm BatchNorm::norm_of(const ShardState& shard) const {
+  return {.rows = static_cast<std::int64_t>(rows_),
+          .channels = static_cast<std::int64_t>(channels_),
+          .rectifier = rectifier_,
+          .mean = shard.mean.data(),
+          .scale = shard.scale.data(),
+          .bias = bias_.data()};
+}
+
+void BatchNorm::find_scale(ShardState& shard, const float* x) {
   if (of_batch_) {
-    measure(shard, input);
+    kernels().norm_measure(static_cast<std::int64_t>(rows_), static_cast<std::int64_t>(channels_), x,
+                           work_.data(), shard.sums.data());
+    for (std::size_t c = 0; c < channels_; ++c) {
+      shard.mean[c] = static_cast<float>(shard.sums[c]);
+      shard.variance[c] = static_cast<float>(shard.sums[channels_ + c]);
+    }
   } else {
     std::copy(running_mean_.begin(), running_mean_.end(), shard.mean.begin());
     std::copy(running_variance_.begin(), running_variance_.end(), shard.variance.begin());
   }
   for (std::size_t c = 0; c < channels_; ++c) {
-    shard.inverse[c] = static_cast<float>(1.0 / std::sqrt(static_cast<double>(shard.variance[c]) + epsilon_));
-    shard.scale[c] = weight_[c] * shard.inverse[c];
-    shard.shift[c] = bias_[c] - shard.mean[c] * shard.scale[c];
+    shard.scale[c] = static_cast<float>(static_cast<double>(weight_[c]) /
+                                        std::sqrt(static_cast<double>(shard.variance[c]) + epsilon_));
   }
-  for (std::size_t r = 0; r < rows_; ++r) {
-    const float* x = input.data() + r * channels_;
-    float* y = output.data() + r * channels_;
-    for (std::size_t c = 0; c < channels_; ++c) {
-      const float value = x[c] * shard.scale[c] + shard.shift[c];
-      y[c] = relu_ && value <= 0 ? 0 : value;  // keeps NaN
+}
+
+void BatchNorm::backward_shard(std::size_t s, const Backward& call) {
+  auto& shard = shards_[s];
+  const std::size_t part = rows_ * channels_;
+  const float* x = call.inputs[0].data() + s * part;
+  float* grad = call.grad_output.data() + s * part;
+  if (!adds_) {
+    kernels().norm_gradient_sums(norm_of(shard), x, nullptr, grad, work_.data(), shard.sums.data());
+  } else {
+    // What the rectifier lets pass is the gradient of the second input.
+    const float* y = rectifier_ == Rectifier::kNone ? nullptr : call.output.data() + s * part;
+    kernels().norm_gradient_sums(norm_of(shard), x, y, grad, work_.data(), shard.sums.data());
+    const auto& other = call.grad_inputs[1];
+    for (std::size_t i = 0; i < part && !other.values.empty(); ++i) {
+      float& to = other.values[s * part + i];
+      to = other.add ? to + grad[i] : grad[i];
     }
   }
-}
-
-// Two passes, in double: the difference of large sums would lose the variance of data far from zero.
-void BatchNorm::measure(ShardState& shard, std::span<const float> input) const {
-  const auto count = static_cast<double>(rows_);
-  auto& mean = shard.grad_sum;
-  auto& squares = shard.weighted_sum;
-  std::fill(mean.begin(), mean.end(), 0.0);
-  for (std::size_t r = 0; r < rows_; ++r) {
-    const float* x = input.data() + r * channels_;
-    for (std::size_t c = 0; c < channels_; ++c) mean[c] += static_cast<double>(x[c]);
-  }
-  for (std::size_t c = 0; c < channels_; ++c) mean[c] /= count;
-  std::fill(squares.begin(), squares.end(), 0.0);
-  for (std::size_t r = 0; r < rows_; ++r) {
-    const float* x = input.data() + r * channels_;
-    for (std::size_t c = 0; c < channels_; ++c) {
-      const double difference = static_cast<double>(x[c]) - mean[c];
-      squares[c] += difference * difference;
-    }
-  }
-  for (std::size_t c = 0; c < channels_; ++c) {
-    shard.mean[c] = static_cast<float>(mean[c]);
-    shard.variance[c] = static_cast<float>(squares[c] / count);
+  if (!call.grad_inputs[0].values.empty()) {
+    write_input_gradient(shard, x, grad, call.grad_inputs[0], s * part);
   }
 }
 
-void BatchNorm::cut_off(std::span<const float> output, std::span<float> grad_output) {
-  for (std::size_t i = 0; i < grad_output.size(); ++i) grad_output[i] = output[i] > 0 ? grad_output[i] : 0;
-}
-
-void BatchNorm::sum_gradients(ShardState& shard, std::span<const float> input,
-                              std::span<const float> grad) const {
-  std::fill(shard.grad_sum.begin(), shard.grad_sum.end(), 0.0);
-  std::fill(shard.weighted_sum.begin(), shard.weighted_sum.end(), 0.0);
-  for (std::size_t r = 0; r < rows_; ++r) {
-    const float* x = input.data() + r * channels_;
-    const float* g = grad.data() + r * channels_;
-    for (std::size_t c = 0; c < channels_; ++c) {
-      shard.grad_sum[c] += static_cast<double>(g[c]);
-      shard.weighted_sum[c] +=
-          static_cast<double>(g[c]) * static_cast<double>((x[c] - shard.mean[c]) * shard.inverse[c]);
-    }
-  }
-}
-
-void BatchNorm::write_input_gradient(const ShardState& shard, std::span<const float> input,
-                                     std::span<const float> grad, std::span<float> grad_input) const {
+void BatchNorm::write_input_gradient(const ShardState& shard, const float* x, const float* grad,
+                                     const InputGradient& to, std::size_t offset) {
   // The statistics of the batch depend on the input, too; running ones do not.
   const double share = of_batch_ ? 1.0 / static_cast<double>(rows_) : 0.0;
-  for (std::size_t r = 0; r < rows_; ++r) {
-    const float* x = input.data() + r * channels_;
-    const float* g = grad.data() + r * channels_;
-    float* to = grad_input.data() + r * channels_;
-    for (std::size_t c = 0; c < channels_; ++c) {
-      const float normal = (x[c] - shard.mean[c]) * shard.inverse[c];
-      to[c] = shard.scale[c] * (g[c] - static_cast<float>(shard.grad_sum[c] * share) -
-                                normal * static_cast<float>(shard.weighted_sum[c] * share));
-    }
+  float* of_difference = work_.data();
+  float* constant = work_.data() + channels_;
+  for (std::size_t c = 0; c < channels_; ++c) {
+    const double scale = share * static_cast<double>(shard.scale[c]);
+    of_difference[c] = static_cast<float>(-scale * shard.sums[channels_ + c] /
+                                          (static_cast<double>(shard.variance[c]) + epsilon_));
+    constant[c] = static_cast<float>(-scale * shard.sums[c]);
   }
+  Norm norm = norm_of(shard);
+  if (adds_) norm.rectifier = Rectifier::kNone;  // `grad` has passed it
+  kernels().norm_backward(norm,
+                          {.grad_scale = shard.scale.data(), .x_scale = of_difference, .offset = constant}, x,
+                          grad, to.add, to.values.data() + offset);
 }
 
 // The running variance takes the unbiased variance of the batch, as PyTorch does.
@@ -212,7 +205,7 @@ void BatchNorm::write_gradients(const Pass& pass, std::span<const std::span<floa
   const double unbias = of_batch_ ? static_cast<double>(rows_) / static_cast<double>(rows_ - 1) : 0.0;
   const double momentum = of_batch_ ? momentum_ : 0.0;
   const auto sum = [&](std::span<float> to, auto value) {
-    ShardTree tree(static_cast<std::int64_t>(channels_), to.data(), work_.data());
+    ShardTree tree(static_cast<std::int64_t>(channels_), to.data(), partial_.data());
     for (const auto& shard : shards_) {
       float* out = tree.next();
       for (std::size_t c = 0; c < channels_; ++c) out[c] = value(shard, c);
@@ -222,8 +215,11 @@ void BatchNorm::write_gradients(const Pass& pass, std::span<const std::span<floa
   const auto change = [&](double from, float to) {
     return static_cast<float>(momentum * (from - static_cast<double>(to))) * pass.shard_share;
   };
-  sum(gradients[0], [](const ShardState& s, std::size_t c) { return static_cast<float>(s.weighted_sum[c]); });
-  sum(gradients[1], [](const ShardState& s, std::size_t c) { return static_cast<float>(s.grad_sum[c]); });
+  sum(gradients[0], [&](const ShardState& s, std::size_t c) {
+    return static_cast<float>(s.sums[channels_ + c] /
+                              std::sqrt(static_cast<double>(s.variance[c]) + epsilon_));
+  });
+  sum(gradients[1], [](const ShardState& s, std::size_t c) { return static_cast<float>(s.sums[c]); });
   sum(gradients[2], [&](const ShardState& s, std::size_t c) {
     return change(static_cast<double>(s.mean[c]), running_mean_[c]);
   });

@@ -5,6 +5,7 @@
 
 #include "nn/gemm.hpp"
 #include "nn/geometry.hpp"
+#include "nn/norm.hpp"
 #include "nn/winograd.hpp"
 
 namespace impart::nn {
@@ -84,6 +85,19 @@ struct KernelTable {
   /// so. scratch has w.floats.
   void (*winograd_conv)(const WinogradConv& w, const float* x, const float* weight, const float* bias,
                         bool add, float* y, float* scratch);
+
+  /// Mean and variance of each channel of x (rows, channels) to `sums` (2, channels); the variance divides by
+  /// the number of rows. work (3, channels).
+  void (*norm_measure)(std::int64_t rows, std::int64_t channels, const float* x, float* work, double* sums);
+  /// y (rows, channels) from x and `other`, which may be null.
+  void (*norm_forward)(const Norm& n, const float* x, const float* other, float* y);
+  /// Sums of g and of g * (x - mean) to `sums` (2, channels), where g is what the rectifier lets pass. Without
+  /// `other`, y is null. With it, y tells what passes, and grad_y becomes g. work (2, channels).
+  void (*norm_gradient_sums)(const Norm& n, const float* x, const float* y, float* grad_y, float* work,
+                             double* sums);
+  /// grad_x (rows, channels) = or += the gradient.
+  void (*norm_backward)(const Norm& n, const NormGradient& g, const float* x, const float* grad_y, bool add,
+                        float* grad_x);
 };
 
 /// The kernels for the best instruction set of this machine.

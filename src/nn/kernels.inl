@@ -6,6 +6,7 @@
 
 #include "nn/conv_kernels.inl"
 #include "nn/gemm_kernels.inl"
+#include "nn/norm_kernels.inl"
 #include "nn/pool_kernels.inl"
 
 #include "nn/winograd_transforms.inl"
@@ -26,7 +27,11 @@ const KernelTable& IMPART_KERNEL_TABLE() {
                                      .product = multiply_panels,
                                      .outer_product = multiply_outer_panels,
                                      .transpose = transpose_rows,
-                                     .winograd_conv = winograd_conv};
+                                     .winograd_conv = winograd_conv,
+                                     .norm_measure = norm_measure,
+                                     .norm_forward = norm_forward,
+                                     .norm_gradient_sums = norm_gradient_sums,
+                                     .norm_backward = norm_backward};
   return table;
 }
 

@@ -104,6 +104,7 @@ INSTANTIATE_TEST_SUITE_P(
         GradientCase{"batch_norm", layer("batch_norm"), {3, 4, 3}, 4},
         GradientCase{"batch_norm_features", layer("batch_norm"), {5}, 6},
         GradientCase{"batch_norm_relu", layer("batch_norm"), {3, 4, 3}, 4, {layer("relu")}},
+        GradientCase{"batch_norm_relu6", layer("batch_norm"), {3, 4, 3}, 4, {layer("relu6")}},
         GradientCase{"batch_norm_frozen", layer("batch_norm"), {3, 4, 3}, 4, {}, false}),
     [](const auto& c) { return c.param.name; });
 
