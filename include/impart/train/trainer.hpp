@@ -39,7 +39,7 @@ struct TrainerOptions {
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
   std::vector<ParameterGroup> groups;
-  double l2 = 0;  ///< as nn::ObjectiveOptions
+  double l2 = 0;                            ///< as nn::ObjectiveOptions
   std::vector<data::Augmentation> augment;  ///< of the training samples; the validation data stay as they are
 
   std::string monitor =
