@@ -42,7 +42,7 @@ struct Network::Impl {
   void set_up(const NetworkOptions& options);
   void plan_values();
   void plan_gradients();
-  void bind_memory();
+  void make_room();
   void bind(const StateLayout& layout, const std::string& what) const;
   void run_node(std::size_t i, const Pass& pass);
   void start(std::span<const float> input);
@@ -85,11 +85,10 @@ Network::Impl::Impl(const ModelSpec& given, std::int64_t batch_size, const Netwo
   }
   graph = make_graph(given, batch, options.trainable);
   set_up(options);
-  scratch.allocate();
   memory.resize(graph.nodes.size());
   plan_values();
   if (training) plan_gradients();
-  bind_memory();
+  plan.place();
 }
 
 void Network::Impl::set_up(const NetworkOptions& options) {
@@ -170,8 +169,8 @@ void Network::Impl::plan_gradients() {
   }
 }
 
-void Network::Impl::bind_memory() {
-  plan.place();
+void Network::Impl::make_room() {
+  scratch.allocate();
   block = AlignedBuffer<float>(plan.total());
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const auto& node = graph.nodes[i];
@@ -253,11 +252,18 @@ void Network::Impl::backward_node(std::size_t i, const Pass& pass, std::span<flo
 Network::Network(const ModelSpec& spec, std::int64_t batch, NetworkOptions options) {
   use_one_kernel_thread();
   impl_ = std::make_unique<Impl>(spec, batch, options);
+  impl_->make_room();
 }
 
 Network::Network(Network&&) noexcept = default;
 Network& Network::operator=(Network&&) noexcept = default;
 Network::~Network() = default;
+
+NetworkMemory Network::memory_of(const ModelSpec& spec, std::int64_t batch, const NetworkOptions& options) {
+  use_one_kernel_thread();
+  const Impl impl(spec, batch, options);
+  return {impl.plan.total() * sizeof(float), impl.scratch.bytes()};
+}
 
 std::int64_t Network::batch() const noexcept { return impl_->batch; }
 
@@ -309,10 +315,6 @@ std::optional<std::string> Network::first_not_finite(const Pass& pass, std::span
     }
   }
   return std::nullopt;
-}
-
-std::size_t Network::memory_bytes() const noexcept {
-  return impl_->plan.total() * sizeof(float) + impl_->scratch.bytes();
 }
 
 }  // namespace impart::nn

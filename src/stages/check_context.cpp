@@ -10,6 +10,7 @@
 #include "impart/core/suggest.hpp"
 #include "impart/io/checkpoint.hpp"
 #include "impart/nn/network.hpp"
+#include "impart/train/gradient_engine.hpp"
 #include "stages/data_source.hpp"
 
 namespace impart::stages {
@@ -26,13 +27,6 @@ std::string near_name(const std::string& wanted, const std::vector<T>& all, Name
 
 std::string megabytes(std::size_t bytes) {
   return fmt::format("{:.0f} MB", static_cast<double>(bytes) / 1e6);
-}
-
-// Layers' outputs and their gradients for one batch.
-std::size_t activation_bytes(const nn::ModelSpec& spec, std::int64_t batch) {
-  std::int64_t values = spec.input.elements();
-  for (const auto& shape : nn::check_model(spec)) values += shape.elements();
-  return static_cast<std::size_t>(2 * values * batch) * sizeof(float);
 }
 
 // The first batch norm to be trained that sees one value a channel of each sample.
@@ -174,15 +168,32 @@ void CheckContext::need_part(const std::string& path, const std::string& dataset
           fmt::format("dataset '{}' has no {} part (give it one in `split`)", dataset_name, part_name(part)));
 }
 
-void CheckContext::check_memory(const std::string& path, std::size_t bytes) {
+void CheckContext::check_memory(const std::string& path, const TrainingSettings& settings,
+                                const nn::ModelSpec& spec, bool local) {
   const auto limit = options_.memory_per_rank != 0 ? options_.memory_per_rank
                                                    : static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
                                                          static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  if (bytes <= limit) return;
+  const auto parameters = nn::state_layout(spec)->arena_size() * sizeof(float);
+  const auto optimizer = parameters * train::optimizer_slots(settings.optimizer);
+  const auto data = data_bytes_;
+  const auto least = data + 2 * parameters + optimizer;
+  train::EngineMemory engine;
+  const int shards = local ? 1 : deck_.run.shards;
+  // Otherwise there may not even be room to plan the rest.
+  if (least <= limit && settings.batch_size % shards == 0) {
+    engine = train::engine_memory(
+        spec, {.batch_size = settings.batch_size, .shards = shards, .threads = std::max(1, options_.threads)},
+        local ? 1 : options_.ranks);
+  }
+  const auto total = data + parameters + optimizer + std::max(engine.total(), parameters);
+  if (total <= limit) return;
   problem(path, fmt::format(
-                    "needs about {} of memory per rank, {} are there (a smaller batch_size, fewer threads or "
-                    "more ranks need less)",
-                    megabytes(bytes), megabytes(limit)));
+                    "needs about {} of memory per rank, {} are there: data {}, parameters {}, gradients {}, "
+                    "optimizer {}, activations {}, scratch {} (a smaller batch_size, fewer threads or more "
+                    "ranks need less)",
+                    megabytes(total), megabytes(limit), megabytes(data), megabytes(parameters),
+                    megabytes(std::max(engine.gradients, parameters)), megabytes(optimizer),
+                    megabytes(engine.activations), megabytes(engine.scratch)));
 }
 
 void CheckContext::init(const std::string& path, const std::string& reference, const nn::ModelSpec& spec) {
@@ -231,8 +242,6 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
     problem(path + ".mesh", fmt::format("mesh.data = {} needs {} ranks, got {}", settings.mesh_data,
                                         settings.mesh_data, options_.ranks));
   }
-  const auto arena = nn::state_layout(spec)->arena_size() * sizeof(float);
-  const auto threads = static_cast<std::size_t>(std::max(1, options_.threads));
   const auto batch = local ? settings.batch_size : std::max<std::int64_t>(1, settings.batch_size / shards);
   if (batch == 1) {
     if (const auto layer = lonely_batch_norm(spec, settings.groups)) {
@@ -243,12 +252,8 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
                       *layer));
     }
   }
-  // Weights, gradients and optimizer; each thread has packed weights, partial sums and activations of its
-  // own.
-  const auto depth =
-      static_cast<std::size_t>(comm::tree_depth(std::max(1, shards / std::max(1, options_.ranks))));
-  check_memory(path, data_bytes_ + arena * (2 + train::optimizer_slots(settings.optimizer)) +
-                         threads * (arena * (1 + depth) + activation_bytes(spec, batch)));
+  check_memory(path, settings, spec, local);
+  const auto arena = nn::state_layout(spec)->arena_size() * sizeof(float);
   disk_bytes_ += 2 * arena * (1 + train::optimizer_slots(settings.optimizer));
 }
 

@@ -59,7 +59,8 @@ class CheckContext {
  private:
   std::optional<DatasetOutline> open(const DatasetSettings& settings);
   void check_augment(const std::string& path, std::span<const data::Augmentation> list, const Shape& sample);
-  void check_memory(const std::string& path, std::size_t bytes);
+  void check_memory(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
+                    bool local);
 
   const Deck& deck_;
   const CheckOptions& options_;

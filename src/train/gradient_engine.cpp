@@ -40,6 +40,18 @@ class Stopwatch {
 
 }  // namespace
 
+/// How many of a thread's shards a network computes at once: weights are then read, and gradients written, once
+/// for all of them. All, as far as activations do not grow far beyond what the parameters take anyway. The
+/// result is the same bits for any choice.
+int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int shards) {
+  if (!std::has_single_bit(static_cast<unsigned>(shards))) return 1;
+  const auto one = nn::Network::memory_of(spec, options.batch_size / options.shards,
+                                          {.training = true, .trainable = options.trainable, .tail = true});
+  const auto limit = kPassBytes + 4 * nn::state_layout(spec)->arena_size() * sizeof(float);
+  while (shards > 1 && one.activations * static_cast<std::size_t>(shards) > limit) shards /= 2;
+  return shards;
+}
+
 /// One thread's networks (one for each arrangement of a batch that has come up) and partial sums.
 struct Worker {
   struct Arrangement {
@@ -80,7 +92,7 @@ struct GradientEngine::Impl {
           .got(std::to_string(options.batch_size));
     }
     const auto shard_size = options.batch_size / options.shards;
-    at_once = shards_at_once(shard_size);
+    at_once = shards_at_once(spec, options, shards_each());
     team.run([&](int w) {
       nn::use_one_kernel_thread();
       auto& worker = workers[static_cast<std::size_t>(w)];
@@ -91,18 +103,6 @@ struct GradientEngine::Impl {
   }
 
   [[nodiscard]] int shards_each() const { return range.size() / team.size(); }
-
-  /// How many shards a network computes at once: weights are then read, and gradients written, once for all of
-  /// them. All of a thread's, as far as activations do not grow far beyond what the parameters take anyway.
-  /// The result is the same bits for any choice.
-  [[nodiscard]] int shards_at_once(std::int64_t shard_size) const {
-    if (!std::has_single_bit(static_cast<unsigned>(shards_each()))) return 1;
-    const nn::Network one(spec, shard_size, {.training = true, .trainable = options.trainable});
-    const auto limit = kPassBytes + 4 * layout->arena_size() * sizeof(float);
-    int shards = shards_each();
-    while (shards > 1 && one.memory_bytes() * static_cast<std::size_t>(shards) > limit) shards /= 2;
-    return shards;
-  }
 
   /// Partial sums of a tree over so many units.
   void make_room(Worker& worker, int units) const {
@@ -237,6 +237,19 @@ struct GradientEngine::Impl {
   std::int64_t round = 0;
   double communication_seconds = 0;
 };
+
+EngineMemory engine_memory(const nn::ModelSpec& spec, const EngineOptions& options, int ranks) {
+  const int shards = std::max(1, options.shards / std::max(1, ranks));
+  const int threads = comm::largest_rank_count(shards, options.threads);
+  const int at_once = shards_at_once(spec, options, shards / threads);
+  const auto one = nn::Network::memory_of(
+      spec, options.batch_size / options.shards * at_once,
+      {.training = true, .trainable = options.trainable, .tail = true, .shards = at_once});
+  const auto arena = nn::state_layout(spec)->arena_size() * sizeof(float);
+  const auto each = static_cast<std::size_t>(threads);
+  const auto depth = static_cast<std::size_t>(comm::tree_depth(shards / threads / at_once));
+  return {each * depth * arena, each * one.activations, each * one.scratch};
+}
 
 GradientEngine::GradientEngine(const comm::Comm& comm, const nn::ModelSpec& spec,
                                const nn::Objective& objective, EngineOptions options)

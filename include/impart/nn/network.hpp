@@ -46,6 +46,13 @@ struct NetworkOptions {
   std::int64_t shards = 1;
 };
 
+/// Bytes that a network takes beside the values that it is given.
+struct NetworkMemory {
+  std::size_t activations = 0;  ///< and their gradients
+  std::size_t scratch = 0;
+  [[nodiscard]] std::size_t total() const noexcept { return activations + scratch; }
+};
+
 /// A model for batches of exactly `batch` samples. Shapes, kernels, memory plan and scratch are decided in
 /// the constructor; `forward` and `backward` allocate nothing. Not thread-safe: one Network a thread.
 class Network {
@@ -54,6 +61,9 @@ class Network {
   Network(Network&&) noexcept;
   Network& operator=(Network&&) noexcept;
   ~Network();
+
+  /// What Network(spec, batch, options) takes, without making room for it. Throws as the constructor does.
+  static NetworkMemory memory_of(const ModelSpec& spec, std::int64_t batch, const NetworkOptions& options);
 
   [[nodiscard]] std::int64_t batch() const noexcept;
   /// Takes the values of `state` (packs them). Call again after each change. `state` must outlive the next
@@ -69,8 +79,6 @@ class Network {
 
   /// A forward pass that stops at the first layer whose parameters or output are not finite, and names it.
   [[nodiscard]] std::optional<std::string> first_not_finite(const Pass& pass, std::span<const float> input);
-  /// Bytes of activations, gradients of activations, and scratch.
-  [[nodiscard]] std::size_t memory_bytes() const noexcept;
 
  private:
   struct Impl;

@@ -2,6 +2,7 @@
 // summation.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -21,8 +22,8 @@ struct EngineOptions {
   int shards = 8;
   int threads = 1;  ///< of this rank; each computes shards of its own
   std::uint64_t seed = 0;
-  std::function<bool(const std::string& parameter)> trainable;  ///< as nn::NetworkOptions
-  double l2 = 0;                                                ///< as nn::ObjectiveOptions
+  std::function<bool(const std::string& parameter)> trainable = {};  ///< as nn::NetworkOptions
+  double l2 = 0;                                                     ///< as nn::ObjectiveOptions
 };
 
 /// What one global batch gave.
@@ -38,6 +39,15 @@ struct EngineSeconds {
   double backward = 0;
   double communication = 0;
 };
+
+/// Bytes that a GradientEngine of one of `ranks` ranks takes, beside the state that it is given.
+struct EngineMemory {
+  std::size_t gradients = 0;
+  std::size_t activations = 0;
+  std::size_t scratch = 0;
+  [[nodiscard]] std::size_t total() const noexcept { return gradients + activations + scratch; }
+};
+EngineMemory engine_memory(const nn::ModelSpec& spec, const EngineOptions& options, int ranks);
 
 /// Owns the networks of this rank's threads and the arrays in which gradients are summed. Collective over
 /// `comm`.
