@@ -8,16 +8,18 @@
 
 #include "impart/core/error.hpp"
 #include "nn/conv_primitives.hpp"
+#include "nn/gemm_convolution.hpp"
 #include "nn/winograd.hpp"
 
 namespace impart::nn {
 
 namespace {
 
-constexpr std::array<ConvCandidate, 3> kCandidates{{
+constexpr std::array<ConvCandidate, 4> kCandidates{{
     {"winograd4", winograd4_serves, make_winograd4_forward, make_winograd4_data, nullptr},
     {"winograd2", winograd2_serves, make_winograd2_forward, make_winograd2_data, nullptr},
     {"onednn", onednn_serves, make_onednn_forward, make_onednn_backward_data, make_onednn_backward_weights},
+    {"gemm", gemm_serves, make_gemm_forward, make_gemm_backward_data, make_gemm_backward_weights},
 }};
 
 }  // namespace

@@ -19,21 +19,25 @@ struct Tile {
       for (int v = 0; v < kVecs; ++v) sum[r][v] = Vec::set(0.0F);
     }
   }
-  // `last`: how many values of the last vector of each row count.
-  void load(const float* c, std::int64_t stride, std::int64_t last) {
+  // `place(r)`: where row r starts. `last`: how many values of the last vector of each row count.
+  template <class Place>
+  void load(Place place, std::int64_t last) {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
+      const float* c = place(r);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVecs - 1; ++v) sum[r][v] = Vec::load(c + r * stride + v * Vec::kWidth);
-      sum[r][kVecs - 1] = Vec::load_first(c + r * stride + (kVecs - 1) * Vec::kWidth, last);
+      for (int v = 0; v < kVecs - 1; ++v) sum[r][v] = Vec::load(c + v * Vec::kWidth);
+      sum[r][kVecs - 1] = Vec::load_first(c + (kVecs - 1) * Vec::kWidth, last);
     }
   }
-  void store(float* c, std::int64_t stride, std::int64_t last) const {
+  template <class Place>
+  void store(Place place, std::int64_t last) const {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
+      float* c = place(r);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVecs - 1; ++v) sum[r][v].store(c + r * stride + v * Vec::kWidth);
-      sum[r][kVecs - 1].store_first(c + r * stride + (kVecs - 1) * Vec::kWidth, last);
+      for (int v = 0; v < kVecs - 1; ++v) sum[r][v].store(c + v * Vec::kWidth);
+      sum[r][kVecs - 1].store_first(c + (kVecs - 1) * Vec::kWidth, last);
     }
   }
   void add_bias(const float* bias, std::int64_t last) {
@@ -95,17 +99,19 @@ void multiply(Tile<kRows, kVecs>& tile, const Product& g, const float* a, const 
 template <int kRows, int kVecs>
 void product_tile(const Product& g, std::int64_t row, std::int64_t column) {
   const std::int64_t last = g.columns - column - (kVecs - 1) * Vec::kWidth;
-  float* c = g.c + row * g.c_stride + column;
+  const auto place = [&](std::int64_t r) {
+    return g.c + column + (g.c_rows != nullptr ? g.c_rows[row + r] : (row + r) * g.c_stride);
+  };
   Tile<kRows, kVecs> tile;
   if (g.add) {
-    tile.load(c, g.c_stride, last);
+    tile.load(place, last);
   } else {
     tile.clear();
   }
   multiply(tile, g, g.a + row * g.a_stride, g.b + column * g.depth);
   if (g.bias != nullptr) tile.add_bias(g.bias + column, last);
   if (g.relu) tile.rectify();
-  tile.store(c, g.c_stride, last);
+  tile.store(place, last);
 }
 
 /// Calls run.template operator()<rows, vecs>() for the tile height and width that are only known now.
@@ -168,12 +174,12 @@ void outer_tile(const OuterProduct& g, std::int64_t row, std::int64_t column) {
   static_assert(std::int64_t{1} << (kLevels - 1) == kMaxTileShards);
   alignas(64) float waiting[kLevels][kSize];  // sums that wait for their neighbour
   const std::int64_t last = g.columns - column - (kVecs - 1) * Vec::kWidth;
-  float* c = g.c + row * g.c_stride + column;
+  const auto place = [&](std::int64_t r) { return g.c + (row + r) * g.c_stride + column; };
   const float* a = g.a + row * g.shards * g.depth;
   Tile<kRows, kVecs> tile;
   for (std::int64_t s = 0;; ++s) {
     if (g.add) {
-      tile.load(c, g.c_stride, last);
+      tile.load(place, last);
     } else {
       tile.clear();
     }
@@ -189,15 +195,15 @@ void outer_tile(const OuterProduct& g, std::int64_t row, std::int64_t column) {
       }
     }
     if (s + 1 == g.shards) break;
-    tile.store(waiting[level], kTileColumns, Vec::kWidth);
+    tile.store([&](int r) { return waiting[level] + r * kTileColumns; }, Vec::kWidth);
   }
-  tile.store(c, g.c_stride, last);
+  tile.store(place, last);
 }
 
 void multiply_outer_panels(const OuterProduct& g) {
-  for (std::int64_t row = 0; row < g.rows; row += kTileRows) {
-    const std::int64_t rows = g.rows - row < kTileRows ? g.rows - row : kTileRows;
-    for (std::int64_t column = 0; column < g.columns; column += kTileColumns) {
+  for (std::int64_t column = 0; column < g.columns; column += kTileColumns) {
+    for (std::int64_t row = 0; row < g.rows; row += kTileRows) {
+      const std::int64_t rows = g.rows - row < kTileRows ? g.rows - row : kTileRows;
       with_tile(rows, g.columns - column,
                 [&]<int kRows, int kVecs>() { outer_tile<kRows, kVecs>(g, row, column); });
     }
@@ -221,8 +227,80 @@ void transpose_rows(const Transpose& t) {
       }
       transpose(v);
       for (std::int64_t k = 0; k < kWidth; ++k) {
-        if (k < columns) v[k].store_first(t.to + t.to_row[j + k] + i, rows);
+        if (k < columns && t.to_row[j + k] >= 0) v[k].store_first(t.to + t.to_row[j + k] + i, rows);
       }
+    }
+  }
+}
+
+inline float* copy_values(const float* from, std::int64_t count, float* to) {
+  std::int64_t i = 0;
+  for (; i + Vec::kWidth <= count; i += Vec::kWidth) Vec::load(from + i).store(to + i);
+  if (i < count) Vec::load_first(from + i, count - i).store_first(to + i, count - i);
+  return to + count;
+}
+
+inline float* clear_values(std::int64_t count, float* to) {
+  for (std::int64_t i = 0; i < count; ++i) to[i] = 0.0F;
+  return to + count;
+}
+
+// A run of which some pixels may lie outside the image. (y, x): its first pixel.
+inline float* copy_clipped(const Patches& p, const PatchRun& run, const float* image, std::int64_t y,
+                           std::int64_t x, float* to) {
+  const std::int64_t left = x < 0 ? (-x < run.pixels ? -x : run.pixels) : 0;
+  const std::int64_t past = x + run.pixels - p.width;
+  const std::int64_t right = past > 0 ? (past < run.pixels ? past : run.pixels) : 0;
+  const std::int64_t inside = run.pixels - left - right;
+  if (y < 0 || y >= p.height || inside <= 0) return clear_values(run.pixels * p.values, to);
+  if (left > 0) to = clear_values(left * p.values, to);
+  to = copy_values(image + (y * p.width + x + left) * p.pixel, inside * p.values, to);
+  return right > 0 ? clear_values(right * p.values, to) : to;
+}
+
+void gather_patches(const Patches& p, const PatchRows& rows) {
+  // The rectangle that patches reach around their origin.
+  std::int64_t top = 0, bottom = 0, left = 0, right = 0;
+  for (std::int64_t k = 0; k < p.run_count; ++k) {
+    const PatchRun& run = p.runs[k];
+    top = run.dy < top ? run.dy : top;
+    bottom = run.dy > bottom ? run.dy : bottom;
+    left = run.dx < left ? run.dx : left;
+    right = run.dx + run.pixels - 1 > right ? run.dx + run.pixels - 1 : right;
+  }
+  const std::int64_t grid = p.grid_height * p.grid_width;
+  const float* image = rows.images + rows.first / grid * p.height * p.width * p.pixel;
+  std::int64_t y = rows.first % grid / p.grid_width * p.step;
+  std::int64_t x = rows.first % grid % p.grid_width * p.step;
+  for (std::int64_t r = 0; r < rows.rows; ++r) {
+    float* to = rows.to + r * rows.stride;
+    if (y + top >= 0 && y + bottom < p.height && x + left >= 0 && x + right < p.width) {
+      const float* origin = image + (y * p.width + x) * p.pixel;
+      for (std::int64_t k = 0; k < p.run_count; ++k) {
+        const PatchRun& run = p.runs[k];
+        to = copy_values(origin + (run.dy * p.width + run.dx) * p.pixel, run.pixels * p.values, to);
+      }
+    } else {
+      for (std::int64_t k = 0; k < p.run_count; ++k) {
+        to = copy_clipped(p, p.runs[k], image, y + p.runs[k].dy, x + p.runs[k].dx, to);
+      }
+    }
+    x += p.step;
+    if (x < p.grid_width * p.step) continue;
+    x = 0;
+    y += p.step;
+    if (y < p.grid_height * p.step) continue;
+    y = 0;
+    image += p.height * p.width * p.pixel;
+  }
+}
+
+void pack_outer(const OuterPanels& p) {
+  float* to = p.to;
+  for (std::int64_t column = 0; column < p.columns; column += kTileRows) {
+    const std::int64_t width = p.columns - column < kTileRows ? p.columns - column : kTileRows;
+    for (std::int64_t row = 0; row < p.rows; ++row, to += kTileRows) {
+      copy_values(p.from + row * p.stride + column, width, to);
     }
   }
 }

@@ -80,6 +80,8 @@ struct KernelTable {
   void (*product)(const Product& g);
   void (*outer_product)(const OuterProduct& g);
   void (*transpose)(const Transpose& t);
+  void (*gather_patches)(const Patches& p, const PatchRows& rows);
+  void (*pack_outer)(const OuterPanels& p);
 
   /// y = or += winograd's correlation of x with weight, plus bias (filters) or null, rectified when `w` says
   /// so. scratch has w.floats.

@@ -27,6 +27,8 @@ const KernelTable& IMPART_KERNEL_TABLE() {
                                      .product = multiply_panels,
                                      .outer_product = multiply_outer_panels,
                                      .transpose = transpose_rows,
+                                     .gather_patches = gather_patches,
+                                     .pack_outer = pack_outer,
                                      .winograd_conv = winograd_conv,
                                      .norm_measure = norm_measure,
                                      .norm_forward = norm_forward,
