@@ -5,6 +5,7 @@
 #include "impart/core/aligned.hpp"
 #include "nn/gemm_convolution.hpp"
 #include "nn/kernels.hpp"
+#include "nn/shard_tree.hpp"
 
 namespace impart::nn {
 
