@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "impart/comm/tree_reducer.hpp"
 #include "impart/core/error.hpp"
@@ -27,6 +28,12 @@ std::string near_name(const std::string& wanted, const std::vector<T>& all, Name
 
 std::string megabytes(std::size_t bytes) {
   return fmt::format("{:.0f} MB", static_cast<double>(bytes) / 1e6);
+}
+
+// Arrays of the parameters' size that go with the weights into a saved state.
+std::size_t saved_slots(const TrainingSettings& settings) {
+  const bool averaged = settings.average.kind != train::AverageKind::kNone;
+  return train::optimizer_slots(settings.optimizer) + (averaged ? 1 : 0);
 }
 
 // The first batch norm to be trained that sees one value a channel of each sample.
@@ -174,7 +181,7 @@ void CheckContext::check_memory(const std::string& path, const TrainingSettings&
                                                    : static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
                                                          static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   const auto parameters = nn::state_layout(spec)->arena_size() * sizeof(float);
-  const auto optimizer = parameters * train::optimizer_slots(settings.optimizer);
+  const auto optimizer = parameters * (saved_slots(settings) + (settings.accumulate > 1 ? 1 : 0));
   const auto data = data_bytes_;
   const auto least = data + 2 * parameters + optimizer;
   train::EngineMemory engine;
@@ -222,9 +229,12 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
   if (const auto* data = dataset(path + ".dataset", settings.dataset)) {
     match(path + ".dataset", spec, *data, settings.dataset);
     need_part(path + ".dataset", settings.dataset, *data, Part::kTrain);
-    if (settings.keep == train::Keep::kBest || settings.patience > 0) {
-      need_part(path + (settings.patience > 0 ? ".early_stopping" : ".keep"), settings.dataset, *data,
-                Part::kValidation);
+    const std::pair<bool, const char*> measuring[] = {
+        {settings.keep == train::Keep::kBest, ".keep"},
+        {settings.patience > 0, ".early_stopping"},
+        {settings.schedule.kind == train::ScheduleKind::kPlateau, ".schedule"}};
+    for (const auto& [measures, key] : measuring) {
+      if (measures) need_part(path + key, settings.dataset, *data, Part::kValidation);
     }
   }
   const auto weights = settings.objective.class_weights.size();
@@ -233,6 +243,9 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
             fmt::format("expected {} class_weights, one for each class, got {}", spec.classes, weights));
   }
   check_augment(path, settings.augment, spec.input);
+  const bool swa = settings.average.kind == train::AverageKind::kSwa;
+  if (swa && settings.keep == train::Keep::kBest)
+    problem(path + ".keep", "the mean of several epochs' weights is kept, so the best of them cannot be");
   const int shards = deck_.run.shards;
   if (!local && settings.batch_size % shards != 0) {
     problem(path + ".batch_size", fmt::format("expected a multiple of the {} shards (run.shards), got {}",
@@ -254,7 +267,7 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
   }
   check_memory(path, settings, spec, local);
   const auto arena = nn::state_layout(spec)->arena_size() * sizeof(float);
-  disk_bytes_ += 2 * arena * (1 + train::optimizer_slots(settings.optimizer));
+  disk_bytes_ += 2 * arena * (1 + saved_slots(settings));
 }
 
 void CheckContext::leave(const std::string& stage, std::optional<ModelOutline> outline) {

@@ -66,6 +66,8 @@ train::TrainerOptions RunContext::trainer_options(const std::string& stage,
   options.schedule = settings.schedule;
   options.groups = settings.groups;
   options.l2 = settings.objective.l2;
+  options.accumulate = settings.accumulate;
+  options.average = settings.average;
   options.augment = settings.augment;
   options.monitor = settings.monitor;
   options.keep = settings.keep;

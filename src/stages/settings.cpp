@@ -6,50 +6,11 @@
 
 #include "impart/share/combine.hpp"
 #include "stages/augment_settings.hpp"
+#include "stages/optimizer_settings.hpp"
 
 namespace impart::stages {
 
 namespace {
-
-using train::OptimizerKind;
-using train::ScheduleKind;
-
-void read_optimizer(TableReader table, train::OptimizerOptions& optimizer) {
-  table.choose(
-      "kind", optimizer.kind,
-      {{"sgd", OptimizerKind::kSgd}, {"adam", OptimizerKind::kAdam}, {"adamw", OptimizerKind::kAdamW}});
-  const bool sgd = optimizer.kind == OptimizerKind::kSgd;
-  if (!sgd) optimizer.learning_rate = 0.001;
-  if (optimizer.kind == OptimizerKind::kAdamW) optimizer.weight_decay = 0.01;
-  table.read("learning_rate", optimizer.learning_rate, at_least(0));
-  table.read("weight_decay", optimizer.weight_decay, at_least(0));
-  if (sgd) {
-    table.read("momentum", optimizer.momentum, Range{.low = 0, .high = 1, .high_open = true});
-    table.read("nesterov", optimizer.nesterov);
-    if (optimizer.nesterov && optimizer.momentum == 0) table.problem("nesterov", "needs a momentum above 0");
-  } else {
-    const Range moment{.low = 0, .high = 1, .high_open = true};
-    table.read("beta1", optimizer.beta1, moment);
-    table.read("beta2", optimizer.beta2, moment);
-    table.read("epsilon", optimizer.epsilon, above(0));
-  }
-  table.finish();
-}
-
-void read_schedule(TableReader table, train::ScheduleOptions& schedule) {
-  table.choose("kind", schedule.kind,
-               {{"constant", ScheduleKind::kConstant},
-                {"step", ScheduleKind::kStep},
-                {"cosine", ScheduleKind::kCosine}});
-  table.read("warmup_epochs", schedule.warmup_epochs, at_least(0));
-  if (schedule.kind == ScheduleKind::kStep) {
-    table.read("step_epochs", schedule.step_epochs, above(0));
-    table.read("gamma", schedule.gamma, Range{.low = 0, .high = 1, .low_open = true});
-  }
-  if (schedule.kind == ScheduleKind::kCosine)
-    table.read("final_factor", schedule.final_factor, between(0, 1));
-  table.finish();
-}
 
 void read_mesh(TableReader table, int& data) {
   int pipeline = 1;
@@ -62,41 +23,14 @@ void read_mesh(TableReader table, int& data) {
   table.finish();
 }
 
-void choose_objective(TableReader& table, std::string_view key, nn::ObjectiveKind& kind) {
-  const auto names = nn::objective_names();
-  const auto chosen = table.choose_word(key, {names.begin(), names.end()}, static_cast<std::size_t>(kind));
-  kind = static_cast<nn::ObjectiveKind>(chosen);
-}
-
-// A kind, or a table of it and its settings.
-void read_objective(TableReader& stage, nn::ObjectiveOptions& objective) {
-  using enum nn::ObjectiveKind;
-  if (!stage.has("objective") || stage.is_text("objective")) {
-    choose_objective(stage, "objective", objective.kind);
-    return;
-  }
-  auto table = stage.table("objective");
-  choose_objective(table, "kind", objective.kind);
-  if (objective.kind == kCrossEntropy || objective.kind == kKl) {
-    table.read("label_smoothing", objective.label_smoothing, Range{.low = 0, .high = 1, .high_open = true});
-  }
-  if (objective.kind == kCrossEntropy) table.read("class_weights", objective.class_weights, above(0));
-  if (objective.kind == kHuber) table.read("delta", objective.delta, above(0));
-  if (objective.kind == kMulticlassHinge) {
-    table.read("margin", objective.margin, above(0));
-    table.read("power", objective.power, between(1, 2));
-  }
-  table.read("l2", objective.l2, at_least(0));
-  table.finish();
-}
-
 // What concerns the local steps of one model, wherever they run.
 void read_steps(TableReader& table, TrainingSettings& training, std::string_view epochs_key) {
   table.require("dataset", training.dataset);
   table.read(epochs_key, training.epochs, between(1, 1'000'000));
   table.read("batch_size", training.batch_size, between(1, 1 << 24));
-  read_optimizer(table.table("optimizer"), training.optimizer);
+  read_optimizer(table, training);
   read_objective(table, training.objective);
+  table.read("accumulate", training.accumulate, between(1, 1 << 20));
   training.augment = read_augment(table);
 }
 
@@ -128,6 +62,7 @@ TrainingSettings read_training(TableReader& table, const RunSettings& run) {
   read_steps(table, training, "epochs");
   read_train_part(table.table("train_part"), training.train_part);
   read_schedule(table.table("schedule"), training.schedule);
+  read_average(table.table("average"), training);
   table.choose("keep", training.keep, {{"last", train::Keep::kLast}, {"best", train::Keep::kBest}});
   table.choose("monitor", training.monitor,
                {{"accuracy", std::string("accuracy")},

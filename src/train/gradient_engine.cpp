@@ -11,7 +11,6 @@
 #include "impart/comm/tree_reducer.hpp"
 #include "impart/core/aligned.hpp"
 #include "impart/core/error.hpp"
-#include "impart/core/worker_team.hpp"
 #include "train/vector_sums.hpp"
 
 namespace impart::train {
@@ -301,6 +300,8 @@ std::optional<std::string> GradientEngine::first_not_finite(const StateDict& sta
   }
   return std::nullopt;
 }
+
+WorkerTeam& GradientEngine::team() noexcept { return impl_->team; }
 
 EngineSeconds GradientEngine::seconds() const noexcept {
   EngineSeconds result;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
@@ -12,6 +13,7 @@
 #include "impart/train/evaluator.hpp"
 #include "impart/train/gradient_engine.hpp"
 #include "impart/train/saved_run.hpp"
+#include "train/averaging.hpp"
 
 namespace impart::train {
 
@@ -19,7 +21,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr const char* kBestName = "best.h5";  // beside the states
+constexpr const char* kBestName = "best.h5";     // beside the states
+constexpr const char* kAverageSlot = "average";  // in a state, beside the optimizer's
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -31,22 +34,30 @@ class Run {
         options_(options),
         task_(task),
         state_(state),
-        engine_(comm, task.spec, task.objective,
-                {options.batch_size, options.shards, options.threads, options.seed,
-                 [&options](const std::string& name) { return !group_of(options.groups, name).frozen; },
-                 options.l2}),
-        optimizer_(options.optimizer, state.layout_ptr(), options.groups),
+        engine_(comm, task.spec, task.objective, engine_options(options)),
+        optimizer_(options.optimizer, state.layout_ptr(), options.groups, &engine_.team()),
+        average_(options.average, options.epochs),
         saved_(comm, task.spec, task.state_directory, task.state_key),
         steps_per_epoch_(data::steps_per_epoch(task.train->size(), options.batch_size)),
+        updates_per_epoch_((steps_per_epoch_ + options.accumulate - 1) / options.accumulate),
         total_steps_(steps_per_epoch_ * options.epochs),
         progress_(comm.is_root() ? options.progress : ProgressMode::kNone, options.stage, "samples",
                   task.train->size() * options.epochs),
         lower_is_better_(options.monitor == "loss") {
     if (task.train->size() == 0) throw Error("there is nothing to train on").at(options.stage).collective();
-    if (task.validation == nullptr && (options.keep == Keep::kBest || options.patience > 0)) {
-      throw Error("keeping the best weights and stopping early need validation data", ErrorKind::kUsage)
+    const bool measured = options.keep == Keep::kBest || options.patience > 0 ||
+                          options.schedule.kind == ScheduleKind::kPlateau;
+    if (task.validation == nullptr && measured) {
+      throw Error("best weights, early stopping and a schedule by plateaus need validation data",
+                  ErrorKind::kUsage)
           .at(options.stage)
           .hint("give the dataset a `validation` split")
+          .collective();
+    }
+    if (options.keep == Keep::kBest && options.average.kind == AverageKind::kSwa) {
+      throw Error("the mean of several epochs' weights is kept, so the best of them cannot be",
+                  ErrorKind::kUsage)
+          .at(options.stage)
           .collective();
     }
   }
@@ -54,10 +65,7 @@ class Run {
   TrainResult execute() {
     comm::agree(comm_, "continuing from " + task_.state_directory.string(), [&] { restore(); });
     if (step_ < total_steps_ && !stopped_early_) run_steps();
-    if (result_.end != TrainEnd::kStopped && !best_.empty()) {
-      state_.copy_from(best_);
-      result_.metrics = best_metrics_;
-    }
+    if (result_.end != TrainEnd::kStopped) choose_weights();
     saved_.finish();
     result_.epochs = step_ / steps_per_epoch_;
     result_.steps = step_;
@@ -89,7 +97,7 @@ class Run {
         result_.end = TrainEnd::kEarly;
         return;
       }
-      if (outcome.stop && step_ < total_steps_) {
+      if (outcome.stop && updated_ && step_ < total_steps_) {
         save();
         result_.end = TrainEnd::kStopped;
         return;
@@ -104,8 +112,7 @@ class Run {
     if (!std::isfinite(outcome.loss)) fail_not_finite(batch, outcome.loss);
 
     const auto updating = Clock::now();
-    const double factor = schedule_factor(options_.schedule, step_, steps_per_epoch_, total_steps_);
-    optimizer_.update(state_, engine_.gradient(), factor, step_);
+    update(outcome.weight);
     const auto changes = engine_.gradient().buffers();
     const auto buffers = state_.buffers();
     for (std::size_t i = 0; i < buffers.size(); ++i) buffers[i] += changes[i];
@@ -119,6 +126,56 @@ class Run {
     progress_.update(samples_, fmt::format("epoch {}/{} loss {:.4f}", (step_ - 1) / steps_per_epoch_ + 1,
                                            options_.epochs, epoch_loss_ / epoch_weight_));
     return outcome;
+  }
+
+  /// Updates the weights, unless more batches belong to the update. A run stops and is saved after an update
+  /// only, so that a sum of gradients need not be.
+  void update(double weight) {
+    const auto in_epoch = step_ % steps_per_epoch_;
+    updated_ = (in_epoch + 1) % options_.accumulate == 0 || in_epoch + 1 == steps_per_epoch_;
+    if (options_.accumulate > 1) accumulate(weight, in_epoch % options_.accumulate == 0);
+    if (!updated_) return;
+    const auto epoch = step_ / steps_per_epoch_;
+    const auto number = epoch * updates_per_epoch_ + in_epoch / options_.accumulate;
+    const double factor = average_.has_own_rate(epoch)
+                              ? options_.average.learning_rate / options_.optimizer.learning_rate
+                              : plateau_ * schedule_factor(options_.schedule, number, updates_per_epoch_,
+                                                           updates_per_epoch_ * options_.epochs);
+    optimizer_.update(state_, options_.accumulate > 1 ? sum_ : engine_.gradient(), factor, number);
+    average_.after_update(state_, number);
+  }
+
+  /// Adds the batch's gradient to `sum_`, which becomes the mean over all samples with the update's last batch.
+  void accumulate(double weight, bool first) {
+    if (sum_.empty()) sum_ = StateDict(state_.layout_ptr());
+    if (first) sum_weight_ = 0;
+    sum_weight_ += weight;
+    const auto share = static_cast<float>(weight);
+    const auto mean = updated_ ? static_cast<float>(1 / sum_weight_) : 1.0F;
+    const auto sum = sum_.parameters();
+    const auto gradient = engine_.gradient().parameters();
+    for (std::size_t i = 0; i < sum.size(); ++i) {
+      sum[i] = ((first ? 0 : sum[i]) + share * gradient[i]) * mean;
+    }
+  }
+
+  /// What is measured, and kept when it is the best.
+  [[nodiscard]] const StateDict& measured() const {
+    return options_.average.kind == AverageKind::kEma ? average_.state() : state_;
+  }
+
+  /// The weights that the run leaves.
+  void choose_weights() {
+    if (!best_.empty()) {
+      state_.copy_from(best_);
+      result_.metrics = best_metrics_;
+      return;
+    }
+    if (average_.state().empty()) return;
+    state_.copy_from(average_.state());
+    if (options_.average.kind != AverageKind::kSwa) return;
+    recalibrate_batch_norm(comm_, task_.spec, task_.objective, engine_options(options_), task_.train, state_);
+    measure();
   }
 
   /// All ranks see the same loss, so all come here; the lowest rank that finds a layer names it.
@@ -147,15 +204,29 @@ class Run {
     event("train.loss", epoch_loss_ / epoch_weight_);
     epoch_loss_ = 0;
     epoch_weight_ = 0;
+    average_.after_epoch(state_, step_ / steps_per_epoch_);
     if (task_.validation != nullptr) {
-      const auto start = Clock::now();
-      const auto outputs = predict(comm_, task_.spec, state_, *task_.validation, options_.threads);
-      const auto metrics = classification_metrics(outputs, *task_.validation, task_.objective.on_labels());
-      for (const auto& [name, value] : metrics) event("validation." + name, value);
-      result_.seconds.compute += since(start);
-      judge(metrics.at(options_.monitor));
+      measure();
+      judge(result_.metrics.at("validation." + options_.monitor));
     }
     if (step_ < total_steps_ && !stopped_early_) save();
+  }
+
+  /// Records the validation metrics of what is measured, and what they mean for the learning rate.
+  void measure() {
+    if (task_.validation == nullptr) return;
+    const auto start = Clock::now();
+    const auto outputs = predict(comm_, task_.spec, measured(), *task_.validation, options_.threads);
+    const auto metrics = classification_metrics(outputs, *task_.validation, task_.objective.on_labels());
+    for (const auto& [name, value] : metrics) event("validation." + name, value);
+    find_plateau();
+    result_.seconds.compute += since(start);
+  }
+
+  void find_plateau() {
+    std::vector<double> values;
+    for (const auto& point : result_.history["validation." + options_.monitor]) values.push_back(point.value);
+    plateau_ = plateau_factor(options_.schedule, values, lower_is_better_);
   }
 
   /// Remembers the best epoch, and says when to stop.
@@ -166,7 +237,7 @@ class Run {
       best_value_ = value;
       epochs_without_gain_ = 0;
       if (options_.keep == Keep::kBest) {
-        best_ = state_.clone();
+        best_ = measured().clone();
         best_step_ = step_;
         best_metrics_ = result_.metrics;
         save_best();
@@ -189,6 +260,8 @@ class Run {
     result_.seconds.checkpoint += saved_.save([&] {
       auto checkpoint = snapshot(state_);
       checkpoint.optimizer = io::OptimizerRecord{std::string(optimizer_.kind()), optimizer_.snapshot()};
+      if (!average_.state().empty())
+        checkpoint.optimizer->slots.emplace_back(kAverageSlot, average_.state().clone());
       checkpoint.progress->extra = {{"best_value", best_value_},
                                     {"epochs_without_gain", static_cast<double>(epochs_without_gain_)},
                                     {"epoch_loss", epoch_loss_},
@@ -210,7 +283,7 @@ class Run {
       const auto from = checkpoint.state.values(entry.name);
       std::copy(from.begin(), from.end(), state_.values(entry).begin());
     }
-    if (checkpoint.optimizer) optimizer_.restore(checkpoint.optimizer->kind, checkpoint.optimizer->slots);
+    if (checkpoint.optimizer) restore_optimizer(*checkpoint.optimizer);
     const auto& progress = *checkpoint.progress;
     step_ = progress.step;
     samples_ = progress.samples;
@@ -220,6 +293,7 @@ class Run {
     epoch_weight_ = progress.extra.at("epoch_weight");
     result_.history = checkpoint.metrics;
     for (const auto& [name, points] : result_.history) result_.metrics[name] = points.back().value;
+    if (options_.schedule.kind == ScheduleKind::kPlateau) find_plateau();
     if (options_.keep == Keep::kBest && epochs_without_gain_ >= 0) {
       auto best = io::read_checkpoint(saved_.directory() / kBestName);
       best_ = std::move(best.state);
@@ -230,14 +304,36 @@ class Run {
                           path.filename().string()));
   }
 
+  void restore_optimizer(io::OptimizerRecord& saved) {
+    auto& slots = saved.slots;
+    if (!slots.empty() && slots.back().first == kAverageSlot) {
+      StateDict average(state_.layout_ptr());
+      average.copy_from(slots.back().second);
+      average_.restore(std::move(average));
+      slots.pop_back();
+    }
+    optimizer_.restore(saved.kind, slots);
+  }
+
+  static EngineOptions engine_options(const TrainerOptions& options) {
+    return {options.batch_size,
+            options.shards,
+            options.threads,
+            options.seed,
+            [&options](const std::string& name) { return !group_of(options.groups, name).frozen; },
+            options.l2};
+  }
+
   const comm::Comm& comm_;
   const TrainerOptions& options_;
   const TrainTask& task_;
   StateDict& state_;
   GradientEngine engine_;
   Optimizer optimizer_;
+  WeightAverage average_;
   SavedRun saved_;
   std::int64_t steps_per_epoch_;
+  std::int64_t updates_per_epoch_;
   std::int64_t total_steps_;
   ProgressLine progress_;
   bool lower_is_better_;
@@ -246,6 +342,11 @@ class Run {
   std::int64_t samples_ = 0;
   double epoch_loss_ = 0;  // sum over the labels of the epoch so far, each as often as it weighs
   double epoch_weight_ = 0;
+
+  bool updated_ = false;  // by the last step
+  StateDict sum_;         // of gradients times their batches' weights
+  double sum_weight_ = 0;
+  double plateau_ = 1;  // what the recorded metrics make of the learning rate
 
   double best_value_ = 0;
   int epochs_without_gain_ = -1;  // -1: nothing judged yet

@@ -153,7 +153,7 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"optimizer = {", "optimizer = 3 # {",
                 "dir/t.toml:28: stage.teacher.optimizer: expected a table"},
         Mistake{"\"cosine\"", "\"cosin\"",
-                "expected constant, step, cosine, got 'cosin' (did you mean 'cosine'?)"},
+                "one_cycle, plateau, got 'cosin' (did you mean 'cosine'?)"},
         Mistake{"\"distil\"", "\"distill\"", "dir/t.toml:34: stage.student.kind: expected train, transfer"},
         Mistake{"kind = \"distil\"\n", "", "dir/t.toml:32: stage.student: 'kind' is missing"},
         Mistake{"name = \"student\"\n", "", "stage[2]: 'name' is missing"},

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "impart/core/error.hpp"
+#include "impart/core/rng.hpp"
 #include "impart/train/schedule.hpp"
 
 namespace impart::train {
@@ -94,8 +95,10 @@ TEST(Optimizer, GroupsFreezeAndScale) {
 }
 
 TEST(Optimizer, ContinuesFromItsSnapshot) {
-  for (const auto kind : {OptimizerKind::kSgd, OptimizerKind::kAdam}) {
-    const OptimizerOptions options{.kind = kind, .learning_rate = 0.1, .momentum = 0.9};
+  for (std::size_t kind = 0; kind < optimizer_names().size(); ++kind) {
+    auto options = default_options(static_cast<OptimizerKind>(kind));
+    options.momentum = 0.9;
+    options.centered = true;
     StateDict state(two_tensors());
     StateDict gradients(state.layout_ptr());
     for (auto& g : gradients.parameters()) g = 0.3F;
@@ -107,22 +110,33 @@ TEST(Optimizer, ContinuesFromItsSnapshot) {
     first.update(state, gradients, 1.0, 1);
     second.update(copy, gradients, 1.0, 1);
     EXPECT_TRUE(std::equal(state.arena().begin(), state.arena().end(), copy.arena().begin()));
-    EXPECT_THROW(second.restore("rmsprop", first.snapshot()), Error);
+    EXPECT_THROW(second.restore("another", first.snapshot()), Error);
   }
 }
 
-TEST(Schedule, StepCosineAndWarmUp) {
-  EXPECT_EQ(schedule_factor({}, 123, 10, 1000), 1.0);
-  const ScheduleOptions step{.kind = ScheduleKind::kStep, .step_epochs = 2, .gamma = 0.1};
-  EXPECT_DOUBLE_EQ(schedule_factor(step, 19, 10, 100), 1.0);
-  EXPECT_DOUBLE_EQ(schedule_factor(step, 20, 10, 100), 0.1);
-  EXPECT_NEAR(schedule_factor(step, 40, 10, 100), 0.01, 1e-12);
-  const ScheduleOptions cosine{.kind = ScheduleKind::kCosine, .warmup_epochs = 1, .final_factor = 0.2};
-  EXPECT_DOUBLE_EQ(schedule_factor(cosine, 0, 10, 110), 0.1);
-  EXPECT_DOUBLE_EQ(schedule_factor(cosine, 9, 10, 110), 1.0);
-  EXPECT_DOUBLE_EQ(schedule_factor(cosine, 10, 10, 110), 1.0);
-  EXPECT_NEAR(schedule_factor(cosine, 60, 10, 110), 0.6, 1e-12);
-  EXPECT_NEAR(schedule_factor(cosine, 110, 10, 110), 0.2, 1e-12);
+/// Clipping, LARS and LAMB sum over tensors of several pieces, and one that ends within a piece.
+TEST(Optimizer, SameBitsForAnyNumberOfThreads) {
+  const auto layout = std::make_shared<StateLayout>(
+      std::vector<StateEntry>{{"a", Shape{331, 400}}, {"b", Shape{7}}, {"c", Shape{50'001, 2}}});
+  StateDict gradients(layout);
+  Rng rng(1, "gradients");
+  for (auto& g : gradients.parameters()) g = static_cast<float>(rng.normal());
+  for (std::size_t kind = 0; kind < optimizer_names().size(); ++kind) {
+    auto options = default_options(static_cast<OptimizerKind>(kind));
+    options.clip_norm = 2;
+    std::vector<std::vector<float>> results;
+    for (const int threads : {1, 2, 3}) {
+      WorkerTeam team(threads);
+      StateDict state(layout);
+      state.copy_from(gradients);
+      Optimizer optimizer(options, layout, {}, &team);
+      for (int step = 0; step < 3; ++step) optimizer.update(state, gradients, 1.0, step);
+      results.emplace_back(state.arena().begin(), state.arena().end());
+    }
+    EXPECT_NE(results[0], std::vector<float>(gradients.arena().begin(), gradients.arena().end()));
+    EXPECT_EQ(results[0], results[1]) << optimizer_names()[kind];
+    EXPECT_EQ(results[0], results[2]) << optimizer_names()[kind];
+  }
 }
 
 TEST(Patterns, StarAndQuestionMark) {

@@ -58,6 +58,9 @@ class Training : public testing::Test {
     if (world_.is_root() && !directory_.empty()) std::filesystem::remove_all(directory_);
   }
 
+  /// However often it is stopped, and on any number of ranks, a run gives the same bits.
+  void expect_continues();
+
   comm::Comm world_ = comm::Comm::world();
   nn::ModelSpec spec_ = small_net();
   TrainerOptions options_;
@@ -94,7 +97,69 @@ TEST_F(Training, AugmentedGivesTheSameBitsOnAnyNumberOfRanks) {
 TEST_F(Training, StoppedAndContinuedEqualsUninterrupted) {
   options_.keep = Keep::kBest;
   options_.augment = {{.kind = data::AugmentKind::kNoise}, {.kind = data::AugmentKind::kMixup}};
+  expect_continues();
+}
+
+/// What else a state must hold, or what must follow from the step: averages, sums of gradients, the plateau.
+TEST_F(Training, AveragesUpdatesOfSeveralBatchesAndPlateausContinueToo) {
+  const auto plain = options_;
+  options_.optimizer = default_options(OptimizerKind::kRmsprop);
+  options_.optimizer.momentum = 0.5;
+  options_.optimizer.clip_norm = 1;
+  options_.average = {.kind = AverageKind::kEma, .decay = 0.9};
+  options_.accumulate = 2;  // five batches an epoch: the last update of each has one
+  expect_continues();
+
+  options_ = plain;
+  options_.optimizer = default_options(OptimizerKind::kLamb);
+  options_.average = {.kind = AverageKind::kSwa, .start = 0.25, .learning_rate = 0.02};
+  options_.accumulate = 3;
+  expect_continues();
+
+  options_ = plain;
+  options_.optimizer = default_options(OptimizerKind::kLars);
+  options_.schedule = {.kind = ScheduleKind::kPlateau, .factor = 0.5, .patience = 0, .threshold = 0.5};
+  options_.monitor = "loss";
+  expect_continues();
+}
+
+TEST_F(Training, AMeanOfWeightsIsThatOfTheEpochsEnds) {
+  options_.schedule = {};
+  std::vector<StateDict> ends;
+  for (const int epochs : {3, 4}) {
+    options_.epochs = epochs;
+    ends.push_back(run(world_).state);
+  }
+  options_.average = {.kind = AverageKind::kSwa, .start = 0.5};
+  const auto averaged = run(world_);
+  for (std::size_t i = 0; i < averaged.state.parameters().size(); ++i) {
+    ASSERT_NEAR(averaged.state.parameters()[i], (ends[0].parameters()[i] + ends[1].parameters()[i]) / 2,
+                1e-6);
+  }
+  // One validation more than epochs: that of what is kept.
+  EXPECT_EQ(averaged.result.history.at("validation.accuracy").size(), 5U);
+  EXPECT_GT(averaged.result.metrics.at("validation.accuracy"), 0.9);
+  options_.keep = Keep::kBest;
+  EXPECT_THROW(run(world_), Error);
+}
+
+/// Without what depends on the cut of a batch, two batches of 16 are one of 32. The tail of 22 samples is a
+/// batch in one run, and a batch and its tail in the other.
+TEST_F(Training, AnUpdateOfTwoBatchesIsThatOfOneTwiceAsLarge) {
+  std::erase_if(spec_.layers,
+                [](const auto& layer) { return layer.kind == "batch_norm" || layer.kind == "dropout"; });
+  const auto once = run(world_);
+  options_.batch_size = 16;
+  options_.accumulate = 2;
+  const auto twice = run(world_);
+  for (std::size_t i = 0; i < once.state.parameters().size(); ++i) {
+    ASSERT_NEAR(once.state.parameters()[i], twice.state.parameters()[i], 1e-4);
+  }
+}
+
+void Training::expect_continues() {
   const auto whole = run(world_);
+  expect_equal(whole.state, run(comm::Comm::self()).state);
   for (const bool at_once : {true, false}) {  // in the first epoch, and in the second
     use_directory("stop");
     stop_ = at_once;
@@ -111,6 +176,7 @@ TEST_F(Training, StoppedAndContinuedEqualsUninterrupted) {
     EXPECT_EQ(whole.result.history.at("train.loss").size(), second.result.history.at("train.loss").size());
     world_.barrier();
   }
+  directory_.clear();
 }
 
 TEST_F(Training, SavedStateOfAnotherRunIsNotContinued) {

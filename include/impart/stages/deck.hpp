@@ -76,6 +76,8 @@ struct TrainingSettings {
   std::int64_t batch_size = 64;  ///< global; a multiple of the run's shards
   train::OptimizerOptions optimizer;
   train::ScheduleOptions schedule;
+  train::AverageOptions average;
+  int accumulate = 1;  ///< batches of one update
   nn::ObjectiveOptions objective;
   train::Keep keep = train::Keep::kLast;
   std::string monitor = "accuracy";

@@ -11,6 +11,7 @@
 
 #include "impart/comm/comm.hpp"
 #include "impart/core/state_dict.hpp"
+#include "impart/core/worker_team.hpp"
 #include "impart/data/batch_loader.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/nn/objective.hpp"
@@ -68,6 +69,8 @@ class GradientEngine {
   /// The first layer of this rank's shards in the last `compute` whose values are not finite.
   [[nodiscard]] std::optional<std::string> first_not_finite(const StateDict& state, const data::Batch& batch);
   [[nodiscard]] EngineSeconds seconds() const noexcept;
+  /// This rank's threads, free between two calls.
+  [[nodiscard]] WorkerTeam& team() noexcept;
 
  private:
   struct Impl;

@@ -29,6 +29,22 @@ enum class Keep : std::uint8_t {
   kBest,  ///< the weights with the best value of the monitored metric
 };
 
+enum class AverageKind : std::uint8_t {
+  kNone,
+  kEma,  ///< a moving average, after each update; it is what is measured and kept
+  kSwa,  ///< the mean of the weights after the last epochs (Izmailov et al. 2018), kept at the end
+};
+
+/// Averages of the weights along a run, which are often better than its last ones.
+struct AverageOptions {
+  AverageKind kind = AverageKind::kNone;
+  /// kEma: what is left of the average at each update; less in the first ones, (1 + t) / (10 + t) in update t.
+  /// Buffers are averaged, too.
+  double decay = 0.999;
+  double start = 0.75;       ///< kSwa: the part of the epochs after which averaging starts, in [0, 1)
+  double learning_rate = 0;  ///< kSwa: constant from there on; 0: as scheduled
+};
+
 struct TrainerOptions {
   std::string stage;  ///< for messages and records
   int epochs = 1;
@@ -39,7 +55,9 @@ struct TrainerOptions {
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
   std::vector<ParameterGroup> groups;
-  double l2 = 0;                            ///< as nn::ObjectiveOptions
+  double l2 = 0;       ///< as nn::ObjectiveOptions
+  int accumulate = 1;  ///< batches of one update, whose gradient is the mean over all their samples
+  AverageOptions average;
   std::vector<data::Augmentation> augment;  ///< of the training samples; the validation data stay as they are
 
   std::string monitor =

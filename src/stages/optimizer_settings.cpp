@@ -1,0 +1,148 @@
+#include "stages/optimizer_settings.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace impart::stages {
+
+namespace {
+
+using train::AverageKind;
+using train::OptimizerKind;
+using train::ScheduleKind;
+
+constexpr Range kBelowOne{.low = 0, .high = 1, .high_open = true};
+constexpr Range kPart{.low = 0, .high = 1, .low_open = true};
+constexpr Range kWithinOne{.low = 0, .high = 1, .low_open = true, .high_open = true};
+
+void choose_objective(TableReader& table, std::string_view key, nn::ObjectiveKind& kind) {
+  const auto names = nn::objective_names();
+  const auto chosen = table.choose_word(key, {names.begin(), names.end()}, static_cast<std::size_t>(kind));
+  kind = static_cast<nn::ObjectiveKind>(chosen);
+}
+
+void read_moments(TableReader& table, train::OptimizerOptions& optimizer) {
+  table.read("beta1", optimizer.beta1, kBelowOne);
+  table.read("beta2", optimizer.beta2, kBelowOne);
+  table.read("epsilon", optimizer.epsilon, above(0));
+}
+
+}  // namespace
+
+void read_objective(TableReader& stage, nn::ObjectiveOptions& objective) {
+  using enum nn::ObjectiveKind;
+  if (!stage.has("objective") || stage.is_text("objective")) {
+    choose_objective(stage, "objective", objective.kind);
+    return;
+  }
+  auto table = stage.table("objective");
+  choose_objective(table, "kind", objective.kind);
+  if (objective.kind == kCrossEntropy || objective.kind == kKl) {
+    table.read("label_smoothing", objective.label_smoothing, kBelowOne);
+  }
+  if (objective.kind == kCrossEntropy) table.read("class_weights", objective.class_weights, above(0));
+  if (objective.kind == kHuber) table.read("delta", objective.delta, above(0));
+  if (objective.kind == kMulticlassHinge) {
+    table.read("margin", objective.margin, above(0));
+    table.read("power", objective.power, between(1, 2));
+  }
+  table.read("l2", objective.l2, at_least(0));
+  table.finish();
+}
+
+void read_optimizer(TableReader& stage, TrainingSettings& training) {
+  auto table = stage.table("optimizer");
+  const auto names = train::optimizer_names();
+  const auto kind = static_cast<OptimizerKind>(table.choose_word("kind", {names.begin(), names.end()}, 0));
+  auto& optimizer = training.optimizer;
+  optimizer = train::default_options(kind);
+  table.read("learning_rate", optimizer.learning_rate, at_least(0));
+  table.read("weight_decay", optimizer.weight_decay, at_least(0));
+  switch (kind) {
+    case OptimizerKind::kSgd:
+      table.read("momentum", optimizer.momentum, kBelowOne);
+      table.read("nesterov", optimizer.nesterov);
+      if (optimizer.nesterov && optimizer.momentum == 0)
+        table.problem("nesterov", "needs a momentum above 0");
+      break;
+    case OptimizerKind::kAdam:
+    case OptimizerKind::kAdamW:
+    case OptimizerKind::kLamb:
+      read_moments(table, optimizer);
+      break;
+    case OptimizerKind::kRmsprop:
+      table.read("alpha", optimizer.alpha, kBelowOne);
+      table.read("momentum", optimizer.momentum, kBelowOne);
+      table.read("centered", optimizer.centered);
+      table.read("epsilon", optimizer.epsilon, above(0));
+      break;
+    case OptimizerKind::kLars:
+      table.read("momentum", optimizer.momentum, kBelowOne);
+      table.read("trust", optimizer.trust, above(0));
+      break;
+  }
+  table.read("clip_norm", optimizer.clip_norm, at_least(0));
+  table.read("clip_value", optimizer.clip_value, at_least(0));
+  table.finish();
+}
+
+void read_schedule(TableReader table, train::ScheduleOptions& schedule) {
+  table.choose("kind", schedule.kind,
+               {{"constant", ScheduleKind::kConstant},
+                {"step", ScheduleKind::kStep},
+                {"multi_step", ScheduleKind::kMultiStep},
+                {"cosine", ScheduleKind::kCosine},
+                {"polynomial", ScheduleKind::kPolynomial},
+                {"one_cycle", ScheduleKind::kOneCycle},
+                {"plateau", ScheduleKind::kPlateau}});
+  table.read("warmup_epochs", schedule.warmup_epochs, at_least(0));
+  switch (schedule.kind) {
+    case ScheduleKind::kConstant:
+      break;
+    case ScheduleKind::kStep:
+      table.read("step_epochs", schedule.step_epochs, above(0));
+      table.read("gamma", schedule.gamma, kPart);
+      break;
+    case ScheduleKind::kMultiStep:
+      table.require("milestones", schedule.milestones, above(0));
+      if (!std::ranges::is_sorted(schedule.milestones)) table.problem("milestones", "expected rising epochs");
+      table.read("gamma", schedule.gamma, kPart);
+      break;
+    case ScheduleKind::kPolynomial:
+      table.read("power", schedule.power, above(0));
+      [[fallthrough]];
+    case ScheduleKind::kCosine:
+      table.read("final_factor", schedule.final_factor, between(0, 1));
+      break;
+    case ScheduleKind::kOneCycle:
+      table.read("pct_start", schedule.pct_start, kWithinOne);
+      table.read("div_factor", schedule.div_factor, at_least(1));
+      table.read("final_div_factor", schedule.final_div_factor, at_least(1));
+      break;
+    case ScheduleKind::kPlateau:
+      table.read("factor", schedule.factor, kWithinOne);
+      table.read("patience", schedule.patience, at_least(0));
+      table.read("threshold", schedule.threshold, kBelowOne);
+      table.read("cooldown", schedule.cooldown, at_least(0));
+      table.read("min_factor", schedule.min_factor, kBelowOne);
+      break;
+  }
+  table.finish();
+}
+
+void read_average(TableReader table, TrainingSettings& training) {
+  auto& average = training.average;
+  table.choose("kind", average.kind,
+               {{"none", AverageKind::kNone}, {"ema", AverageKind::kEma}, {"swa", AverageKind::kSwa}});
+  if (average.kind == AverageKind::kEma) table.read("decay", average.decay, kBelowOne);
+  if (average.kind == AverageKind::kSwa) {
+    table.read("start", average.start, kBelowOne);
+    table.read("learning_rate", average.learning_rate, above(0));
+    if (average.learning_rate > 0 && training.optimizer.learning_rate == 0)
+      table.problem("learning_rate", "needs an optimizer with a learning_rate above 0");
+  }
+  table.finish();
+}
+
+}  // namespace impart::stages

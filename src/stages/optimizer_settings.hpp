@@ -1,0 +1,17 @@
+// Reads what a stage minimises, and how: objective, optimizer, schedule, averages.
+#pragma once
+
+#include "impart/stages/deck.hpp"
+#include "stages/toml_reader.hpp"
+
+namespace impart::stages {
+
+/// `objective` of a stage: a kind, or a table of it and its settings.
+void read_objective(TableReader& stage, nn::ObjectiveOptions& objective);
+/// `optimizer` of a stage. REQUIRES: before `read_objective`.
+void read_optimizer(TableReader& stage, TrainingSettings& training);
+void read_schedule(TableReader table, train::ScheduleOptions& schedule);
+/// REQUIRES: after `read_optimizer`.
+void read_average(TableReader table, TrainingSettings& training);
+
+}  // namespace impart::stages

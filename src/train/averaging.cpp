@@ -1,0 +1,75 @@
+#include "train/averaging.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "impart/data/batch_loader.hpp"
+
+namespace impart::train {
+
+WeightAverage::WeightAverage(const AverageOptions& options, int epochs)
+    : options_(options), first_epoch_(static_cast<std::int64_t>(std::floor(options.start * epochs))) {}
+
+void WeightAverage::after_update(const StateDict& state, std::int64_t update) {
+  if (options_.kind != AverageKind::kEma) return;
+  // A short run would never leave its first weights behind at the full decay.
+  const auto t = static_cast<double>(update);
+  move(state, average_.empty() ? 1 : 1 - std::min(options_.decay, (1 + t) / (10 + t)));
+}
+
+void WeightAverage::after_epoch(const StateDict& state, std::int64_t epochs) {
+  if (options_.kind != AverageKind::kSwa || epochs <= first_epoch_) return;
+  move(state, 1 / static_cast<double>(epochs - first_epoch_));
+}
+
+bool WeightAverage::has_own_rate(std::int64_t epoch) const {
+  return options_.kind == AverageKind::kSwa && options_.learning_rate > 0 && epoch >= first_epoch_;
+}
+
+void WeightAverage::move(const StateDict& state, double part) {
+  if (average_.empty()) average_ = StateDict(state.layout_ptr());
+  const auto to = average_.arena();
+  const auto from = state.arena();
+  const auto step = static_cast<float>(part);
+  if (step == 1) {
+    std::copy(from.begin(), from.end(), to.begin());
+    return;
+  }
+  for (std::size_t i = 0; i < to.size(); ++i) to[i] += step * (from[i] - to[i]);
+}
+
+namespace {
+
+/// The same model, whose batch norms forget all they knew at each batch.
+nn::ModelSpec without_memory(nn::ModelSpec spec) {
+  for (auto& layer : spec.layers) {
+    if (layer.kind != "batch_norm") continue;
+    std::erase_if(layer.settings, [](const auto& setting) { return setting.first == "momentum"; });
+    layer.settings.emplace_back("momentum", 1.0);
+  }
+  return spec;
+}
+
+}  // namespace
+
+void recalibrate_batch_norm(const comm::Comm& comm, const nn::ModelSpec& spec, const nn::Objective& objective,
+                            const EngineOptions& options, const data::DatasetPtr& data, StateDict& state) {
+  if (state.buffers().empty()) return;
+  GradientEngine engine(comm, without_memory(spec), objective, options);
+  data::BatchLoader loader(data,
+                           {options.batch_size, options.shards, engine.range(), options.seed, false, {}});
+  const auto batches = std::max<std::int64_t>(1, data->size() / options.batch_size);
+  std::vector<double> sums(state.buffers().size());
+  for (std::int64_t i = 0; i < batches; ++i) {
+    engine.compute(state, loader.next(), false);
+    const auto changes = engine.gradient().buffers();
+    for (std::size_t k = 0; k < sums.size(); ++k) sums[k] += static_cast<double>(changes[k]);
+  }
+  const auto buffers = state.buffers();
+  for (std::size_t k = 0; k < sums.size(); ++k) {
+    buffers[k] = static_cast<float>(static_cast<double>(buffers[k]) + sums[k] / static_cast<double>(batches));
+  }
+}
+
+}  // namespace impart::train
