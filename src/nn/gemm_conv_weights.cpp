@@ -37,6 +37,7 @@ class GemmBackwardWeights final : public ConvBackwardWeights {
   // Where things are in the scratch, in floats.
   struct Memory {
     std::size_t panels = 0;
+    std::size_t columns = 0;
     std::size_t patches = 0;
     std::size_t sums = 0;
     std::size_t partial = 0;
@@ -118,6 +119,7 @@ GemmBackwardWeights::GemmBackwardWeights(const ConvGeometry& g, const ConvOption
   };
   const std::int64_t sums = block_filters_ * g.taps();
   place(memory_.panels, pixels * tiles * tile);
+  place(memory_.columns, pixels * kernels().tile_columns);
   place(memory_.patches, gathered_ ? pixels * g.taps() : 0);
   place(memory_.sums, taps_ > 1 ? sums : 0);
   place(memory_.partial, std::max(ShardTree::partial_floats(g.shards / pass_shards_, sums),
@@ -170,6 +172,7 @@ void GemmBackwardWeights::run_pass(const Pass& pass, std::int64_t count, const f
                        .shards = pass.shards,
                        .a = at(memory_.panels),
                        .b = rows_.data(),
+                       .b_memory = at(memory_.columns),
                        .c = sums,
                        .c_stride = geometry_.taps(),
                        .add = pass.add};

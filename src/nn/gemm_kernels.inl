@@ -148,19 +148,16 @@ void multiply_panels(const Product& g) {
   }
 }
 
-// The sums of the tile over the depth of one shard. `a`: (depth, kTileRows).
+// The sums of the tile over the depth of one shard. `a`: (depth, kTileRows), b (depth, kTileColumns).
 template <int kRows, int kVecs>
-void multiply_outer(Tile<kRows, kVecs>& tile, const float* a, const float* const* b, std::int64_t offset,
-                    std::int64_t depth, std::int64_t last) {
-  for (std::int64_t d = 0; d < depth; ++d) {
-    const float* row = b[d] + offset;
+void multiply_outer(Tile<kRows, kVecs>& tile, const float* a, const float* b, std::int64_t depth) {
+  for (std::int64_t d = 0; d < depth; ++d, a += kTileRows, b += kTileColumns) {
     Vec factor[kVecs];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVecs - 1; ++v) factor[v] = Vec::load(row + v * Vec::kWidth);
-    factor[kVecs - 1] = Vec::load_first(row + (kVecs - 1) * Vec::kWidth, last);
+    for (int v = 0; v < kVecs; ++v) factor[v] = Vec::load(b + v * Vec::kWidth);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      const Vec x = Vec::set(a[d * kTileRows + r]);
+      const Vec x = Vec::set(a[r]);
 #pragma GCC unroll 4
       for (int v = 0; v < kVecs; ++v) tile.sum[r][v] = Vec::fma(x, factor[v], tile.sum[r][v]);
     }
@@ -183,7 +180,7 @@ void outer_tile(const OuterProduct& g, std::int64_t row, std::int64_t column) {
     } else {
       tile.clear();
     }
-    multiply_outer(tile, a + s * g.depth * kTileRows, g.b + s * g.depth, g.b_offset + column, g.depth, last);
+    multiply_outer(tile, a + s * g.depth * kTileRows, g.b_memory + s * g.depth * kTileColumns, g.depth);
     int level = 0;
     for (std::int64_t block = s; block % 2 == 1; block /= 2, ++level) {
 #pragma GCC unroll 16
@@ -200,8 +197,28 @@ void outer_tile(const OuterProduct& g, std::int64_t row, std::int64_t column) {
   tile.store(place, last);
 }
 
+// Columns of b side by side; with less than one panel of them, the rest of a row is zero.
+void pack_columns(const OuterProduct& g, std::int64_t column) {
+  const std::int64_t columns = g.columns - column;
+  float* to = g.b_memory;
+  for (std::int64_t d = 0; d < g.shards * g.depth; ++d, to += kTileColumns) {
+    const float* from = g.b[d] + column;
+    if (columns >= kTileColumns) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kTileVecs; ++v) Vec::load(from + v * Vec::kWidth).store(to + v * Vec::kWidth);
+    } else {
+#pragma GCC unroll 4
+      for (int v = 0; v < kTileVecs; ++v) {
+        const std::int64_t left = columns - v * Vec::kWidth;
+        Vec::load_first(from + v * Vec::kWidth, left > 0 ? left : 0).store(to + v * Vec::kWidth);
+      }
+    }
+  }
+}
+
 void multiply_outer_panels(const OuterProduct& g) {
   for (std::int64_t column = 0; column < g.columns; column += kTileColumns) {
+    pack_columns(g, column);
     for (std::int64_t row = 0; row < g.rows; row += kTileRows) {
       const std::int64_t rows = g.rows - row < kTileRows ? g.rows - row : kTileRows;
       with_tile(rows, g.columns - column,
@@ -296,11 +313,11 @@ void gather_patches(const Patches& p, const PatchRows& rows) {
 }
 
 void pack_outer(const OuterPanels& p) {
-  float* to = p.to;
-  for (std::int64_t column = 0; column < p.columns; column += kTileRows) {
-    const std::int64_t width = p.columns - column < kTileRows ? p.columns - column : kTileRows;
-    for (std::int64_t row = 0; row < p.rows; ++row, to += kTileRows) {
-      copy_values(p.from + row * p.stride + column, width, to);
+  for (std::int64_t row = 0; row < p.rows; ++row) {
+    const float* from = p.from + row * p.stride;
+    for (std::int64_t column = 0; column < p.columns; column += kTileRows) {
+      const std::int64_t width = p.columns - column < kTileRows ? p.columns - column : kTileRows;
+      copy_values(from + column, width, p.to + column * p.rows + row * kTileRows);
     }
   }
 }

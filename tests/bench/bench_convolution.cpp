@@ -13,7 +13,7 @@ namespace {
 std::size_t size_of(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 struct LayerShape {
-  std::int64_t channels, extent, filters, kernel, stride = 1, groups = 1;
+  std::int64_t channels, extent, filters, kernel, stride = 1, groups = 1, batch = 32;
 };
 
 // Without padding to one side only: a kernel of 3 is padded by 1, one of 1 by 0.
@@ -47,12 +47,15 @@ constexpr std::array kLayers{
     LayerShape{320, 4, 1280, 1},
     LayerShape{144, 32, 144, 3, 1, 144},
     LayerShape{192, 16, 192, 3, 2, 192},
+    LayerShape{784, 1, 1200, 1, 1, 1, 128},  // dense layers of the mlp
+    LayerShape{1200, 1, 1200, 1, 1, 1, 128},
+    LayerShape{1200, 1, 10, 1, 1, 1, 128},
 };
 
 ConvGeometry geometry(const LayerShape& l) {
   const Window window{l.kernel, l.stride, l.kernel / 2};
   const std::int64_t out = window.output_extent(l.extent);
-  return {.batch = 32,
+  return {.batch = l.batch,
           .channels = l.channels,
           .height = l.extent,
           .width = l.extent,

@@ -59,6 +59,7 @@ void outer_product(benchmark::State& state) {
   const auto b = normal_values(size_of(shards * depth * columns), 2);
   std::vector<const float*> b_rows;
   for (std::int64_t d = 0; d < shards * depth; ++d) b_rows.push_back(b.data() + d * columns);
+  Values memory(size_of(shards * depth * 32));
   Values c(size_of(rows * columns));
   const OuterProduct g{.rows = rows,
                        .columns = columns,
@@ -66,6 +67,7 @@ void outer_product(benchmark::State& state) {
                        .shards = shards,
                        .a = a.data(),
                        .b = b_rows.data(),
+                       .b_memory = memory.data(),
                        .c = c.data(),
                        .c_stride = columns};
   for (auto _ : state) {

@@ -94,6 +94,7 @@ TEST(Gemm, OuterProductSumsShardsInATree) {
       const auto packed = panels(a, shards * depth, rows, table.tile_rows);
       std::vector<const float*> b_rows;
       for (std::int64_t d = 0; d < shards * depth; ++d) b_rows.push_back(b.data() + d * columns);
+      Values memory(size_of(shards * depth * table.tile_columns), std::nanf(""));
       std::vector<float> c(size_of(rows * columns));
       table.outer_product({.rows = rows,
                            .columns = columns,
@@ -101,6 +102,7 @@ TEST(Gemm, OuterProductSumsShardsInATree) {
                            .shards = shards,
                            .a = packed.data(),
                            .b = b_rows.data(),
+                           .b_memory = memory.data(),
                            .c = c.data(),
                            .c_stride = columns});
       std::vector<float> expected(c.size());
