@@ -1,4 +1,4 @@
-// relu, dropout and flatten: layers without parameters that touch each value once.
+// dropout and flatten: layers without parameters that touch each value once.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -12,29 +12,6 @@
 namespace impart::nn {
 
 namespace {
-
-class Relu final : public Layer {
- public:
-  [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
-    return only_input(inputs);
-  }
-  bool absorb(const LayerSpec& next) override { return next.kind == "relu"; }
-  void setup(const Setup& /*setup*/) override {}
-  [[nodiscard]] bool in_place() const override { return true; }
-  [[nodiscard]] Needs needs() const override { return {.inputs = false, .output = true}; }
-
-  void forward(const Pass& /*pass*/, Inputs inputs, std::span<float> output) override {
-    const auto input = inputs[0];
-    for (std::size_t i = 0; i < input.size(); ++i) output[i] = input[i] <= 0 ? 0 : input[i];  // keeps NaN
-  }
-
-  void backward(const Pass& /*pass*/, const Backward& call) override {
-    const auto grad_output = call.grad_output;
-    const auto grad_input = call.grad_inputs[0].values;
-    for (std::size_t i = 0; i < grad_input.size(); ++i)
-      grad_input[i] = call.output[i] > 0 ? grad_output[i] : 0;
-  }
-};
 
 class Dropout final : public Layer {
  public:
@@ -139,11 +116,6 @@ class Flatten final : public Layer {
 };
 
 }  // namespace
-
-std::unique_ptr<Layer> make_relu(const LayerSpec& spec) {
-  const Settings none(spec, {});
-  return std::make_unique<Relu>();
-}
 
 std::unique_ptr<Layer> make_dropout(const LayerSpec& spec) { return std::make_unique<Dropout>(spec); }
 

@@ -100,6 +100,17 @@ struct KernelTable {
   /// grad_x (rows, channels) = or += the gradient.
   void (*norm_backward)(const Norm& n, const NormGradient& g, const float* x, const float* grad_y, bool add,
                         float* grad_x);
+
+  /// y = f(x), for n values; y may be x.
+  void (*sigmoid)(std::int64_t n, const float* x, float* y);
+  void (*tanh)(std::int64_t n, const float* x, float* y);
+  void (*gelu)(std::int64_t n, const float* x, float* y);
+  /// grad_x may be grad_y.
+  void (*gelu_backward)(std::int64_t n, const float* x, const float* grad_y, float* grad_x);
+  /// y = softmax(scale x), a row of n values; y may be x. scale > 0, n > 0.
+  void (*softmax)(std::int64_t n, float scale, const float* x, float* y);
+  /// grad_x may be grad_y.
+  void (*softmax_backward)(std::int64_t n, float scale, const float* y, const float* grad_y, float* grad_x);
 };
 
 /// The kernels for the best instruction set of this machine.

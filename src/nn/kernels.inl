@@ -4,6 +4,7 @@
 #include "nn/kernel_tables.hpp"
 #include "nn/simd.hpp"
 
+#include "nn/activation_kernels.inl"
 #include "nn/conv_kernels.inl"
 #include "nn/gemm_kernels.inl"
 #include "nn/norm_kernels.inl"
@@ -33,7 +34,13 @@ const KernelTable& IMPART_KERNEL_TABLE() {
                                      .norm_measure = norm_measure,
                                      .norm_forward = norm_forward,
                                      .norm_gradient_sums = norm_gradient_sums,
-                                     .norm_backward = norm_backward};
+                                     .norm_backward = norm_backward,
+                                     .sigmoid = sigmoid_values,
+                                     .tanh = tanh_values,
+                                     .gelu = gelu_values,
+                                     .gelu_backward = gelu_gradients,
+                                     .softmax = softmax_row,
+                                     .softmax_backward = softmax_row_gradients};
   return table;
 }
 

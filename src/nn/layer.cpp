@@ -19,16 +19,27 @@ struct Kind {
   std::unique_ptr<Layer> (*make)(const LayerSpec&);
 };
 
-constexpr std::array<Kind, 8> kKinds{{
+constexpr auto kKinds = std::to_array<Kind>({
     {"conv2d", make_conv2d},
     {"dense", make_dense},
     {"max_pool2d", make_max_pool2d},
     {"avg_pool2d", make_avg_pool2d},
     {"batch_norm", make_batch_norm},
+    {"adaptive_avg_pool2d", make_adaptive_avg_pool2d},
+    {"adaptive_max_pool2d", make_adaptive_max_pool2d},
+    {"global_avg_pool2d", make_global_avg_pool2d},
     {"relu", make_relu},
+    {"relu6", make_relu6},
+    {"leaky_relu", make_leaky_relu},
+    {"gelu", make_gelu},
+    {"sigmoid", make_sigmoid},
+    {"tanh", make_tanh},
+    {"softmax", make_softmax},
+    {"add", make_add},
+    {"concat", make_concat},
     {"dropout", make_dropout},
     {"flatten", make_flatten},
-}};
+});
 
 }  // namespace
 
@@ -65,6 +76,15 @@ const Shape& only_input(std::span<const Shape> inputs) {
         .got(fmt::format("{} in `from`", inputs.size()));
   }
   return inputs[0];
+}
+
+RowShape row_shape(const Shape& shape) {
+  if (shape.rank() == 1) return {1, shape[0]};
+  if (shape.rank() == 2) return {shape[0], shape[1]};
+  throw Error("the input does not fit", ErrorKind::kUsage)
+      .expected("a list of features, or a sequence of steps x features")
+      .got(shape.str())
+      .hint("put a flatten layer before it");
 }
 
 ImageShape image_shape(const Shape& shape) {

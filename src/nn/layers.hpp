@@ -13,8 +13,16 @@ namespace impart::nn {
 
 class Settings;
 
+/// Rows of features: (rows, features).
+struct RowShape {
+  std::int64_t rows = 1;
+  std::int64_t features = 0;
+};
+
 /// The shape of a layer's one input. Throws Error (usage) when there are more.
 const Shape& only_input(std::span<const Shape> inputs);
+/// `shape` as rows of features: (F) is one row, (T, F) are T. Throws Error (usage) when it has another rank.
+RowShape row_shape(const Shape& shape);
 /// `shape` as (C, H, W). Throws Error (usage) when it has another rank.
 ImageShape image_shape(const Shape& shape);
 /// Extents after `window` with that many channels. Throws Error (usage) when the window is larger than the
@@ -32,7 +40,18 @@ std::unique_ptr<Layer> make_dense(const LayerSpec& spec);
 std::unique_ptr<Layer> make_max_pool2d(const LayerSpec& spec);
 std::unique_ptr<Layer> make_avg_pool2d(const LayerSpec& spec);
 std::unique_ptr<Layer> make_batch_norm(const LayerSpec& spec);
+std::unique_ptr<Layer> make_adaptive_avg_pool2d(const LayerSpec& spec);
+std::unique_ptr<Layer> make_adaptive_max_pool2d(const LayerSpec& spec);
+std::unique_ptr<Layer> make_global_avg_pool2d(const LayerSpec& spec);
 std::unique_ptr<Layer> make_relu(const LayerSpec& spec);
+std::unique_ptr<Layer> make_relu6(const LayerSpec& spec);
+std::unique_ptr<Layer> make_leaky_relu(const LayerSpec& spec);
+std::unique_ptr<Layer> make_gelu(const LayerSpec& spec);
+std::unique_ptr<Layer> make_sigmoid(const LayerSpec& spec);
+std::unique_ptr<Layer> make_tanh(const LayerSpec& spec);
+std::unique_ptr<Layer> make_softmax(const LayerSpec& spec);
+std::unique_ptr<Layer> make_add(const LayerSpec& spec);
+std::unique_ptr<Layer> make_concat(const LayerSpec& spec);
 std::unique_ptr<Layer> make_dropout(const LayerSpec& spec);
 std::unique_ptr<Layer> make_flatten(const LayerSpec& spec);
 

@@ -14,6 +14,10 @@
 namespace impart::nn {
 namespace {
 
+/// A float of this size has no fraction: the sum with it rounds a value to an integer, which is then in the
+/// sum's lowest bits.
+constexpr float kIntegerShift = 12582912.0F;  // 1.5 * 2^23
+
 /// One float with the interface of Vec: what is left over at the end of a row.
 struct One {
   static constexpr std::int64_t kWidth = 1;
@@ -44,6 +48,15 @@ struct One {
   friend One operator+(One a, One b) { return {a.v + b.v}; }
   friend One operator-(One a, One b) { return {a.v - b.v}; }
   friend One operator*(One a, One b) { return {a.v * b.v}; }
+  friend One operator/(One a, One b) { return {a.v / b.v}; }
+  /// 2^n, from n + kIntegerShift. REQUIRES: n is an integer from -126 to 127.
+  static One power_of_two(One shifted) {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, &shifted.v, sizeof bits);
+    bits = (bits << 23U) + 0x3F800000U;
+    std::memcpy(&shifted.v, &bits, sizeof bits);
+    return shifted;
+  }
 };
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
@@ -88,6 +101,11 @@ struct Vec {
   friend Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
   friend Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+  friend Vec operator/(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
+  static Vec power_of_two(Vec shifted) {
+    const __m512i bits = _mm512_slli_epi32(_mm512_castps_si512(shifted.v), 23);
+    return {_mm512_castsi512_ps(_mm512_add_epi32(bits, _mm512_set1_epi32(0x3F800000)))};
+  }
 };
 
 /// Rows become columns.
@@ -160,6 +178,11 @@ struct Vec {
   friend Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
   friend Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+  friend Vec operator/(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
+  static Vec power_of_two(Vec shifted) {
+    const __m256i bits = _mm256_slli_epi32(_mm256_castps_si256(shifted.v), 23);
+    return {_mm256_castsi256_ps(_mm256_add_epi32(bits, _mm256_set1_epi32(0x3F800000)))};
+  }
 };
 
 /// Rows become columns.

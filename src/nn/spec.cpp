@@ -22,8 +22,14 @@ using Json = nlohmann::ordered_json;  // settings keep the order of the deck
 constexpr std::int64_t kMaxElements = std::int64_t{1} << 31;  // of one sample's activation, and of one tensor
 
 std::string short_name(const std::string& kind) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 4> names{
-      {{"conv2d", "conv"}, {"max_pool2d", "pool"}, {"avg_pool2d", "pool"}, {"batch_norm", "bn"}}};
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 7> names{
+      {{"conv2d", "conv"},
+       {"max_pool2d", "pool"},
+       {"avg_pool2d", "pool"},
+       {"adaptive_avg_pool2d", "pool"},
+       {"adaptive_max_pool2d", "pool"},
+       {"global_avg_pool2d", "pool"},
+       {"batch_norm", "bn"}}};
   for (const auto& [long_name, name] : names) {
     if (kind == long_name) return std::string(name);
   }

@@ -39,6 +39,7 @@ inline LayerSpec dense(int units, bool bias = true) {
 inline LayerSpec pool(const std::string& kind, int kernel, int stride, int padding = 0) {
   return layer(kind, {{"kernel", whole(kernel)}, {"stride", whole(stride)}, {"padding", whole(padding)}});
 }
+inline LayerSpec adaptive(const std::string& kind, int size) { return layer(kind, {{"size", whole(size)}}); }
 
 inline ModelSpec model(Shape input, int classes, std::vector<LayerSpec> layers) {
   ModelSpec spec{"test", std::move(input), classes, std::move(layers)};
@@ -160,11 +161,11 @@ struct LoneLayer {
     return output;
   }
 
-  /// After forward, from d(loss)/d(output).
-  void backward(Values grad_output) {
+  /// After forward, from d(loss)/d(output). `add`: to what the inputs' gradients hold.
+  void backward(Values grad_output, bool add = false) {
     std::vector<std::span<float>> to(gradients.begin(), gradients.end());
     std::vector<InputGradient> grads;
-    for (auto& grad : grad_inputs) grads.push_back({grad, false});
+    for (auto& grad : grad_inputs) grads.push_back({grad, add});
     layer->backward(pass, {input_views, output, grad_output, grads, to});
   }
 

@@ -1,5 +1,10 @@
-// Gradients of every layer against central finite differences.
+// Every layer on its own: gradients against central finite differences, several shards at once against one
+// after another, gradients added to others.
 #include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
 
 #include "nn/nn_testing.hpp"
 
@@ -13,6 +18,13 @@ struct GradientCase {
   std::int64_t batch = 3;
   std::vector<LayerSpec> absorbed = {};
   bool trainable = true;
+  std::vector<Shape> more = {};  // further inputs
+
+  [[nodiscard]] std::vector<Shape> samples() const {
+    std::vector<Shape> all{sample};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
 };
 
 std::ostream& operator<<(std::ostream& out, const GradientCase& c) { return out << c.name; }
@@ -35,28 +47,114 @@ std::vector<float> differences(LoneLayer& lone, std::span<float> values, std::sp
   return slopes;
 }
 
+// Far enough apart that a step crosses no kink of a rectifier or a maximum (of what a dense or a convolution
+// has computed, few enough cross one).
+void fill_inputs(LoneLayer& lone) {
+  for (std::size_t k = 0; k < lone.inputs.size(); ++k) {
+    const std::size_t size = lone.inputs[k].size();
+    const auto values = spread_values(size, 1 + k, 2.0 / static_cast<double>(size));
+    lone.inputs[k].assign(values.begin(), values.end());
+  }
+}
+
+bool has_kinks(const GradientCase& p) {
+  static const std::vector<std::string> kinds{"relu", "relu6", "leaky_relu", "max_pool2d",
+                                              "adaptive_max_pool2d"};
+  return !p.absorbed.empty() || std::find(kinds.begin(), kinds.end(), p.spec.kind) != kinds.end();
+}
+
 TEST_P(Gradients, AgreeWithFiniteDifferences) {
   const auto& p = GetParam();
-  LoneLayer lone(p.spec, p.sample, p.batch, {.trainable = p.trainable, .absorbed = p.absorbed});
-  // Far enough apart that a step crosses no kink of a rectifier or a maximum (of what a dense or a
-  // convolution has computed, few enough cross one).
-  const auto input = spread_values(lone.input().size(), 1, 2.0 / static_cast<double>(lone.input().size()));
-  lone.input().assign(input.begin(), input.end());
-  const float step = p.absorbed.empty() ? 0.4F / static_cast<float>(lone.input().size()) : 2e-4F;
+  LoneLayer lone(p.spec, p.samples(), p.batch, {.trainable = p.trainable, .absorbed = p.absorbed});
+  fill_inputs(lone);
   const auto probe = normal_values(lone.output.size(), 2);
 
   lone.forward();
   lone.backward({probe.begin(), probe.end()});
-  const auto grad_input = lone.grad_input();
+  const auto grad_inputs = lone.grad_inputs;
   const auto gradients = lone.gradients;
-  const bool smooth = p.absorbed.empty() && p.spec.kind != "relu" && p.spec.kind != "max_pool2d";
-  const float input_step = smooth ? 1e-2F : step;
+  const bool smooth = !has_kinks(p);
   const double tolerance = smooth ? 2e-3 : 2e-2;
-  EXPECT_LT(relative_difference(grad_input, differences(lone, lone.input(), probe, input_step)), tolerance);
+  for (std::size_t k = 0; k < lone.inputs.size(); ++k) {
+    const float small = p.absorbed.empty() ? 0.4F / static_cast<float>(lone.inputs[k].size()) : 2e-4F;
+    const auto slopes = differences(lone, lone.inputs[k], probe, smooth ? 1e-2F : small);
+    EXPECT_LT(relative_difference(grad_inputs[k], slopes), tolerance) << "input " << k;
+  }
   for (std::size_t k = 0; k < lone.tensors.size(); ++k) {
     if (lone.tensors[k].kind == StateKind::kBuffer) continue;
     const auto slopes = differences(lone, lone.state[k], probe, smooth ? 1e-2F : 2e-4F);
     EXPECT_LT(relative_difference(gradients[k], slopes), tolerance) << lone.tensors[k].name;
+  }
+}
+
+void add_to(std::span<float> sum, std::span<const float> values) {
+  for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += values[i];
+}
+
+bool bit_equal(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+TEST_P(Gradients, EightShardsAtOnceAreShardByShard) {
+  constexpr std::int64_t kShards = 8;
+  constexpr std::int64_t kShard = 2;
+  const auto& p = GetParam();
+  LoneLayer whole(p.spec, p.samples(), kShards * kShard,
+                  {.shards = kShards, .trainable = p.trainable, .absorbed = p.absorbed});
+  fill_inputs(whole);
+  const auto probe = normal_values(whole.output.size(), 2);
+  whole.forward();
+  whole.backward({probe.begin(), probe.end()});
+
+  std::vector<std::vector<std::vector<float>>> sums;  // of each shard, then in a tree
+  const std::size_t part = probe.size() / kShards;
+  for (std::size_t s = 0; s < kShards; ++s) {
+    LoneLayer one(p.spec, p.samples(), kShard, {.trainable = p.trainable, .absorbed = p.absorbed});
+    std::iota(one.ids.begin(), one.ids.end(), whole.ids[s * kShard]);
+    const auto share = [&](const Values& values, std::size_t size) {
+      return std::span<const float>(values).subspan(s * size, size);
+    };
+    for (std::size_t k = 0; k < one.inputs.size(); ++k) {
+      const auto from = share(whole.inputs[k], one.inputs[k].size());
+      std::copy(from.begin(), from.end(), one.inputs[k].begin());
+    }
+    EXPECT_TRUE(bit_equal(one.forward(), share(whole.output, part))) << "output of shard " << s;
+    const auto grad = std::span<const float>(probe).subspan(s * part, part);
+    one.backward({grad.begin(), grad.end()});
+    for (std::size_t k = 0; k < one.inputs.size(); ++k) {
+      EXPECT_TRUE(bit_equal(one.grad_inputs[k], share(whole.grad_inputs[k], one.inputs[k].size())))
+          << "input " << k << " of shard " << s;
+    }
+    sums.push_back(one.gradients);
+  }
+  for (std::size_t step = 1; step < kShards; step *= 2) {
+    for (std::size_t s = 0; s < kShards; s += 2 * step) {
+      for (std::size_t k = 0; k < sums[s].size(); ++k) add_to(sums[s][k], sums[s + step][k]);
+    }
+  }
+  for (std::size_t k = 0; k < whole.tensors.size(); ++k) {
+    EXPECT_TRUE(bit_equal(whole.gradients[k], sums[0][k])) << whole.tensors[k].name;
+  }
+}
+
+TEST_P(Gradients, AreAddedWhereTheLayerSaysSo) {
+  const auto& p = GetParam();
+  LoneLayer lone(p.spec, p.samples(), p.batch, {.trainable = p.trainable, .absorbed = p.absorbed});
+  if (lone.inputs.size() == 1 && !lone.layer->adds_gradients()) return;  // the network adds
+  ASSERT_TRUE(lone.layer->adds_gradients()) << "the network adds for one input alone";
+  fill_inputs(lone);
+  const auto probe = normal_values(lone.output.size(), 2);
+  lone.forward();
+  lone.backward({probe.begin(), probe.end()});
+  auto sums = lone.grad_inputs;
+  for (std::size_t k = 0; k < sums.size(); ++k) {
+    const auto before = normal_values(sums[k].size(), 3 + k);
+    std::copy(before.begin(), before.end(), lone.grad_inputs[k].begin());
+    add_to(sums[k], before);
+  }
+  lone.backward({probe.begin(), probe.end()}, true);
+  for (std::size_t k = 0; k < sums.size(); ++k) {
+    EXPECT_LT(relative_difference(lone.grad_inputs[k], sums[k]), 1e-6) << "input " << k;
   }
 }
 
@@ -99,7 +197,23 @@ INSTANTIATE_TEST_SUITE_P(
         GradientCase{"max_pool_relu", pool("max_pool2d", 2, 2), {9, 6, 6}, 2, {layer("relu")}},
         GradientCase{"avg_pool", pool("avg_pool2d", 2, 2), {3, 7, 6}},
         GradientCase{"avg_pool_padded", pool("avg_pool2d", 3, 2, 1), {2, 7, 8}},
-        GradientCase{"relu", layer("relu"), {2, 3, 4}}, GradientCase{"flatten", layer("flatten"), {3, 4, 5}},
+        GradientCase{"avg_pool_gaps", pool("avg_pool2d", 2, 3), {2, 8, 7}},
+        GradientCase{"global_avg_pool", layer("global_avg_pool2d"), {5, 4, 3}},
+        GradientCase{"adaptive_avg_pool", adaptive("adaptive_avg_pool2d", 3), {3, 7, 8}},
+        GradientCase{"adaptive_avg_pool_larger", adaptive("adaptive_avg_pool2d", 4), {2, 3, 5}},
+        GradientCase{"adaptive_max_pool", adaptive("adaptive_max_pool2d", 3), {3, 7, 8}},
+        GradientCase{"relu", layer("relu"), {2, 3, 4}}, GradientCase{"relu6", layer("relu6"), {2, 3, 4}},
+        GradientCase{"leaky_relu", layer("leaky_relu", {{"negative_slope", 0.2}}), {2, 3, 4}},
+        GradientCase{"gelu", layer("gelu"), {37}}, GradientCase{"sigmoid", layer("sigmoid"), {37}},
+        GradientCase{"tanh", layer("tanh"), {37}}, GradientCase{"softmax", layer("softmax"), {37}, 2},
+        GradientCase{"softmax_sequence", layer("softmax"), {3, 5}, 2},
+        GradientCase{"add", layer("add"), {3, 4, 5}, 3, {}, true, {{3, 4, 5}}},
+        GradientCase{"add_three", layer("add"), {7}, 3, {}, true, {{7}, {7}}},
+        GradientCase{"add_relu", layer("add"), {8}, 3, {layer("relu")}, true, {{8}}},
+        GradientCase{"concat", layer("concat"), {3, 4, 5}, 3, {}, true, {{2, 4, 5}}},
+        GradientCase{"concat_features", layer("concat"), {3}, 3, {}, true, {{2}, {1}}},
+        GradientCase{"concat_sequences", layer("concat"), {4, 3}, 3, {}, true, {{4, 2}}},
+        GradientCase{"flatten", layer("flatten"), {3, 4, 5}},
         GradientCase{"dropout", layer("dropout", {{"rate", 0.4}}, "dropout1"), {40}},
         GradientCase{"batch_norm", layer("batch_norm"), {3, 4, 3}, 4},
         GradientCase{"batch_norm_features", layer("batch_norm"), {5}, 6},
