@@ -48,11 +48,12 @@ std::vector<float> differences(LoneLayer& lone, std::span<float> values, std::sp
 }
 
 // Far enough apart that a step crosses no kink of a rectifier or a maximum (of what a dense or a convolution
-// has computed, few enough cross one).
+// has computed, few enough cross one). Each input has a gap of its own, so that no sum of two lies on a kink.
 void fill_inputs(LoneLayer& lone) {
   for (std::size_t k = 0; k < lone.inputs.size(); ++k) {
     const std::size_t size = lone.inputs[k].size();
-    const auto values = spread_values(size, 1 + k, 2.0 / static_cast<double>(size));
+    const auto values =
+        spread_values(size, 1 + k, (2.0 - 0.6 * static_cast<double>(k)) / static_cast<double>(size));
     lone.inputs[k].assign(values.begin(), values.end());
   }
 }
