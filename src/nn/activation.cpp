@@ -12,9 +12,9 @@ namespace impart::nn {
 namespace {
 
 // What is not positive becomes 0, or `slope` times itself; what is above `top` becomes `top`.
-class Rectifier final : public Layer {
+class Rectify final : public Layer {
  public:
-  explicit Rectifier(float slope = 0, float top = std::numeric_limits<float>::infinity())
+  explicit Rectify(float slope = 0, float top = std::numeric_limits<float>::infinity())
       : slope_(slope), top_(top) {}
 
   [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
@@ -152,17 +152,17 @@ class Softmax final : public Layer {
 
 std::unique_ptr<Layer> make_relu(const LayerSpec& spec) {
   const Settings none(spec, {});
-  return std::make_unique<Rectifier>();
+  return std::make_unique<Rectify>();
 }
 
 std::unique_ptr<Layer> make_relu6(const LayerSpec& spec) {
   const Settings none(spec, {});
-  return std::make_unique<Rectifier>(0.0F, 6.0F);
+  return std::make_unique<Rectify>(0.0F, 6.0F);
 }
 
 std::unique_ptr<Layer> make_leaky_relu(const LayerSpec& spec) {
   static constexpr std::array<std::string_view, 1> known{"negative_slope"};
-  return std::make_unique<Rectifier>(
+  return std::make_unique<Rectify>(
       static_cast<float>(Settings(spec, known).number_or("negative_slope", 0.01, 0, 1)));
 }
 
