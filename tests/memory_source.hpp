@@ -49,6 +49,38 @@ inline MemorySource made_up(std::int64_t n, const Shape& shape, int classes, std
   return {shape, std::move(values), std::move(labels)};
 }
 
+/// Sequences of `length` indices below `classes`, with as many labels: each place's label is the next place's
+/// index.
+class SequenceSource final : public io::SampleSource {
+ public:
+  SequenceSource(std::int64_t n, std::int64_t length, int classes) : classes_(classes) {
+    info_.samples = n;
+    info_.shape = Shape{length};
+    info_.labels_per_sample = length;
+  }
+
+  [[nodiscard]] const io::SampleInfo& info() const override { return info_; }
+  void read(std::span<std::byte> samples, std::span<std::int32_t> labels) override {
+    std::vector<float> values;
+    for (std::size_t i = 0; i < labels.size(); ++i) {
+      const auto index = static_cast<std::int32_t>((i * i + i / 7) % static_cast<std::size_t>(classes_));
+      values.push_back(static_cast<float>(index));
+      labels[i == 0 ? labels.size() - 1 : i - 1] = index;
+    }
+    std::memcpy(samples.data(), values.data(), samples.size());
+  }
+
+ private:
+  io::SampleInfo info_;
+  int classes_;
+};
+
+inline data::DatasetPtr made_up_sequences(const comm::Comm& comm, std::int64_t n, std::int64_t length,
+                                          int classes) {
+  SequenceSource source(n, length, classes);
+  return data::read_dataset(comm, source, "sequences", classes);
+}
+
 inline data::DatasetPtr made_up_dataset(const comm::Comm& comm, std::int64_t n, const Shape& shape,
                                         int classes, std::uint64_t seed = 1) {
   auto source = made_up(n, shape, classes, seed);

@@ -151,6 +151,9 @@ void check_augmentation(const Augmentation& what, const Shape& sample) {
 
 Augmenter::Augmenter(DatasetPtr dataset, std::vector<Augmentation> list, std::uint64_t seed)
     : dataset_(std::move(dataset)), seed_(seed) {
+  if (!list.empty() && dataset_->labels_per_sample() != 1) {
+    throw Error("a sequence cannot be augmented", ErrorKind::kUsage).expected("samples with one label each");
+  }
   for (std::size_t i = 0; i < list.size(); ++i) {
     check_augmentation(list[i], dataset_->sample_shape());
     auto& steps = data::mixes(list[i].kind) ? mixing_ : changes_;

@@ -43,7 +43,7 @@ struct BatchLoader::Impl {
         static_cast<std::size_t>(options.range.size() * (options.batch_size / options.shards));
     for (auto& slot : slots) {
       slot.inputs.resize(samples * static_cast<std::size_t>(dataset->sample_shape().elements()));
-      slot.labels.resize(samples);
+      slot.labels.resize(samples * labels_each());
       slot.ids.resize(samples);
       slot.rows.resize(samples);
       if (!augmenter.mixes()) continue;
@@ -115,7 +115,7 @@ struct BatchLoader::Impl {
   void put(Slot& slot, std::size_t at, std::int64_t row, std::int64_t epoch) {
     const auto elements = static_cast<std::size_t>(dataset->sample_shape().elements());
     const auto mix = augmenter.get(row, epoch, std::span(slot.inputs).subspan(at * elements, elements));
-    slot.labels[at] = dataset->label(row);
+    dataset->labels(row, std::span(slot.labels).subspan(at * labels_each(), labels_each()));
     slot.ids[at] = dataset->id(row);
     slot.rows[at] = static_cast<std::uint64_t>(row);
     if (!augmenter.mixes()) return;
@@ -123,12 +123,16 @@ struct BatchLoader::Impl {
     slot.share[at] = mix.share;
   }
 
+  [[nodiscard]] std::size_t labels_each() const {
+    return static_cast<std::size_t>(dataset->labels_per_sample());
+  }
+
   [[nodiscard]] ShardBatch shard_of(const Slot& slot, std::size_t start, std::size_t count) const {
     const auto elements = static_cast<std::size_t>(dataset->sample_shape().elements());
     ShardBatch shard{static_cast<std::int64_t>(count),
                      std::span(slot.inputs).subspan(start * elements, count * elements),
-                     std::span(slot.labels).subspan(start, count), std::span(slot.ids).subspan(start, count),
-                     std::span(slot.rows).subspan(start, count)};
+                     std::span(slot.labels).subspan(start * labels_each(), count * labels_each()),
+                     std::span(slot.ids).subspan(start, count), std::span(slot.rows).subspan(start, count)};
     if (augmenter.mixes()) {
       shard.other_labels = std::span(slot.other_labels).subspan(start, count);
       shard.share = std::span(slot.share).subspan(start, count);

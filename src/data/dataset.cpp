@@ -16,11 +16,13 @@ struct Parts {
   Parts(std::span<std::byte> buffer, const io::SampleInfo& info) {
     const auto n = static_cast<std::size_t>(info.samples);
     digests = {reinterpret_cast<Digest*>(buffer.data()), n};
-    labels = {reinterpret_cast<std::int32_t*>(buffer.data() + n * sizeof(Digest)), n};
-    samples = buffer.subspan(n * (sizeof(Digest) + sizeof(std::int32_t)), info.bytes());
+    labels = {reinterpret_cast<std::int32_t*>(buffer.data() + n * sizeof(Digest)),
+              static_cast<std::size_t>(info.labels())};
+    samples = buffer.subspan(n * sizeof(Digest) + labels.size_bytes(), info.bytes());
   }
   static std::size_t bytes(const io::SampleInfo& info) {
-    return static_cast<std::size_t>(info.samples) * (sizeof(Digest) + sizeof(std::int32_t)) + info.bytes();
+    return static_cast<std::size_t>(info.samples) * sizeof(Digest) +
+           static_cast<std::size_t>(info.labels()) * sizeof(std::int32_t) + info.bytes();
   }
 
   std::span<Digest> digests;
@@ -41,7 +43,9 @@ class NodeDataset final : public Dataset {
       source.read(parts_.samples, parts_.labels);
       check_labels();
       for (std::int64_t i = 0; i < size(); ++i) {
-        parts_.digests[static_cast<std::size_t>(i)] = Hasher().number(label(i)).bytes(stored(i)).finish();
+        Hasher hasher;
+        for (const auto label : labels_of(i)) hasher.number(label);
+        parts_.digests[static_cast<std::size_t>(i)] = hasher.bytes(stored(i)).finish();
       }
     });
     buffer_.publish();
@@ -50,8 +54,10 @@ class NodeDataset final : public Dataset {
   [[nodiscard]] std::int64_t size() const override { return info_.samples; }
   [[nodiscard]] const Shape& sample_shape() const override { return info_.shape; }
   [[nodiscard]] int classes() const override { return classes_; }
-  [[nodiscard]] std::int32_t label(std::int64_t i) const override {
-    return parts_.labels[static_cast<std::size_t>(i)];
+  [[nodiscard]] std::int32_t label(std::int64_t i) const override { return labels_of(i).front(); }
+  [[nodiscard]] std::int64_t labels_per_sample() const override { return info_.labels_per_sample; }
+  void labels(std::int64_t i, std::span<std::int32_t> out) const override {
+    std::ranges::copy(labels_of(i), out.begin());
   }
   [[nodiscard]] std::uint64_t id(std::int64_t i) const override { return static_cast<std::uint64_t>(i); }
   [[nodiscard]] const Digest& digest(std::int64_t i) const override {
@@ -74,13 +80,20 @@ class NodeDataset final : public Dataset {
     return parts_.samples.subspan(static_cast<std::size_t>(i) * each, each);
   }
 
+  [[nodiscard]] std::span<const std::int32_t> labels_of(std::int64_t i) const {
+    const auto each = static_cast<std::size_t>(info_.labels_per_sample);
+    return std::span<const std::int32_t>(parts_.labels).subspan(static_cast<std::size_t>(i) * each, each);
+  }
+
   void check_labels() const {
     for (std::int64_t i = 0; i < size(); ++i) {
-      if (label(i) >= 0 && label(i) < classes_) continue;
-      throw Error("label outside the classes")
-          .expected("0 to " + std::to_string(classes_ - 1))
-          .got(std::to_string(label(i)) + " at sample " + std::to_string(i))
-          .hint("check `classes` of the dataset");
+      for (const auto label : labels_of(i)) {
+        if (label >= 0 && label < classes_) continue;
+        throw Error("label outside the classes")
+            .expected("0 to " + std::to_string(classes_ - 1))
+            .got(std::to_string(label) + " at sample " + std::to_string(i))
+            .hint("check `classes` of the dataset");
+      }
     }
   }
 
@@ -102,6 +115,8 @@ class Subset final : public Dataset {
   [[nodiscard]] const Encoding* encoding() const override { return base_->encoding(); }
   void get_stored(std::int64_t i, std::span<float> out) const override { base_->get_stored(at(i), out); }
   [[nodiscard]] std::int32_t label(std::int64_t i) const override { return base_->label(at(i)); }
+  [[nodiscard]] std::int64_t labels_per_sample() const override { return base_->labels_per_sample(); }
+  void labels(std::int64_t i, std::span<std::int32_t> out) const override { base_->labels(at(i), out); }
   [[nodiscard]] std::uint64_t id(std::int64_t i) const override { return base_->id(at(i)); }
   [[nodiscard]] const Digest& digest(std::int64_t i) const override { return base_->digest(at(i)); }
 

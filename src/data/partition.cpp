@@ -57,6 +57,22 @@ std::vector<Indices> split_by_digest(const Dataset& dataset, const std::vector<d
   return parts;
 }
 
+std::vector<Indices> split_in_order(const Dataset& dataset, const std::vector<double>& fractions,
+                                    std::int64_t gap) {
+  std::vector<Indices> parts;
+  double until = 0;
+  std::int64_t begin = 0;
+  for (const double fraction : fractions) {
+    until += fraction;
+    const auto end = cut(until, dataset.size());
+    auto& part = parts.emplace_back();
+    const auto first = begin == 0 ? begin : begin + gap;
+    for (auto i = first; i < end; ++i) part.push_back(i);
+    begin = end;
+  }
+  return parts;
+}
+
 Indices limit_per_class(const Dataset& dataset, std::int64_t per_class) {
   std::vector<std::int64_t> taken(static_cast<std::size_t>(dataset.classes()));
   Indices chosen;

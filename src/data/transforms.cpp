@@ -20,6 +20,8 @@ class Decorator : public Dataset {
   [[nodiscard]] const Shape& sample_shape() const override { return base_->sample_shape(); }
   [[nodiscard]] int classes() const override { return base_->classes(); }
   [[nodiscard]] std::int32_t label(std::int64_t i) const override { return base_->label(i); }
+  [[nodiscard]] std::int64_t labels_per_sample() const override { return base_->labels_per_sample(); }
+  void labels(std::int64_t i, std::span<std::int32_t> out) const override { base_->labels(i, out); }
   [[nodiscard]] std::uint64_t id(std::int64_t i) const override { return base_->id(i); }
   [[nodiscard]] const Digest& digest(std::int64_t i) const override { return base_->digest(i); }
 
@@ -123,6 +125,42 @@ class Encoded final : public Decorator {
   std::vector<float> offset_;
 };
 
+/// A text whose characters have other indices than in its own vocabulary.
+class Recoded final : public Decorator {
+ public:
+  Recoded(DatasetPtr base, const Encoding& encoding) : Decorator(std::move(base)), encoding_(encoding) {
+    const auto& known = encoding_.vocabulary;
+    for (const char character : this->base().encoding()->vocabulary) {
+      const auto found = known.find(character);
+      if (found == std::string::npos) {
+        throw Error("the text has a character that the model's vocabulary does not have")
+            .expected("one of the " + std::to_string(known.size()) + " that it was trained on")
+            .got("byte " + std::to_string(static_cast<unsigned char>(character)));
+      }
+      index_.push_back(static_cast<std::int32_t>(found));
+    }
+  }
+
+  [[nodiscard]] int classes() const override { return static_cast<int>(encoding_.vocabulary.size()); }
+  [[nodiscard]] const Encoding* encoding() const override { return &encoding_; }
+  void get_stored(std::int64_t i, std::span<float> out) const override { base().get_stored(i, out); }
+  void get(std::int64_t i, std::span<float> out) const override {
+    base().get(i, out);
+    for (auto& x : out) x = static_cast<float>(index_[static_cast<std::size_t>(x)]);
+  }
+  [[nodiscard]] std::int32_t label(std::int64_t i) const override {
+    return index_[static_cast<std::size_t>(base().label(i))];
+  }
+  void labels(std::int64_t i, std::span<std::int32_t> out) const override {
+    base().labels(i, out);
+    for (auto& label : out) label = index_[static_cast<std::size_t>(label)];
+  }
+
+ private:
+  Encoding encoding_;
+  std::vector<std::int32_t> index_;  // in the model's vocabulary, by the dataset's
+};
+
 }  // namespace
 
 DatasetPtr resize(DatasetPtr base, std::int64_t height, std::int64_t width) {
@@ -137,10 +175,17 @@ DatasetPtr encode(DatasetPtr base, Encoding encoding) {
 
 DatasetPtr encoded_as(const DatasetPtr& dataset, const Encoding& wanted) {
   auto encoding = wanted;
-  if (const auto* own = dataset->encoding()) {
+  const auto* own = dataset->encoding();
+  if (own != nullptr) {
     encoding.normalisation.scale = own->normalisation.scale;
     if (encoding == *own) return dataset;
   }
+  const bool text = own != nullptr && !own->vocabulary.empty();
+  if (text != !wanted.vocabulary.empty()) {
+    throw Error(text ? "the model was not trained on text"
+                     : "the model was trained on text, and reads nothing else");
+  }
+  if (text) return std::make_shared<Recoded>(dataset, encoding);
   return encode(dataset, std::move(encoding));
 }
 

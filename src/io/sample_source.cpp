@@ -13,9 +13,9 @@ std::size_t SampleInfo::bytes() const {
 
 void require_room(const SampleInfo& info, std::span<const std::byte> samples,
                   std::span<const std::int32_t> labels) {
-  if (samples.size() != info.bytes() || labels.size() != static_cast<std::size_t>(info.samples)) {
+  if (samples.size() != info.bytes() || labels.size() != static_cast<std::size_t>(info.labels())) {
     throw Error("memory for samples is of the wrong size")
-        .expected(std::to_string(info.bytes()) + " bytes, " + std::to_string(info.samples) + " labels")
+        .expected(std::to_string(info.bytes()) + " bytes, " + std::to_string(info.labels()) + " labels")
         .got(std::to_string(samples.size()) + " bytes, " + std::to_string(labels.size()) + " labels");
   }
 }

@@ -43,6 +43,10 @@ Json to_json(const Member& member) {
   if (member.encoding) {
     const auto& n = member.encoding->normalisation;
     json["normalisation"] = {{"scale", n.scale}, {"mean", n.mean}, {"deviation", n.deviation}};
+    if (const auto& vocabulary = member.encoding->vocabulary; !vocabulary.empty()) {
+      // As numbers: bytes need not be UTF-8, which JSON's strings are.
+      json["vocabulary"] = std::vector<std::uint8_t>(vocabulary.begin(), vocabulary.end());
+    }
   }
   return json;
 }
@@ -55,6 +59,12 @@ Member member_from_json(Json json) {
     n.mean = found->at("mean").get<std::vector<double>>();
     n.deviation = found->at("deviation").get<std::vector<double>>();
     json.erase(found);
+    if (const auto vocabulary = json.find("vocabulary"); vocabulary != json.end()) {
+      for (const auto byte : vocabulary->get<std::vector<std::uint8_t>>()) {
+        member.encoding->vocabulary.push_back(static_cast<char>(byte));
+      }
+      json.erase(vocabulary);
+    }
   }
   member.spec = nn::model_spec_from_json(json.dump());
   member.name = member.spec.name;
@@ -62,8 +72,26 @@ Member member_from_json(Json json) {
 }
 
 /// Scales belong to the data, and may differ.
-bool inputs_differ(const data::Normalisation& a, const data::Normalisation& b) {
-  return a.mean != b.mean || a.deviation != b.deviation;
+bool inputs_differ(const data::Encoding& a, const data::Encoding& b) {
+  return a.normalisation.mean != b.normalisation.mean ||
+         a.normalisation.deviation != b.normalisation.deviation || a.vocabulary != b.vocabulary;
+}
+
+const std::string& vocabulary_of(const Member& member) {
+  static const std::string none;
+  return member.encoding ? member.encoding->vocabulary : none;
+}
+
+/// Their outputs mean the same characters, or none at all.
+void require_one_vocabulary(const Member& a, const Member& b) {
+  if (vocabulary_of(a) == vocabulary_of(b)) return;
+  throw Error("models of texts with other characters cannot go together")
+      .at("'" + a.name + "' and '" + b.name + "'")
+      .hint("train them on texts of one `vocabulary`");
+}
+
+data::DatasetPtr inputs_of(const Member& member, const data::DatasetPtr& dataset) {
+  return member.encoding ? data::encoded_as(dataset, *member.encoding) : dataset;
 }
 
 }  // namespace
@@ -102,6 +130,7 @@ Model ensemble(std::vector<Member> members, std::vector<const StateDict*> states
     const auto& [name, spec, weight, encoding] = members[i];
     if (!names.insert(name).second) throw Error("two members of the ensemble share the name '" + name + "'");
     if (!(weight > 0) || !std::isfinite(weight)) throw Error("member '" + name + "' needs a positive weight");
+    require_one_vocabulary(members[0], members[i]);
     if (spec.input != members[0].spec.input || spec.classes != members[0].spec.classes) {
       throw Error("the members of an ensemble must agree in inputs and classes")
           .expected(members[0].spec.input.str() + " to " + std::to_string(members[0].spec.classes))
@@ -127,7 +156,7 @@ bool encodings_differ(std::span<const Member* const> members) {
   return std::ranges::any_of(members, [&](const Member* member) {
     const auto& first = members.front()->encoding;
     if (!member->encoding || !first) return member->encoding.has_value() != first.has_value();
-    return inputs_differ(member->encoding->normalisation, first->normalisation);
+    return inputs_differ(*member->encoding, *first);
   });
 }
 
@@ -144,6 +173,7 @@ std::optional<data::Encoding> merged_encoding(std::span<const Member* const> mem
   std::vector<double> deviation(channels);
   for (std::size_t i = 0; i < members.size(); ++i) {
     const auto& encoding = members[i]->encoding;
+    require_one_vocabulary(*members.front(), *members[i]);
     if (!encoding) continue;
     const auto& n = encoding->normalisation;
     if (!n.mean.empty() && n.mean.size() != channels) {
@@ -206,14 +236,16 @@ Tensor probabilities(const comm::Comm& comm, const Model& model, const data::Dat
   const auto classes = static_cast<std::size_t>(model.classes());
   const double total = std::accumulate(model.members.begin(), model.members.end(), 0.0,
                                        [](double sum, const Member& m) { return sum + m.weight; });
-  Tensor result(Shape{dataset->size(), model.classes()});
+  Tensor result;
   std::vector<float> row(classes);
   for (const auto& member : model.members) {
     const auto state = model.member_state(member);
-    const auto inputs = member.encoding ? data::encoded_as(dataset, *member.encoding) : dataset;
+    data::DatasetPtr inputs;
+    comm::agree(comm, member.name, [&] { inputs = inputs_of(member, dataset); });
     const auto outputs = train::predict(comm, member.spec, state, *inputs, threads);
     const auto share = static_cast<float>(member.weight / total);
-    for (std::size_t i = 0; i < static_cast<std::size_t>(dataset->size()); ++i) {
+    if (result.size() == 0) result = Tensor(outputs.shape());
+    for (std::size_t i = 0; i < static_cast<std::size_t>(outputs.shape()[0]); ++i) {
       nn::softmax(outputs.values().subspan(i * classes, classes), static_cast<float>(temperature), row);
       const auto sum = result.values().subspan(i * classes, classes);
       if (model.is_ensemble() && model.voting == Voting::kHard) {
@@ -232,7 +264,9 @@ std::map<std::string, double> evaluate(const comm::Comm& comm, const Model& mode
   // too.
   auto outputs = probabilities(comm, model, dataset, 1.0, threads);
   for (auto& p : outputs.values()) p = std::log(std::max(p, 1e-30F));
-  return train::classification_metrics(outputs, *dataset, *nn::make_cross_entropy());
+  // A text's labels are those of the model's vocabulary, too.
+  return train::classification_metrics(outputs, *inputs_of(model.members.front(), dataset),
+                                       *nn::make_cross_entropy());
 }
 
 }  // namespace impart::share

@@ -68,10 +68,17 @@ std::optional<DatasetOutline> CheckContext::open(const DatasetSettings& settings
   try {
     const auto source = open_source(settings);
     const auto& info = source->info();
-    DatasetOutline outline{info.shape, settings.classes, info.samples, {}};
+    DatasetOutline outline{info.shape, settings.classes, info.samples, info.labels_per_sample, {}};
+    const auto characters = static_cast<int>(info.vocabulary.size());
+    if (settings.format == DataFormat::kText && settings.classes != characters) {
+      throw Error("`classes` is not the number of characters")
+          .expected(fmt::format("{}, the distinct bytes of the {}", characters,
+                                settings.vocabulary.empty() ? "text" : "vocabulary"))
+          .got(std::to_string(settings.classes));
+    }
     for (std::size_t part = 0; part < kPartNames.size(); ++part)
       outline.has_part[part] = settings.split[part] > 0;
-    data_bytes_ += info.bytes();
+    data_bytes_ += info.bytes() + static_cast<std::size_t>(info.labels()) * sizeof(std::int32_t);
     if (settings.resize.rank() == 2) {
       if (info.shape.rank() != 3) {
         throw Error("only images can be resized")
@@ -163,8 +170,16 @@ void CheckContext::match(const std::string& path, const nn::ModelSpec& spec, con
                         spec.input.str(), dataset_name, dataset.shape.str()));
   }
   if (spec.classes != dataset.classes) {
-    problem(path, fmt::format("the model has {} classes, dataset '{}' has {}", spec.classes, dataset_name,
-                              dataset.classes));
+    problem(path, fmt::format("the model has {} classes, dataset '{}' has {}{}", spec.classes, dataset_name,
+                              dataset.classes,
+                              dataset.labels_per_sample > 1
+                                  ? " (its `vocabulary` can be that of the text the model is trained on)"
+                                  : ""));
+  }
+  const auto rows = nn::check_model(spec).back().elements() / spec.classes;
+  if (rows != dataset.labels_per_sample) {
+    problem(path, fmt::format("the model gives {} predictions a sample, dataset '{}' has {} labels", rows,
+                              dataset_name, dataset.labels_per_sample));
   }
 }
 
@@ -213,11 +228,16 @@ void CheckContext::init(const std::string& path, const std::string& reference, c
   }
 }
 
-void CheckContext::check_augment(const std::string& path, std::span<const data::Augmentation> list,
-                                 const Shape& sample) {
-  for (std::size_t i = 0; i < list.size(); ++i) {
+void CheckContext::check_augment(const std::string& path, const TrainingSettings& settings) {
+  const auto* data = dataset(path + ".dataset", settings.dataset);
+  if (data == nullptr) return;
+  if (!settings.augment.empty() && data->labels_per_sample != 1) {
+    problem(path + ".augment", "changes samples with one label each, not sequences");
+    return;
+  }
+  for (std::size_t i = 0; i < settings.augment.size(); ++i) {
     try {
-      data::check_augmentation(list[i], sample);
+      data::check_augmentation(settings.augment[i], data->shape);
     } catch (const Error& e) {
       problem(fmt::format("{}.augment[{}]", path, i + 1), e.what());
     }
@@ -242,7 +262,7 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
     problem(path + ".objective",
             fmt::format("expected {} class_weights, one for each class, got {}", spec.classes, weights));
   }
-  check_augment(path, settings.augment, spec.input);
+  check_augment(path, settings);
   const bool swa = settings.average.kind == train::AverageKind::kSwa;
   if (swa && settings.keep == train::Keep::kBest)
     problem(path + ".keep", "the mean of several epochs' weights is kept, so the best of them cannot be");

@@ -3,7 +3,6 @@
 
 #include <map>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 
@@ -19,6 +18,7 @@ struct DatasetOutline {
   Shape shape;  ///< of one sample, resized
   int classes = 0;
   std::int64_t samples = 0;
+  std::int64_t labels_per_sample = 1;
   bool has_part[3] = {};
 };
 
@@ -58,7 +58,7 @@ class CheckContext {
 
  private:
   std::optional<DatasetOutline> open(const DatasetSettings& settings);
-  void check_augment(const std::string& path, std::span<const data::Augmentation> list, const Shape& sample);
+  void check_augment(const std::string& path, const TrainingSettings& settings);
   void check_memory(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
                     bool local);
 

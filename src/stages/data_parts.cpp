@@ -16,7 +16,12 @@ namespace {
 // The samples of each part, by their indices in the whole dataset. The same on every rank.
 std::array<data::Indices, 3> split_and_limit(const DatasetSettings& settings, const data::DatasetPtr& base) {
   std::array<data::Indices, 3> parts;
-  auto split = data::split_by_digest(*base, {settings.split.begin(), settings.split.end()});
+  const std::vector<double> fractions(settings.split.begin(), settings.split.end());
+  // The windows of a text overlap, and what stands side by side is alike: what is not trained on must be text
+  // from elsewhere (as char-rnn and nanoGPT do).
+  const bool text = settings.format == DataFormat::kText;
+  auto split = text ? data::split_in_order(*base, fractions, settings.context / settings.stride)
+                    : data::split_by_digest(*base, fractions);
   for (std::size_t part = 0; part < parts.size(); ++part) {
     parts[part] = std::move(split[part]);
     if (settings.limit[part] == 0 || parts[part].empty()) continue;
@@ -31,6 +36,12 @@ std::array<data::Indices, 3> split_and_limit(const DatasetSettings& settings, co
     }
   }
   return parts;
+}
+
+std::string fingerprint_of(const data::Dataset& dataset, const std::string& vocabulary) {
+  const auto samples = data::fingerprint(dataset);
+  // Equal indices may be other characters.
+  return vocabulary.empty() ? samples.hex() : Hasher().text(samples.hex()).text(vocabulary).finish().hex();
 }
 
 }  // namespace
@@ -51,7 +62,7 @@ DataParts read_parts(const comm::Comm& comm, const DatasetSettings& settings) {
   std::array<data::DatasetPtr, 3> parts;
   auto all = base;
   comm::agree(comm, what, [&] {
-    result.fingerprint = comm.is_root() ? data::fingerprint(*base).hex() : "";
+    result.fingerprint = comm.is_root() ? fingerprint_of(*base, source->info().vocabulary) : "";
     auto indices = split_and_limit(settings, base);
     for (std::size_t part = 0; part < parts.size(); ++part) {
       if (!indices[part].empty()) parts[part] = data::subset(base, std::move(indices[part]));
@@ -64,6 +75,7 @@ DataParts read_parts(const comm::Comm& comm, const DatasetSettings& settings) {
   comm.broadcast(result.fingerprint, 0, "fingerprint");
 
   data::Encoding encoding;
+  encoding.vocabulary = source->info().vocabulary;
   encoding.normalisation = {scale, settings.mean, settings.deviation};
   if (settings.normalise && settings.mean.empty() && parts[0] != nullptr)
     encoding.normalisation = data::channel_statistics(comm, *parts[0], scale);

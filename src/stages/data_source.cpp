@@ -15,6 +15,8 @@ std::unique_ptr<io::SampleSource> open_source(const DatasetSettings& settings) {
       return settings.shape.rank() == 0 ? io::open_cifar(files) : io::open_cifar(files, settings.shape);
     case DataFormat::kHdf5:
       return io::open_hdf5(files.at(0), settings.samples, settings.labels, settings.shape);
+    case DataFormat::kText:
+      return io::open_text(files.at(0), {settings.context, settings.stride, settings.vocabulary});
   }
   throw Error("unknown data format").at(settings.name);
 }

@@ -41,6 +41,16 @@ RunSettings read_run(TableReader table, const std::filesystem::path& deck) {
   return run;
 }
 
+void read_text(TableReader& table, DatasetSettings& dataset, const Deck& deck) {
+  const auto extent = between(1, 1 << 20);
+  table.read("context", dataset.context, extent);
+  dataset.stride = dataset.context;
+  table.read("stride", dataset.stride, extent);
+  std::string vocabulary;
+  table.read("vocabulary", vocabulary);
+  if (!vocabulary.empty()) dataset.vocabulary = deck.resolve(vocabulary);
+}
+
 void read_files(TableReader& table, DatasetSettings& dataset, const Deck& deck) {
   std::vector<std::string> files;
   const auto one = [&](std::string_view key) {
@@ -65,6 +75,10 @@ void read_files(TableReader& table, DatasetSettings& dataset, const Deck& deck) 
       table.read("samples", dataset.samples);
       table.read("labels", dataset.labels);
       break;
+    case DataFormat::kText:
+      one("file");
+      read_text(table, dataset, deck);
+      break;
   }
   for (const auto& file : files) dataset.files.push_back(deck.resolve(file));
 }
@@ -79,21 +93,33 @@ void read_separator(TableReader& table, DatasetSettings& dataset) {
   }
 }
 
-void read_parts(TableReader& table, DatasetSettings& dataset) {
+void read_split(TableReader& table, DatasetSettings& dataset) {
   const bool has_split = table.has("split");
   auto split = table.table("split");
   if (has_split) dataset.split = {0, 0, 0};
-  auto limit = table.table("limit");
   for (std::size_t part = 0; part < kPartNames.size(); ++part) {
     split.read(kPartNames[part], dataset.split[part], between(0, 1));
-    limit.read(kPartNames[part], dataset.limit[part], at_least(0));
   }
   split.finish();
-  limit.finish();
   // Fractions such as 0.7 + 0.2 + 0.1 miss 1 by a rounding error.
   const double sum = std::accumulate(dataset.split.begin(), dataset.split.end(), 0.0);
   if (sum > 1 + 1e-9)
     table.problem("split", fmt::format("expected fractions that sum to at most 1, got {}", sum));
+}
+
+void read_limit(TableReader limit, DatasetSettings& dataset) {
+  for (std::size_t part = 0; part < kPartNames.size(); ++part) {
+    limit.read(kPartNames[part], dataset.limit[part], at_least(0));
+  }
+  limit.finish();
+}
+
+void read_resize(TableReader& table, DatasetSettings& dataset) {
+  table.read("resize", dataset.resize);
+  if (dataset.resize.rank() != 0 && dataset.resize.rank() != 2) {
+    table.problem("resize", "expected [height, width], got " + dataset.resize.str());
+    dataset.resize = {};
+  }
 }
 
 void read_normalise(TableReader& table, DatasetSettings& dataset) {
@@ -119,10 +145,12 @@ DatasetSettings read_dataset(const std::string& name, TableReader table, const D
                {{"idx", DataFormat::kIdx},
                 {"csv", DataFormat::kCsv},
                 {"cifar", DataFormat::kCifar},
-                {"hdf5", DataFormat::kHdf5}});
+                {"hdf5", DataFormat::kHdf5},
+                {"text", DataFormat::kText}});
   read_files(table, dataset, deck);
   if (dataset.format == DataFormat::kCsv) read_separator(table, dataset);
-  if (dataset.format != DataFormat::kIdx) table.read("shape", dataset.shape);
+  const bool text = dataset.format == DataFormat::kText;
+  if (dataset.format != DataFormat::kIdx && !text) table.read("shape", dataset.shape);
 
   const auto classes = between(2, 1 << 20);
   if (dataset.format == DataFormat::kIdx || dataset.format == DataFormat::kCifar) {
@@ -130,14 +158,17 @@ DatasetSettings read_dataset(const std::string& name, TableReader table, const D
   } else {
     table.require("classes", dataset.classes, classes);
   }
-  read_parts(table, dataset);
-  table.read("resize", dataset.resize);
-  if (dataset.resize.rank() != 0 && dataset.resize.rank() != 2) {
-    table.problem("resize", "expected [height, width], got " + dataset.resize.str());
-    dataset.resize = {};
+  read_split(table, dataset);
+  if (text) {
+    // Indices of characters are no quantities, and samples have no class.
+    dataset.scale = 1;
+    dataset.normalise = false;
+  } else {
+    read_limit(table.table("limit"), dataset);
+    read_resize(table, dataset);
+    table.read("scale", dataset.scale, above(0));
+    read_normalise(table, dataset);
   }
-  table.read("scale", dataset.scale, above(0));
-  read_normalise(table, dataset);
   table.finish();
   dataset.resolved = table.resolved();
   return dataset;

@@ -41,6 +41,9 @@ class FederateStage final : public Stage {
       context.problem(path + ".clients", fmt::format("expected at most one client a sample, {}, got {}",
                                                      data->samples, settings_.clients));
     }
+    if (data != nullptr && data->labels_per_sample > 1 && settings_.partition == PartitionKind::kDirichlet) {
+      context.problem(path + ".partition", "deals samples by their class, which sequences do not have");
+    }
     return ModelOutline{{*spec}};
   }
 

@@ -36,7 +36,7 @@ std::string stage_key(const Deck& deck, const Stage& stage, const std::map<std::
   // The fingerprint says what was read; where it was read from does not matter. Nor does the shape of the
   // mesh.
   for (auto& dataset : settings["datasets"]) {
-    for (const auto* key : {"file", "files", "images", "labels", "samples"}) dataset.erase(key);
+    for (const auto* key : {"file", "files", "images", "labels", "samples", "vocabulary"}) dataset.erase(key);
   }
   settings["stage"].erase("mesh");
   Hasher hasher;

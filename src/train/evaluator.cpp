@@ -12,10 +12,10 @@ namespace impart::train {
 
 Tensor predict(const comm::Comm& comm, const nn::ModelSpec& spec, const StateDict& state,
                const data::Dataset& dataset, int threads) {
-  const auto classes = static_cast<std::size_t>(spec.classes);
   const auto elements = static_cast<std::size_t>(spec.input.elements());
   const auto blocks = (dataset.size() + kEvaluationBatch - 1) / kEvaluationBatch;
-  Tensor outputs(Shape{dataset.size(), spec.classes});
+  const auto rows = nn::check_model(spec).back().elements() / spec.classes;  // of a sample
+  Tensor outputs(Shape{dataset.size() * rows, spec.classes});
 
   WorkerTeam team(threads);
   const auto stride = static_cast<std::int64_t>(comm.size()) * team.size();
@@ -36,11 +36,11 @@ Tensor predict(const comm::Comm& comm, const nn::ModelSpec& spec, const StateDic
         dataset.get(first + i, std::span(inputs).subspan(static_cast<std::size_t>(i) * elements, elements));
       }
       const auto result = network->forward({}, inputs);
-      std::copy(result.begin(), result.end(), outputs.values().begin() + first * spec.classes);
+      std::copy(result.begin(), result.end(), outputs.values().begin() + first * rows * spec.classes);
     }
   });
   // Each output was computed once; adding zeros leaves its bits.
-  comm.sum_in_place(outputs.values().first(static_cast<std::size_t>(dataset.size()) * classes), "predict");
+  comm.sum_in_place(outputs.values(), "predict");
   return outputs;
 }
 
@@ -50,13 +50,17 @@ std::map<std::string, double> classification_metrics(const Tensor& outputs, cons
   metrics::ConfusionMatrix confusion(dataset.classes());
   double loss = 0;
   double weight = 0;
+  std::vector<std::int32_t> labels(static_cast<std::size_t>(dataset.labels_per_sample()));
+  const auto width = labels.size() * classes;  // of a sample
   for (std::int64_t i = 0; i < dataset.size(); ++i) {
-    const auto row = outputs.values().subspan(static_cast<std::size_t>(i) * classes, classes);
-    const auto label = dataset.label(i);
+    const auto rows = outputs.values().subspan(static_cast<std::size_t>(i) * width, width);
+    dataset.labels(i, labels);
     const auto position = static_cast<std::uint64_t>(i);
-    confusion.add(label, metrics::argmax(row));
-    const nn::Targets targets{.labels = {&label, 1}, .rows = {&position, 1}};
-    loss += objective.evaluate(row, targets, dataset.classes(), 1.0F, {});
+    for (std::size_t k = 0; k < labels.size(); ++k) {
+      confusion.add(labels[k], metrics::argmax(rows.subspan(k * classes, classes)));
+    }
+    const nn::Targets targets{.labels = labels, .rows = {&position, 1}};
+    loss += objective.evaluate(rows, targets, dataset.classes(), 1.0F, {});
     weight += objective.weight(targets);
   }
   return {{"accuracy", confusion.accuracy()},

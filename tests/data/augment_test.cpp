@@ -326,6 +326,12 @@ TEST(Augmenter, RefusesWhatDoesNotFitTheSamples) {
   refused({.kind = AugmentKind::kFlip, .probability = 1.5}, Shape{1, 8, 8});
 }
 
+TEST(Augmenter, RefusesSequences) {
+  const auto text = testing_support::made_up_sequences(comm::Comm::world(), 4, 5, 3);
+  EXPECT_NO_THROW(Augmenter(text, {}, 7));
+  EXPECT_THROW(Augmenter(text, {of_kind(AugmentKind::kNoise)}, 7), Error);
+}
+
 constexpr int kShards = 4;
 
 LoaderOptions everything(int rank, int ranks) {

@@ -77,6 +77,22 @@ TEST(BatchLoader, StartsInTheMiddleAsIfItHadServedTheStepsBefore) {
   }
 }
 
+TEST(BatchLoader, SequencesBringAllTheirLabels) {
+  const auto dataset = testing_support::made_up_sequences(comm::Comm::world(), 13, 5, 7);
+  BatchLoader loader(dataset, options_of(0, 1, 8));
+  std::vector<std::int32_t> labels(5);
+  for (int step = 0; step < 4; ++step) {
+    for (const auto& shard : loader.next().shards) {
+      ASSERT_EQ(shard.labels.size(), 5 * shard.rows.size());
+      for (std::size_t i = 0; i < shard.rows.size(); ++i) {
+        dataset->labels(static_cast<std::int64_t>(shard.rows[i]), labels);
+        EXPECT_TRUE(std::equal(labels.begin(), labels.end(),
+                               shard.labels.begin() + static_cast<std::ptrdiff_t>(5 * i)));
+      }
+    }
+  }
+}
+
 TEST(BatchLoader, AnotherOrderEachEpochAndEachSeed) {
   const auto world = comm::Comm::world();
   const auto dataset = made_up_dataset(world, 64, Shape{1}, 2);

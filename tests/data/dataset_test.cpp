@@ -117,6 +117,43 @@ TEST(EncodedAs, TakesTheModelsStatisticsAndTheDatasetsScale) {
   }
 }
 
+TEST(Sequences, HaveALabelForEachPlace) {
+  const auto world = comm::Comm::world();
+  const auto dataset = testing_support::made_up_sequences(world, 10, 4, 6);
+  const auto part = subset(dataset, {9, 3});
+  ASSERT_EQ(part->labels_per_sample(), 4);
+  std::vector<std::int32_t> labels(4);
+  part->labels(1, labels);
+  const auto values = sample(*part, 1);
+  for (std::size_t k = 0; k + 1 < 4; ++k) EXPECT_EQ(labels[k], static_cast<std::int32_t>(values[k + 1]));
+  EXPECT_EQ(part->label(1), labels.front());
+  EXPECT_NE(dataset->digest(0), dataset->digest(1));
+}
+
+TEST(Sequences, TakeTheIndicesOfTheModelsVocabulary) {
+  const auto world = comm::Comm::world();
+  const auto text = encode(testing_support::made_up_sequences(world, 3, 5, 3), {{}, "ace"});
+  EXPECT_EQ(encoded_as(text, {{}, "ace"}), text);
+  const auto recoded = encoded_as(text, {{}, "abcde"});
+  EXPECT_EQ(recoded->classes(), 5);
+  std::vector<std::int32_t> labels(5);
+  std::vector<std::int32_t> others(5);
+  for (std::int64_t i = 0; i < 3; ++i) {
+    const auto values = sample(*text, i);
+    const auto other_values = sample(*recoded, i);
+    text->labels(i, labels);
+    recoded->labels(i, others);
+    for (std::size_t k = 0; k < 5; ++k) {
+      EXPECT_EQ(other_values[k], 2 * values[k]);
+      EXPECT_EQ(others[k], 2 * labels[k]);
+    }
+    EXPECT_EQ(recoded->label(i), others.front());
+  }
+  EXPECT_THROW(encoded_as(text, {{}, "abcd"}), Error);  // no e
+  EXPECT_THROW(encoded_as(text, Encoding{}), Error);    // a model of something else
+  EXPECT_THROW(encoded_as(encode(made_up_dataset(world, 4, Shape{5}, 3), {}), {{}, "ace"}), Error);
+}
+
 TEST(ChannelStatistics, AreTheSameBitsOnOneRankAndOnMany) {
   const auto world = comm::Comm::world();
   const auto base = made_up_dataset(world, 1500, Shape{3, 2, 2}, 4);

@@ -46,6 +46,22 @@ TEST(SplitByDigest, FollowsTheSamplesAndNotTheirOrder) {
             ids(*backwards, split_by_digest(*backwards, {0.3})[0]));
 }
 
+TEST(SplitInOrder, LeavesAGapBetweenRuns) {
+  const auto dataset = made_up_dataset(comm::Comm::world(), 100, Shape{4}, 5);
+  const auto parts = split_in_order(*dataset, {0.5, 0.3, 0.2}, 3);
+  ASSERT_EQ(parts.size(), 3U);
+  EXPECT_EQ(parts[0].size(), 50U);
+  EXPECT_EQ(parts[1].front(), 53);
+  EXPECT_EQ(parts[1].back(), 79);
+  EXPECT_EQ(parts[2].front(), 83);
+  EXPECT_EQ(parts[2].back(), 99);
+  for (const auto& part : parts)
+    EXPECT_EQ(part.back() - part.front() + 1, static_cast<std::int64_t>(part.size()));
+  // No gap where nothing comes before, and no samples where the gap takes all.
+  EXPECT_EQ(split_in_order(*dataset, {0, 0.5}, 3)[1].front(), 0);
+  EXPECT_TRUE(split_in_order(*dataset, {0.5, 0.02}, 3)[1].empty());
+}
+
 TEST(LimitPerClass, TakesSoManyOfEach) {
   const auto dataset = made_up_dataset(comm::Comm::world(), 100, Shape{4}, 5);
   std::vector<int> counts(5);

@@ -25,7 +25,7 @@ struct Samples {
 inline Samples read_all(SampleSource& source) {
   Samples samples{source.info(), {}, {}};
   samples.bytes.resize(source.info().bytes());
-  samples.labels.resize(static_cast<std::size_t>(source.info().samples));
+  samples.labels.resize(static_cast<std::size_t>(source.info().labels()));
   source.read(samples.bytes, samples.labels);
   return samples;
 }

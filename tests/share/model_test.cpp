@@ -118,6 +118,17 @@ TEST_F(Voters, MergedModelsTakeTheMeanOfTheirEncodings) {
   EXPECT_EQ(merged({std::nullopt, two}, {1, 1}), Result(true, two));
   EXPECT_EQ(merged({std::nullopt, std::nullopt}, {1, 1}), Result(false, std::nullopt));
   EXPECT_THROW(merged({one, data::Encoding{{0.5, {1.0}, {1.0}}}}, {1, 1}), Error);
+  const data::Encoding text{{}, "ab"};
+  EXPECT_EQ(merged({text, text}, {1, 1}), Result(false, text));
+  EXPECT_THROW(merged({text, data::Encoding{{}, "ac"}}, {1, 1}), Error);
+}
+
+TEST_F(Voters, AVocabularyOfAnyBytesComesBack) {
+  const data::Encoding text{{}, std::string("\0\n\"a\xff", 5)};
+  io::Checkpoint checkpoint;
+  checkpoint.model = to_record(single(spec_, a_.clone(), text));
+  checkpoint.state = a_.clone();
+  EXPECT_EQ(from_checkpoint(std::move(checkpoint)).members[0].encoding, text);
 }
 
 TEST_F(Voters, RefusesTensorsThatDoNotFitTheDescription) {
@@ -138,6 +149,9 @@ TEST_F(Voters, RefusesMembersThatDoNotFitTogether) {
   EXPECT_THROW(ensemble({{"a", spec_, 1.0}}, {&a_}, Voting::kSoft), Error);
   EXPECT_THROW(ensemble({{"a", spec_, 1.0}, {"a", spec_, 1.0}}, {&a_, &b_}, Voting::kSoft), Error);
   EXPECT_THROW(ensemble({{"a", spec_, 1.0}, {"b", spec_, 0.0}}, {&a_, &b_}, Voting::kSoft), Error);
+  EXPECT_THROW(
+      ensemble({{"a", spec_, 1.0, data::Encoding{{}, "ab"}}, {"b", spec_, 1.0}}, {&a_, &b_}, Voting::kSoft),
+      Error);
   EXPECT_THROW(parse_voting("loud"), Error);
 }
 

@@ -164,6 +164,33 @@ TEST_F(Check, ANormalisationOfTheDecks) {
   EXPECT_THAT(problems(with("{ mean = [0.5], deviation = [0] }")), ElementsAre(HasSubstr("above 0")));
 }
 
+TEST_F(Check, Texts) {
+  std::ofstream(directory_ / "t.txt") << "abcabdabcabd";
+  std::ofstream(directory_ / "short.txt") << "abab";
+  const auto with = [](const std::string& settings) {
+    return std::string(kDeck) + "[dataset.text]\nformat = 'text'\ncontext = 3\n" + settings + '\n';
+  };
+  EXPECT_THAT(problems(with("file = 't.txt'\nclasses = 4\nstride = 1")), IsEmpty());
+  EXPECT_THAT(problems(with("file = 't.txt'\nclasses = 5")),
+              ElementsAre(HasSubstr("dataset.text: `classes` is not the number of characters: expected 4")));
+  EXPECT_THAT(problems(with("file = 'short.txt'\nclasses = 2")), IsEmpty());
+  EXPECT_THAT(problems(with("file = 'short.txt'\nvocabulary = 't.txt'\nclasses = 4")), IsEmpty());
+  EXPECT_THAT(problems(with("file = 't.txt'\nvocabulary = 'short.txt'\nclasses = 2")),
+              ElementsAre(HasSubstr("a character that its vocabulary does not have")));
+  EXPECT_THAT(problems(with("file = 't.txt'\nclasses = 4\nlimit = { train = 2 }")),
+              ElementsAre(HasSubstr("unknown key 'limit'")));
+  // A model that gives one prediction a sample is none of a text.
+  auto text = with("file = 't.txt'\nclasses = 4\n");
+  text +=
+      "[model.one]\ninput = [3]\nclasses = 4\nlayers = [{ kind = 'dense', units = 4 }]\n"
+      "[[stage]]\nname = 'c'\nkind = 'train'\nmodel = 'one'\ndataset = 'text'\nbatch_size = 8\n";
+  EXPECT_THAT(problems(text),
+              ElementsAre(HasSubstr("gives 1 predictions a sample, dataset 'text' has 3 labels")));
+  EXPECT_THAT(problems(text + "augment = [{ kind = 'noise' }]"),
+              ElementsAre(HasSubstr("gives 1 predictions"),
+                          HasSubstr("stage.c.augment: changes samples with one label")));
+}
+
 TEST_F(Check, TeachersKnowNoMixtures) {
   EXPECT_THAT(
       problems(std::string(kDeck) + "[[stage]]\nname = 'd'\nkind = 'distil'\nteachers = 'a'\nmodel = 'net'\n"

@@ -69,7 +69,7 @@ struct Mix {
 /// likely. Not thread-safe: it has scratch of its own.
 class Augmenter {
  public:
-  /// Throws as check_augmentation does.
+  /// Throws as check_augmentation does, and Error (usage) for changes of sequences.
   Augmenter(DatasetPtr dataset, std::vector<Augmentation> list, std::uint64_t seed);
 
   /// Whether some samples are mixed.

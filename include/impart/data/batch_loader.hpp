@@ -17,7 +17,7 @@ namespace impart::data {
 struct ShardBatch {
   std::int64_t size = 0;                      ///< samples; 0 in the tail of an epoch
   std::span<const float> inputs;              ///< (size, sample shape)
-  std::span<const std::int32_t> labels;       ///< (size)
+  std::span<const std::int32_t> labels;       ///< (size, labels per sample)
   std::span<const std::uint64_t> sample_ids;  ///< (size)
   std::span<const std::uint64_t> rows;        ///< (size), positions in the dataset
   /// (size), where augmentation mixes samples, and else empty: the target is share * one_hot(labels) +

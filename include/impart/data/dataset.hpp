@@ -27,6 +27,8 @@ struct Normalisation {
 /// How stored samples become what a network takes. A model remembers that of the data it was trained on.
 struct Encoding {
   Normalisation normalisation;
+  /// Of a text: the characters whose indices samples and labels hold. Empty: these are no text.
+  std::string vocabulary = {};
 
   friend bool operator==(const Encoding&, const Encoding&) = default;
 };
@@ -41,7 +43,12 @@ class Dataset {
   [[nodiscard]] virtual int classes() const = 0;
   /// Sample `i` as float32, row-major. REQUIRES: out.size() == sample_shape().elements().
   virtual void get(std::int64_t i, std::span<float> out) const = 0;
+  /// The label of sample `i`; the first of several.
   [[nodiscard]] virtual std::int32_t label(std::int64_t i) const = 0;
+  /// Of each sample: more than one for a sequence, where each of its places has one.
+  [[nodiscard]] virtual std::int64_t labels_per_sample() const { return 1; }
+  /// All labels of sample `i`. REQUIRES: out.size() == labels_per_sample().
+  virtual void labels(std::int64_t i, std::span<std::int32_t> out) const { out[0] = label(i); }
   /// The sample's place in its file: keys random draws, whatever subset the sample is in.
   [[nodiscard]] virtual std::uint64_t id(std::int64_t i) const = 0;
   /// Of the sample as stored (bytes and label): decides its part of a split.
@@ -73,8 +80,9 @@ std::int64_t channels_of(const Shape& sample);
 DatasetPtr encode(DatasetPtr base, Encoding encoding);
 
 /// `dataset` for a model that was trained on data of the encoding `wanted`: with its mean and deviation in
-/// place of the dataset's own, but with the dataset's scale, which belongs to how its numbers are stored.
-/// Throws as `encode` does.
+/// place of the dataset's own, but with the dataset's scale, which belongs to how its numbers are stored. A
+/// text's samples and labels become indices of the model's vocabulary. Throws as `encode` does, and Error
+/// when the model knows no text or has not all of the text's characters.
 DatasetPtr encoded_as(const DatasetPtr& dataset, const Encoding& wanted);
 
 /// Mean and standard deviation of each channel of `scale` times `dataset`, the same bits on any number of

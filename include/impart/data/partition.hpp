@@ -17,6 +17,12 @@ using Indices = std::vector<std::int64_t>;
 /// in the order of the dataset.
 std::vector<Indices> split_by_digest(const Dataset& dataset, const std::vector<double>& fractions);
 
+/// Parts of a dataset whose order has a meaning, as windows of one text: each is a run of samples, one after
+/// the other, with the given fractions (sum at most 1). Between two parts `gap` samples are left out, taken
+/// from the later one, so that no window reaches from one part into the next.
+std::vector<Indices> split_in_order(const Dataset& dataset, const std::vector<double>& fractions,
+                                    std::int64_t gap);
+
 /// At most `per_class` samples of each class: the first by digest. Throws Error when a class has fewer.
 Indices limit_per_class(const Dataset& dataset, std::int64_t per_class);
 

@@ -51,16 +51,16 @@ struct Model {
 
 /// A model of one network.
 Model single(nn::ModelSpec spec, StateDict state, std::optional<data::Encoding> encoding = {});
-/// An ensemble. Throws Error unless inputs and classes agree, and there are at least two members with
+/// An ensemble. Throws Error unless inputs, classes and vocabularies agree, and there are at least two members with
 /// distinct names.
 Model ensemble(std::vector<Member> members, std::vector<const StateDict*> states, Voting voting);
 
 /// The encoding of a model that is merged from `members`: theirs when they are equal, and else the mean of
 /// their means and deviations by `weights`, as of the weights and of a batch norm's statistics. Those without
-/// one don't count. Throws Error when they are for other channels.
+/// one don't count. Throws Error when they are for other channels or other characters.
 std::optional<data::Encoding> merged_encoding(std::span<const Member* const> members,
                                               std::span<const double> weights);
-/// Whether members would give their inputs other means or deviations.
+/// Whether members would make other inputs of the same sample.
 bool encodings_differ(std::span<const Member* const> members);
 
 /// What a checkpoint stores as its model, and back. Throws Error on a spec that is neither, or tensors that
@@ -68,7 +68,7 @@ bool encodings_differ(std::span<const Member* const> members);
 io::ModelRecord to_record(const Model& model);
 Model from_checkpoint(io::Checkpoint checkpoint);
 
-/// Probabilities of every sample, (size, classes), on every rank, at a softmax temperature. Each member gets
+/// Probabilities of every sample, (size, classes) or, of sequences, a row for each label, on every rank, at a softmax temperature. Each member gets
 /// its inputs encoded as those it was trained on. A hard vote gives the parts of the votes. Collective.
 Tensor probabilities(const comm::Comm& comm, const Model& model, const data::DatasetPtr& dataset,
                      double temperature, int threads);

@@ -30,7 +30,7 @@ struct RunSettings {
   bool reproducible = true;  ///< false allows what is faster; until there is such a thing, both are the same
 };
 
-enum class DataFormat : std::uint8_t { kIdx, kCsv, kCifar, kHdf5 };
+enum class DataFormat : std::uint8_t { kIdx, kCsv, kCifar, kHdf5, kText };
 
 /// One number for each part of a dataset, in the order train, validation, test.
 enum class Part : std::uint8_t { kTrain, kValidation, kTest, kAll };
@@ -41,17 +41,21 @@ std::string_view part_name(Part part);
 struct DatasetSettings {
   std::string name;
   DataFormat format = DataFormat::kIdx;
-  std::vector<std::filesystem::path> files;  ///< idx: images, labels; csv, hdf5: one; cifar: one or more
-  int classes = 10;                          ///< csv and hdf5 must say it
-  Shape shape;                               ///< of one sample; empty: as the file has it
-  bool header = false;                       ///< csv
-  std::string label = "-1";                  ///< csv: column by name or index, negative from the end
-  char separator = ',';                      ///< csv
-  std::string samples = "samples";           ///< hdf5: path in the file
-  std::string labels = "labels";             ///< hdf5: path in the file
+  std::vector<std::filesystem::path>
+      files;                         ///< idx: images, labels; csv, hdf5, text: one; cifar: one or more
+  int classes = 10;                  ///< csv, hdf5 and text must say it
+  Shape shape;                       ///< of one sample; empty: as the file has it
+  bool header = false;               ///< csv
+  std::string label = "-1";          ///< csv: column by name or index, negative from the end
+  char separator = ',';              ///< csv
+  std::string samples = "samples";   ///< hdf5: path in the file
+  std::string labels = "labels";     ///< hdf5: path in the file
+  std::int64_t context = 64;         ///< text: characters of a sample
+  std::int64_t stride = 0;           ///< text: from one sample to the next; 0: `context`
+  std::filesystem::path vocabulary;  ///< text: the file whose characters it is; empty: the text
 
   std::array<double, 3> split = {
-      1, 0, 0};  ///< fractions of the parts, dealt by the samples' digests; sum at most 1
+      1, 0, 0};  ///< fractions of the parts, sum at most 1: dealt by the samples' digests, of a text in order
   std::array<std::int64_t, 3> limit = {};  ///< samples of each class that a part keeps; 0: all
   Shape resize;                            ///< (height, width); empty: not resized
   std::optional<double> scale;             ///< default: 1/255 for bytes, 1 for floats

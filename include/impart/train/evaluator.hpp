@@ -18,11 +18,12 @@ namespace impart::train {
 /// ranks there are.
 inline constexpr std::int64_t kEvaluationBatch = 64;
 
-/// Outputs (logits) of every sample of `dataset`, (size, classes), on every rank. Collective.
+/// Outputs (logits) of every sample of `dataset`, (size, classes), on every rank. Of a sequence model, a
+/// sample has several rows: (size * rows of a sample, classes). Collective.
 Tensor predict(const comm::Comm& comm, const nn::ModelSpec& spec, const StateDict& state,
                const data::Dataset& dataset, int threads);
 
-/// "accuracy", "loss" and "f1_macro" of outputs (size, classes) against the labels of `dataset`. Local; the
+/// "accuracy", "loss" and "f1_macro" of outputs, a row for each label, against the labels of `dataset`. Local; the
 /// same bits wherever the outputs are the same. `outputs` are whatever `objective` takes.
 std::map<std::string, double> classification_metrics(const Tensor& outputs, const data::Dataset& dataset,
                                                      const nn::Objective& objective);
