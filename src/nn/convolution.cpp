@@ -8,6 +8,7 @@
 
 #include "impart/core/error.hpp"
 #include "nn/conv_primitives.hpp"
+#include "nn/depthwise.hpp"
 #include "nn/gemm_convolution.hpp"
 #include "nn/winograd.hpp"
 
@@ -15,7 +16,8 @@ namespace impart::nn {
 
 namespace {
 
-constexpr std::array<ConvCandidate, 4> kCandidates{{
+constexpr std::array<ConvCandidate, 5> kCandidates{{
+    {"depthwise", depthwise_serves, make_depthwise_forward, make_depthwise_data, make_depthwise_weights},
     {"winograd4", winograd4_serves, make_winograd4_forward, make_winograd4_data, nullptr},
     {"winograd2", winograd2_serves, make_winograd2_forward, make_winograd2_data, nullptr},
     {"onednn", onednn_serves, make_onednn_forward, make_onednn_backward_data, make_onednn_backward_weights},

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "nn/depthwise.hpp"
 #include "nn/gemm.hpp"
 #include "nn/geometry.hpp"
 #include "nn/norm.hpp"
@@ -111,6 +112,13 @@ struct KernelTable {
   void (*softmax)(std::int64_t n, float scale, const float* x, float* y);
   /// grad_x may be grad_y.
   void (*softmax_backward)(std::int64_t n, float scale, const float* y, const float* grad_y, float* grad_x);
+
+  /// y (N, OH, OW, C) = or += the convolution of x.
+  void (*depthwise_forward)(const DepthwiseConv& d, const float* x, float* y);
+  /// grad_x (N, H, W, C) = or += the gradient, for any stride.
+  void (*depthwise_data)(const DepthwiseConv& d, const float* grad_y, float* grad_x);
+  /// Writes the sums over all pixels to `sums` (K * K, C).
+  void (*depthwise_weights)(const DepthwiseConv& d, const float* x, const float* grad_y, float* sums);
 };
 
 /// The kernels for the best instruction set of this machine.

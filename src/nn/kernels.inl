@@ -6,6 +6,7 @@
 
 #include "nn/activation_kernels.inl"
 #include "nn/conv_kernels.inl"
+#include "nn/depthwise_kernels.inl"
 #include "nn/gemm_kernels.inl"
 #include "nn/norm_kernels.inl"
 #include "nn/pool_kernels.inl"
@@ -40,7 +41,10 @@ const KernelTable& IMPART_KERNEL_TABLE() {
                                      .gelu = gelu_values,
                                      .gelu_backward = gelu_gradients,
                                      .softmax = softmax_row,
-                                     .softmax_backward = softmax_row_gradients};
+                                     .softmax_backward = softmax_row_gradients,
+                                     .depthwise_forward = depthwise_forward,
+                                     .depthwise_data = depthwise_data,
+                                     .depthwise_weights = depthwise_weights};
   return table;
 }
 

@@ -5,14 +5,6 @@ namespace {
 constexpr std::int64_t kRowsAtOnce = 8;    // whose sums stay in registers
 constexpr std::int64_t kRowsInFloat = 64;  // whose sums are float, before they go into double
 
-/// Calls body.template operator()<V>(c) for all channels, as many at once as V holds.
-template <class Body>
-void for_each_channel(std::int64_t channels, Body body) {
-  std::int64_t c = 0;
-  for (; c + Vec::kWidth <= channels; c += Vec::kWidth) body.template operator()<Vec>(c);
-  for (; c < channels; ++c) body.template operator()<One>(c);
-}
-
 /// Two sums over rows at once, for each channel: add.template operator()<V>(row, c, first, second) adds one row's
 /// values. `sums` and `part` are (2, channels).
 template <class Add>

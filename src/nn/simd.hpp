@@ -220,5 +220,13 @@ inline void transpose(Vec (&)[1]) {}
 
 #endif
 
+/// Calls body.template operator()<V>(c) for all channels, as many at once as V holds.
+template <class Body>
+void for_each_channel(std::int64_t channels, Body body) {
+  std::int64_t c = 0;
+  for (; c + Vec::kWidth <= channels; c += Vec::kWidth) body.template operator()<Vec>(c);
+  for (; c < channels; ++c) body.template operator()<One>(c);
+}
+
 }  // namespace
 }  // namespace impart::nn
