@@ -1,10 +1,13 @@
 // conv2d: cross-correlation with square kernels; takes over a rectifier and a max pooling that follow it.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <memory>
 #include <optional>
 #include <vector>
 
+#include "impart/core/error.hpp"
 #include "nn/convolution.hpp"
 #include "nn/kernels.hpp"
 #include "nn/layers.hpp"
@@ -19,24 +22,29 @@ namespace {
 class Conv2d final : public Layer {
  public:
   explicit Conv2d(const LayerSpec& spec) {
-    static constexpr std::array<std::string_view, 6> known{"filters", "kernel", "stride",
-                                                           "padding", "bias",   "init"};
+    static constexpr std::array<std::string_view, 8> known{"filters",  "kernel", "stride", "padding",
+                                                           "dilation", "groups", "bias",   "init"};
     const Settings settings(spec, known);
     filters_ = settings.integer("filters", 1, kMaxExtent);
     window_.kernel = settings.integer("kernel", 1, kMaxKernel);
     window_.stride = settings.integer_or("stride", 1, 1, kMaxKernel);
     window_.padding = settings.integer_or("padding", 0, 0, kMaxKernel);
+    window_.dilation = settings.integer_or("dilation", 1, 1, kMaxKernel);
+    groups_ = settings.integer_or("groups", 1, 1, filters_);
     bias_ = settings.flag_or("bias", true);
     init_ = read_init(settings);
   }
 
   [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
-    const Shape shape = window_output(window_, image_shape(only_input(inputs)), filters_);
+    const auto image = image_shape(only_input(inputs));
+    check_groups(image.channels);
+    const Shape shape = window_output(window_, image, filters_);
     return pool_ ? window_output(*pool_, image_shape(shape), filters_) : shape;
   }
 
   [[nodiscard]] std::vector<ParameterSpec> parameters(std::span<const Shape> inputs) const override {
-    const std::int64_t channels = image_shape(only_input(inputs)).channels;
+    // Fans as PyTorch counts them: of one group's channels, and of all filters.
+    const std::int64_t channels = image_shape(only_input(inputs)).channels / groups_;
     const std::int64_t taps = window_.kernel * window_.kernel;
     std::vector<ParameterSpec> tensors;
     tensors.push_back({"weight",
@@ -71,6 +79,7 @@ class Conv2d final : public Layer {
   void backward(const Pass& pass, const Backward& call) override;
 
  private:
+  void check_groups(std::int64_t channels) const;
   void set_up_pooling(const Setup& setup);
   void backward_pooled(const Backward& call);
   // The image between convolution and pooling, or its gradient: in the scratch, behind what the
@@ -79,6 +88,7 @@ class Conv2d final : public Layer {
 
   std::int64_t filters_ = 0;
   Window window_;
+  std::int64_t groups_ = 1;
   bool bias_ = true;
   Init init_ = Init::kHe;
   bool relu_ = false;
@@ -98,6 +108,13 @@ class Conv2d final : public Layer {
   std::size_t image_offset_ = 0;
 };
 
+void Conv2d::check_groups(std::int64_t channels) const {
+  if (channels % groups_ == 0 && filters_ % groups_ == 0) return;
+  throw Error("`groups` does not divide the channels", ErrorKind::kUsage)
+      .expected("a divisor of the input's channels and of `filters`")
+      .got(fmt::format("{} groups of {} channels and {} filters", groups_, channels, filters_));
+}
+
 void Conv2d::setup(const Setup& setup) {
   const auto image = image_shape(setup.inputs[0].without_batch());
   geometry_ = {.batch = setup.inputs[0][0],
@@ -108,6 +125,7 @@ void Conv2d::setup(const Setup& setup) {
                .out_height = window_.output_extent(image.height),
                .out_width = window_.output_extent(image.width),
                .window = window_,
+               .groups = groups_,
                .shards = setup.shards};
   scratch_ = setup.scratch;
   if (pool_) set_up_pooling(setup);

@@ -65,6 +65,8 @@ struct ConvCandidate {
   /// Whether it can compute this one here. Depends on the shape of a sample, the weights and the instruction
   /// set, never on batch or shards.
   bool (*serves)(const ConvGeometry& g, ConvDirection direction);
+  /// Whether, where it serves, it is faster than those after it in the table, as bench_convolution measured.
+  bool (*wins)(const ConvGeometry& g, ConvDirection direction);
   std::unique_ptr<ConvForward> (*forward)(const ConvGeometry& g, const ConvOptions& options,
                                           Scratch& scratch);
   std::unique_ptr<ConvBackwardData> (*data)(const ConvGeometry& g, const ConvOptions& options,
@@ -73,10 +75,11 @@ struct ConvCandidate {
                                                   Scratch& scratch);
 };
 
-/// All candidates, the one that serves everything last.
+/// All candidates; the last one serves everything.
 std::span<const ConvCandidate> conv_candidates();
 
-/// The candidate for this shape and direction: the one named, or the rule's choice when `name` is empty.
+/// The candidate for this shape and direction: the one named, or the first that serves and wins when `name`
+/// is empty. A fixed rule: two runs on machines with the same instruction set choose alike.
 /// Throws Error (usage) when there is none of that name, or it does not serve.
 const ConvCandidate& choose_convolution(const ConvGeometry& g, ConvDirection direction,
                                         std::string_view name = {});

@@ -15,6 +15,11 @@ bool offsets_fit(const ConvGeometry& conv) {
   return conv.height * conv.width * conv.channels <= std::numeric_limits<std::int32_t>::max();
 }
 
+// Patches are what lies side by side in the image.
+bool plain(const ConvGeometry& conv) {
+  return conv.window.padding == 0 && conv.window.dilation == 1 && conv.groups == 1;
+}
+
 // Offset in the image of the patch of the convolution's value (y, x), in floats.
 std::int64_t patch_offset(const ConvGeometry& conv, std::int64_t y, std::int64_t x) {
   return (y * conv.width + x) * conv.window.stride * conv.channels;
@@ -34,7 +39,7 @@ void sum_winners(const float* grad_y, const std::uint8_t* winners, std::int64_t 
 }  // namespace
 
 bool WinnerConv::serves(const ConvGeometry& conv, const PoolGeometry& pool) {
-  return conv.window.padding == 0 && conv.window.kernel * conv.channels % 16 == 0 && offsets_fit(conv) &&
+  return plain(conv) && conv.window.kernel * conv.channels % 16 == 0 && offsets_fit(conv) &&
          2 * pool.out_height * pool.out_width <= pool.height * pool.width;
 }
 
@@ -109,8 +114,8 @@ void WinnerConv::backward(const float* x, const float* grad_y, const std::uint8_
 }
 
 bool FewTapsConv::serves(const ConvGeometry& conv, const PoolGeometry& pool) {
-  return conv.window.padding == 0 && conv.channels * conv.window.kernel * conv.window.kernel <= kFewTaps &&
-         offsets_fit(conv) && pool.window.kernel == 2 && pool.window.padding == 0;
+  return plain(conv) && conv.taps() <= kFewTaps && offsets_fit(conv) && pool.window.kernel == 2 &&
+         pool.window.padding == 0;
 }
 
 FewTapsConv::FewTapsConv(const ConvGeometry& conv, const PoolGeometry& pool, bool relu)

@@ -168,6 +168,12 @@ INSTANTIATE_TEST_SUITE_P(
         GradientCase{"conv_no_bias", conv2d(3, 2, 1, 0, false), {1, 5, 5}},
         GradientCase{"conv_5x5", conv2d(8, 5, 1, 2), {4, 6, 6}, 2},
         GradientCase{"conv_1x1", conv2d(6, 1), {5, 4, 4}},
+        GradientCase{"conv_grouped",
+                     layer("conv2d", {{"filters", whole(6)}, {"kernel", whole(3)}, {"groups", whole(2)}}),
+                     {4, 5, 6}},
+        GradientCase{"conv_dilated",
+                     layer("conv2d", {{"filters", whole(4)}, {"kernel", whole(3)}, {"dilation", whole(2)}}),
+                     {3, 7, 6}},
         GradientCase{"conv_relu", conv2d(4, 3), {2, 6, 6}, 2, {layer("relu")}},
         GradientCase{
             "conv_relu_pool", conv2d(8, 3), {1, 10, 11}, 2, {layer("relu"), pool("max_pool2d", 2, 2)}},

@@ -111,6 +111,9 @@ TEST(Spec, ShapesThatDoNotFitNameTheLayer) {
               AllOf(HasSubstr("layer 'conv1'"), HasSubstr("channels x height x width"), HasSubstr("got 64")));
   EXPECT_THAT(complaint(model({1, 8, 2}, 10, {conv2d(4, 3), layer("flatten"), dense(10)})),
               AllOf(HasSubstr("larger than the image"), HasSubstr("got 8x2")));
+  const auto grouped = layer("conv2d", {{"filters", whole(6)}, {"kernel", whole(3)}, {"groups", whole(3)}});
+  EXPECT_THAT(complaint(model({4, 8, 8}, 10, {grouped, layer("flatten"), dense(10)})),
+              AllOf(HasSubstr("layer 'conv1'"), HasSubstr("3 groups of 4 channels and 6 filters")));
   EXPECT_THAT(complaint(model({1, 8, 8}, 10, {layer("flatten"), dense(9)})),
               AllOf(HasSubstr("does not fit `classes`"), HasSubstr("expected 10, got 9")));
   EXPECT_THAT(complaint(model({1, 8, 8}, 10, {})), HasSubstr("no layers"));

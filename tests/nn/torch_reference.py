@@ -63,6 +63,14 @@ CASES = {
     "conv_large_kernel": (
         4, (4, 12, 12), [conv(16, 5, padding=2, stride=2), conv(8, 1), FLATTEN, dense(4)], "cross_entropy",
     ),
+    "conv_groups": (
+        4, (3, 13, 12),
+        [
+            conv(24, 3, padding=2, dilation=2), RELU, conv(36, 3, groups=4), RELU,
+            conv(36, 3, padding=1, stride=2, groups=36, bias=False), conv(8, 1), FLATTEN, dense(4),
+        ],
+        "cross_entropy",
+    ),
     "conv_pool_overlapping": (
         4, (3, 16, 15),
         [
@@ -95,7 +103,8 @@ def make_module(spec, shape):
     kind = spec["kind"]
     if kind == "conv2d":
         return torch.nn.Conv2d(shape[0], spec["filters"], spec["kernel"], spec.get("stride", 1),
-                               spec.get("padding", 0), bias=spec.get("bias", True))
+                               spec.get("padding", 0), spec.get("dilation", 1), spec.get("groups", 1),
+                               bias=spec.get("bias", True))
     if kind == "dense":
         return torch.nn.Linear(shape[0], spec["units"], bias=spec.get("bias", True))
     if kind in ("max_pool2d", "avg_pool2d"):
