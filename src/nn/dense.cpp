@@ -1,4 +1,4 @@
-// dense: y = x W^T + b, a convolution of images of one pixel.
+// dense: y = x W^T + b for each row of features, a convolution of images of one pixel.
 #include <array>
 #include <memory>
 
@@ -23,19 +23,14 @@ class Dense final : public Layer {
 
   [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
     const Shape& input = only_input(inputs);
-    if (input.rank() != 1) {
-      throw Error("the input does not fit", ErrorKind::kUsage)
-          .expected("a list of features")
-          .got(input.str())
-          .hint("put a flatten layer before it");
-    }
-    return {units_};
+    const auto rows = row_shape(input).rows;
+    return input.rank() == 1 ? Shape{units_} : Shape{rows, units_};
   }
 
   [[nodiscard]] std::vector<ParameterSpec> parameters(std::span<const Shape> inputs) const override {
-    const Shape& input = only_input(inputs);
+    const auto features = row_shape(only_input(inputs)).features;
     std::vector<ParameterSpec> tensors;
-    tensors.push_back({"weight", {units_, input[0]}, StateKind::kParameter, init_, input[0], units_});
+    tensors.push_back({"weight", {units_, features}, StateKind::kParameter, init_, features, units_});
     if (bias_) tensors.push_back({"bias", {units_}});
     return tensors;
   }
@@ -47,8 +42,9 @@ class Dense final : public Layer {
   }
 
   void setup(const Setup& setup) override {
-    const ConvGeometry g{.batch = setup.inputs[0][0],
-                         .channels = setup.inputs[0][1],
+    const auto sample = row_shape(setup.inputs[0].without_batch());
+    const ConvGeometry g{.batch = setup.inputs[0][0] * sample.rows,
+                         .channels = sample.features,
                          .height = 1,
                          .width = 1,
                          .filters = units_,

@@ -25,6 +25,8 @@ constexpr auto kKinds = std::to_array<Kind>({
     {"max_pool2d", make_max_pool2d},
     {"avg_pool2d", make_avg_pool2d},
     {"batch_norm", make_batch_norm},
+    {"layer_norm", make_layer_norm},
+    {"group_norm", make_group_norm},
     {"adaptive_avg_pool2d", make_adaptive_avg_pool2d},
     {"adaptive_max_pool2d", make_adaptive_max_pool2d},
     {"global_avg_pool2d", make_global_avg_pool2d},
@@ -37,6 +39,9 @@ constexpr auto kKinds = std::to_array<Kind>({
     {"softmax", make_softmax},
     {"add", make_add},
     {"concat", make_concat},
+    {"embedding", make_embedding},
+    {"positional_encoding", make_positional_encoding},
+    {"multi_head_attention", make_multi_head_attention},
     {"dropout", make_dropout},
     {"flatten", make_flatten},
 });
@@ -85,6 +90,14 @@ RowShape row_shape(const Shape& shape) {
       .expected("a list of features, or a sequence of steps x features")
       .got(shape.str())
       .hint("put a flatten layer before it");
+}
+
+const Shape& sequence_shape(const Shape& shape) {
+  if (shape.rank() == 2) return shape;
+  throw Error("the input does not fit", ErrorKind::kUsage)
+      .expected("a sequence of steps x features")
+      .got(shape.str())
+      .hint("an embedding makes one of a list of indices");
 }
 
 ImageShape image_shape(const Shape& shape) {

@@ -23,6 +23,8 @@ struct RowShape {
 const Shape& only_input(std::span<const Shape> inputs);
 /// `shape` as rows of features: (F) is one row, (T, F) are T. Throws Error (usage) when it has another rank.
 RowShape row_shape(const Shape& shape);
+/// `shape`, which must be (T, F). Throws Error (usage) when it has another rank.
+const Shape& sequence_shape(const Shape& shape);
 /// `shape` as (C, H, W). Throws Error (usage) when it has another rank.
 ImageShape image_shape(const Shape& shape);
 /// Extents after `window` with that many channels. Throws Error (usage) when the window is larger than the
@@ -50,6 +52,11 @@ std::unique_ptr<Layer> make_gelu(const LayerSpec& spec);
 std::unique_ptr<Layer> make_sigmoid(const LayerSpec& spec);
 std::unique_ptr<Layer> make_tanh(const LayerSpec& spec);
 std::unique_ptr<Layer> make_softmax(const LayerSpec& spec);
+std::unique_ptr<Layer> make_layer_norm(const LayerSpec& spec);
+std::unique_ptr<Layer> make_group_norm(const LayerSpec& spec);
+std::unique_ptr<Layer> make_embedding(const LayerSpec& spec);
+std::unique_ptr<Layer> make_positional_encoding(const LayerSpec& spec);
+std::unique_ptr<Layer> make_multi_head_attention(const LayerSpec& spec);
 std::unique_ptr<Layer> make_add(const LayerSpec& spec);
 std::unique_ptr<Layer> make_concat(const LayerSpec& spec);
 std::unique_ptr<Layer> make_dropout(const LayerSpec& spec);

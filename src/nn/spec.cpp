@@ -84,12 +84,13 @@ std::int64_t checked_elements(const Shape& shape) {
 }
 
 void check_input(const ModelSpec& spec) {
-  const bool fits = (spec.input.rank() == 1 || spec.input.rank() == 3) && checked_elements(spec.input) > 0 &&
+  const bool fits = spec.input.rank() >= 1 && spec.input.rank() <= 3 && checked_elements(spec.input) > 0 &&
                     std::all_of(spec.input.dims().begin(), spec.input.dims().end(),
                                 [](std::int64_t d) { return d <= kMaxExtent; });
   if (!fits) {
     throw Error("bad value of `input`", ErrorKind::kUsage)
-        .expected("(channels, height, width) or (features), each from 1 to " + std::to_string(kMaxExtent))
+        .expected("(channels, height, width), (steps, features) or (features), each from 1 to " +
+                  std::to_string(kMaxExtent))
         .got(spec.input.str());
   }
   if (spec.classes < 1) {

@@ -40,6 +40,10 @@ inline LayerSpec pool(const std::string& kind, int kernel, int stride, int paddi
   return layer(kind, {{"kernel", whole(kernel)}, {"stride", whole(stride)}, {"padding", whole(padding)}});
 }
 inline LayerSpec adaptive(const std::string& kind, int size) { return layer(kind, {{"size", whole(size)}}); }
+inline LayerSpec attention(int heads, bool causal = false, double dropout = 0) {
+  return layer("multi_head_attention", {{"heads", whole(heads)}, {"causal", causal}, {"dropout", dropout}},
+               "attention1");
+}
 
 inline ModelSpec model(Shape input, int classes, std::vector<LayerSpec> layers) {
   ModelSpec spec{"test", std::move(input), classes, std::move(layers)};
@@ -115,7 +119,8 @@ struct LoneOptions {
 /// that it absorbs.
 struct LoneLayer {
   LoneLayer(const LayerSpec& spec, std::vector<Shape> samples, std::int64_t batch, LoneOptions options = {})
-      : layer(make_layer(spec)) {
+      : layer(make_layer(spec)), differentiable(spec.kind != "embedding") {
+    if (!differentiable) options.need_input_gradient = false;
     for (std::uint64_t i = 0; i < static_cast<std::uint64_t>(batch); ++i) ids.push_back(100 + i);
     pass = {.training = true, .seed = 5, .step = 3, .sample_ids = ids};
     const auto own_inputs = options.absorbed.empty() ? samples.size() : std::size_t{1};
@@ -173,6 +178,7 @@ struct LoneLayer {
   Pass pass;
   Scratch scratch;
   std::unique_ptr<Layer> layer;
+  bool differentiable;  // with respect to its input
   std::vector<ParameterSpec> tensors;
   std::vector<std::vector<float>> state;
   std::vector<std::vector<float>> gradients;
