@@ -57,7 +57,7 @@ int run(const comm::Comm& world, const stages::Options& options, const std::atom
   // 4. The deck: read by one rank, so that all have the same.
   stages::Problems problems;
   const auto text = stages::read_deck_text(world, options.deck);
-  const auto deck = stages::read_deck(text, options.deck, options.overrides, problems);
+  const auto deck = stages::read_deck(options, text, problems);
 
   // 5. The check: everything that is wrong is told now, before hours of work.
   stages::CheckOptions limits;
@@ -84,8 +84,7 @@ int run(const comm::Comm& world, const stages::Options& options, const std::atom
 // The same check on a login node, which has no ranks.
 int check(const stages::Options& options) {
   stages::Problems problems;
-  const auto deck =
-      stages::read_deck(stages::read_deck_text(options.deck), options.deck, options.overrides, problems);
+  const auto deck = stages::read_deck(options, stages::read_deck_text(options.deck), problems);
   stages::CheckOptions limits;
   limits.ranks = options.ranks;
   limits.memory_per_rank = options.memory_per_rank;
@@ -116,11 +115,8 @@ int run_command(const comm::Comm* world, int argc, char** argv) {
   options.threads = stages::use_cores(*world, options.threads);
   // From here on a signal stops the run in good order, even while the deck is read.
   if (options.command == stages::Command::kRun) return run(*world, options, stages::stop_on_signals());
-  if (options.command == stages::Command::kPredict) {
-    stages::predict(*world, options);
-    return kDone;
-  }
-  const auto result = stages::bench(*world, options);
+  const auto result = options.command == stages::Command::kPredict ? stages::predict(*world, options)
+                                                                   : stages::bench(*world, options);
   if (world->is_root()) print(result);
   return kDone;
 }

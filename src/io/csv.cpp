@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -150,7 +151,8 @@ std::string shown(std::string_view text) {
   return "'" + safe + (text.size() > kMaxShown ? "...'" : "'");
 }
 
-double parse_number(std::string_view text, const std::string& column, const CsvParser& parser) {
+/// Nothing when the text is no number that a float can hold.
+std::optional<double> to_number(std::string_view text) {
   auto number = trimmed(text);
   if (number.starts_with('+') && !number.starts_with("+-")) number.remove_prefix(1);
   double value = 0;
@@ -159,9 +161,19 @@ double parse_number(std::string_view text, const std::string& column, const CsvP
   // Out of range is also a number too small to be told from zero.
   const bool is_tiny = error == std::errc::result_out_of_range && is_whole && std::fabs(value) < 1;
   if (!is_whole || (error != std::errc{} && !is_tiny) || !std::isfinite(static_cast<float>(value))) {
-    throw Error("no finite number").at(fmt::format("{}, {}", parser.where(), column)).got(shown(text));
+    return std::nullopt;
   }
   return value;
+}
+
+Error not_a_number(std::string_view text, const std::string& column, const CsvParser& parser) {
+  return Error("no finite number").at(fmt::format("{}, {}", parser.where(), column)).got(shown(text));
+}
+
+double parse_number(std::string_view text, const std::string& column, const CsvParser& parser) {
+  const auto value = to_number(text);
+  if (!value) throw not_a_number(text, column, parser);
+  return *value;
 }
 
 std::int32_t parse_label(std::string_view text, const std::string& column, const CsvParser& parser) {
@@ -180,19 +192,27 @@ class CsvSource : public SampleSource {
     require_extents(options_.shape, path_.string());
     CsvParser parser(path_, options_.separator);
     if (options_.header) read_names(parser);
-    while (const auto fields = parser.record([](std::size_t, std::string_view) {})) {
+    // A header shows at once, and not only when the rows are read.
+    const auto look = [&](std::size_t index, std::string_view text) {
+      if (columns_ != 0 || to_number(text)) return;
+      throw not_a_number(text, column_name(index), parser)
+          .hint("if the first line is a header, set `header = true`");
+    };
+    while (const auto fields = parser.record(look)) {
       if (columns_ == 0) columns_ = fields;
       require_columns(fields, parser);
       ++info_.samples;
     }
     if (info_.samples == 0) throw Error("the file holds no rows").at(path_.string());
-    label_ = find_label();
-    const auto features = static_cast<std::int64_t>(columns_) - 1;
+    const bool labelled = !options_.label.empty();
+    info_.labels_per_sample = labelled ? 1 : 0;
+    label_ = labelled ? find_label() : columns_;
+    const auto features = static_cast<std::int64_t>(columns_) - info_.labels_per_sample;
     info_.shape = options_.shape.rank() == 0 ? Shape{features} : options_.shape;
     if (features < 1 || info_.shape.elements() != features) {
       throw Error("the columns do not make a sample")
           .at(path_.string())
-          .expected(fmt::format("{} beside the label, for shape {}",
+          .expected(fmt::format("{} beside a label, for shape {}",
                                 std::max<std::int64_t>(info_.shape.elements(), 1), info_.shape.str()))
           .got(std::to_string(features));
     }
@@ -205,10 +225,10 @@ class CsvSource : public SampleSource {
     CsvParser parser(path_, options_.separator);
     if (options_.header) parser.record([](std::size_t, std::string_view) {});
     auto* next = samples.data();
-    for (auto& label : labels) {
+    for (std::size_t row = 0; row < static_cast<std::size_t>(info_.samples); ++row) {
       const auto fields = parser.record([&](std::size_t index, std::string_view text) {
-        if (index == label_) {
-          label = parse_label(text, column_name(index), parser);
+        if (index == label_ && index < columns_) {
+          labels[row] = parse_label(text, column_name(index), parser);
         } else if (index < columns_) {
           const auto value = static_cast<float>(parse_number(text, column_name(index), parser));
           std::memcpy(next, &value, sizeof value);
@@ -267,7 +287,7 @@ class CsvSource : public SampleSource {
   CsvOptions options_;
   std::vector<std::string> names_;
   std::size_t columns_ = 0;
-  std::size_t label_ = 0;
+  std::size_t label_ = 0;  // columns_ when there is none
   SampleInfo info_;
 };
 

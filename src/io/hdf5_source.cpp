@@ -44,6 +44,7 @@ class Hdf5Source : public SampleSource {
       h5::read_values(h5::open_dataset(file, samples_), is_bytes ? H5T_NATIVE_UINT8 : H5T_NATIVE_FLOAT,
                       samples.data());
       if (!is_bytes) require_finite(samples);
+      if (labels_.empty()) return;
       h5::read_values(h5::open_dataset(file, labels_), H5T_NATIVE_INT32, labels.data());
       require_labels(labels);
     });
@@ -83,7 +84,11 @@ class Hdf5Source : public SampleSource {
     info_.element = h5::has_type(dataset, H5T_STD_U8LE) ? ElementType::kUint8 : ElementType::kFloat32;
   }
 
-  void check_labels(const h5::Handle& file) const {
+  void check_labels(const h5::Handle& file) {
+    if (labels_.empty()) {
+      info_.labels_per_sample = 0;
+      return;
+    }
     const auto stored = h5::describe(h5::open_dataset(file, labels_), fs::file_size(path_));
     if (stored.type != H5T_INTEGER) {
       throw Error("labels must be of an integer type").at(labels_).got("another type");

@@ -63,6 +63,10 @@ class IdxSource : public SampleSource {
     require_plausible(image_stream, images_, 16 + info_.bytes(),
                       fmt::format("{} images of {}x{}", extents[0], extents[1], extents[2]));
 
+    if (labels_.empty()) {
+      info_.labels_per_sample = 0;
+      return;
+    }
     ByteStream label_stream(labels_);
     const auto count = read_header(label_stream, labels_, 1, "labels").front();
     require_plausible(label_stream, labels_, 8 + static_cast<std::uintmax_t>(count),
@@ -84,6 +88,7 @@ class IdxSource : public SampleSource {
     image_stream.read(samples, "images");
     image_stream.expect_end("last image");
 
+    if (labels_.empty()) return;
     ByteStream label_stream(labels_);
     read_header(label_stream, labels_, 1, "labels");
     std::array<std::byte, 4096> block;

@@ -90,10 +90,6 @@ void require_one_vocabulary(const Member& a, const Member& b) {
       .hint("train them on texts of one `vocabulary`");
 }
 
-data::DatasetPtr inputs_of(const Member& member, const data::DatasetPtr& dataset) {
-  return member.encoding ? data::encoded_as(dataset, *member.encoding) : dataset;
-}
-
 }  // namespace
 
 Voting parse_voting(std::string_view word) {
@@ -229,6 +225,10 @@ Model from_checkpoint(io::Checkpoint checkpoint) {
   model.state = std::move(checkpoint.state);
   check_state(model, "checkpoint");
   return model;
+}
+
+data::DatasetPtr inputs_of(const Member& member, const data::DatasetPtr& dataset) {
+  return member.encoding ? data::encoded_as(dataset, *member.encoding) : dataset;
 }
 
 Tensor probabilities(const comm::Comm& comm, const Model& model, const data::DatasetPtr& dataset,

@@ -63,8 +63,7 @@ void CheckContext::problem(const std::string& path, std::string_view text) {
 }
 
 std::optional<DatasetOutline> CheckContext::open(const DatasetSettings& settings) {
-  const std::size_t wanted = settings.format == DataFormat::kIdx ? 2 : 1;
-  if (settings.files.size() < wanted) return std::nullopt;
+  if (settings.files.empty()) return std::nullopt;
   try {
     const auto source = open_source(settings);
     const auto& info = source->info();
@@ -78,6 +77,8 @@ std::optional<DatasetOutline> CheckContext::open(const DatasetSettings& settings
     }
     for (std::size_t part = 0; part < kPartNames.size(); ++part)
       outline.has_part[part] = settings.split[part] > 0;
+    const bool limited = std::ranges::any_of(settings.limit, [](std::int64_t n) { return n != 0; });
+    if (limited && info.labels_per_sample == 0) throw Error("`limit` counts labels, and there are none");
     data_bytes_ += info.bytes() + static_cast<std::size_t>(info.labels()) * sizeof(std::int32_t);
     if (settings.resize.rank() == 2) {
       if (info.shape.rank() != 3) {
@@ -169,12 +170,16 @@ void CheckContext::match(const std::string& path, const nn::ModelSpec& spec, con
             fmt::format("the model takes samples of {}, dataset '{}' has {} (see `resize`, `shape`, `input`)",
                         spec.input.str(), dataset_name, dataset.shape.str()));
   }
-  if (spec.classes != dataset.classes) {
+  if (spec.classes != dataset.classes && dataset.labels_per_sample != 0) {
     problem(path, fmt::format("the model has {} classes, dataset '{}' has {}{}", spec.classes, dataset_name,
                               dataset.classes,
                               dataset.labels_per_sample > 1
                                   ? " (its `vocabulary` can be that of the text the model is trained on)"
                                   : ""));
+  }
+  if (dataset.labels_per_sample == 0) {
+    problem(path, fmt::format("dataset '{}' has no labels", dataset_name));
+    return;
   }
   const auto rows = nn::check_model(spec).back().elements() / spec.classes;
   if (rows != dataset.labels_per_sample) {

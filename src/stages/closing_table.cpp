@@ -26,18 +26,25 @@ std::string chief_metric(const std::map<std::string, double>& metrics) {
   return "";
 }
 
-std::string what_of(const StageSummary& stage) {
-  switch (stage.status) {
+std::string_view word_of(StageStatus status) {
+  switch (status) {
     case StageStatus::kReused:
-      return stage.what + " (reused)";
+      return "reused";
     case StageStatus::kStopped:
-      return stage.what + " (stopped)";
+      return "stopped";
     case StageStatus::kFailed:
-      return stage.what + " (failed)";
+      return "failed";
     case StageStatus::kDone:
       break;
   }
-  return stage.what;
+  return "";
+}
+
+std::string what_of(const StageSummary& stage) {
+  auto what = stage.what;
+  if (!stage.note.empty()) what += fmt::format(" ({})", stage.note);
+  if (const auto word = word_of(stage.status); !word.empty()) what += fmt::format(" ({})", word);
+  return what;
 }
 
 }  // namespace

@@ -8,7 +8,7 @@ std::unique_ptr<io::SampleSource> open_source(const DatasetSettings& settings) {
   const auto& files = settings.files;
   switch (settings.format) {
     case DataFormat::kIdx:
-      return io::open_idx(files.at(0), files.at(1));
+      return io::open_idx(files.at(0), files.size() > 1 ? files[1] : std::filesystem::path());
     case DataFormat::kCsv:
       return io::open_csv(files.at(0), {settings.header, settings.label, settings.shape, settings.separator});
     case DataFormat::kCifar:

@@ -58,10 +58,13 @@ void read_files(TableReader& table, DatasetSettings& dataset, const Deck& deck) 
     if (table.require(key, file)) files.push_back(file);
   };
   switch (dataset.format) {
-    case DataFormat::kIdx:
+    case DataFormat::kIdx: {
       one("images");
-      one("labels");
+      std::string labels;
+      table.read("labels", labels);
+      if (!labels.empty()) files.push_back(labels);
       break;
+    }
     case DataFormat::kCsv:
       one("file");
       table.read("header", dataset.header);
@@ -153,7 +156,9 @@ DatasetSettings read_dataset(const std::string& name, TableReader table, const D
   if (dataset.format != DataFormat::kIdx && !text) table.read("shape", dataset.shape);
 
   const auto classes = between(2, 1 << 20);
-  if (dataset.format == DataFormat::kIdx || dataset.format == DataFormat::kCifar) {
+  const bool has_no_labels = (dataset.format == DataFormat::kCsv && dataset.label.empty()) ||
+                             (dataset.format == DataFormat::kHdf5 && dataset.labels.empty());
+  if (dataset.format == DataFormat::kIdx || dataset.format == DataFormat::kCifar || has_no_labels) {
     table.read("classes", dataset.classes, classes);
   } else {
     table.require("classes", dataset.classes, classes);
@@ -262,6 +267,7 @@ Deck read_deck(const std::string& text, const std::filesystem::path& path,
                const std::vector<std::string>& overrides, Problems& problems) {
   Deck deck;
   deck.path = path;
+  deck.overrides = overrides;
   auto root = read_toml(text, path, overrides, deck.places, problems);
   if (!root) return deck;
   deck.run = read_run(root->table("run"), path);

@@ -23,6 +23,15 @@ std::string read_deck_text(const comm::Comm& comm, const std::filesystem::path& 
   return text;
 }
 
+Deck read_deck(const Options& options, const std::string& text, Problems& problems) {
+  auto deck = read_deck(text, options.deck, options.overrides, problems);
+  if (!options.output.empty()) {
+    deck.run.output = options.output.string();
+    deck.places.add("run.output", {"--output " + deck.run.output, 0});
+  }
+  return deck;
+}
+
 std::pair<Deck, std::string> deck_argument(const comm::Comm& comm, const std::string& argument,
                                            const char* option) {
   const auto colon = argument.rfind(':');

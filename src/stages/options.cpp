@@ -129,10 +129,10 @@ void take_positional(const CommandName& command, const po::variables_map& values
 }
 
 void take_values(const po::variables_map& values, Options& options) {
+  if (values.count("output") != 0) options.output = values["output"].as<std::string>();
   if (options.command == Command::kPredict) {
     if (options.data.empty()) throw usage("impart predict needs --data DECK:DATASET");
-    if (values.count("output") == 0) throw usage("impart predict needs --output FILE.h5 or FILE.csv");
-    options.output = values["output"].as<std::string>();
+    if (options.output.empty()) throw usage("impart predict needs --output FILE.h5 or FILE.csv");
     const auto kind = options.output.extension();
     if (kind != ".h5" && kind != ".csv") {
       throw usage("unknown kind of file")
@@ -140,9 +140,6 @@ void take_values(const po::variables_map& values, Options& options) {
           .expected("FILE.h5 or FILE.csv")
           .got(options.output.string());
     }
-  } else if (values.count("output") != 0) {
-    // A quoted TOML string: whatever the directory is called, it stays text.
-    options.overrides.push_back("run.output='" + values["output"].as<std::string>() + "'");
   }
   if (values.count("stages") != 0) options.only = split_names(values["stages"].as<std::string>());
   if (values.count("progress") != 0)

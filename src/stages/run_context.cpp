@@ -1,5 +1,7 @@
 #include "stages/run_context.hpp"
 
+#include <fmt/format.h>
+
 #include <utility>
 
 #include "impart/core/error.hpp"
@@ -112,6 +114,9 @@ StageResult train_model(RunContext& context, const std::string& stage, const Tra
 
   StageResult result;
   result.stopped = trained.end == train::TrainEnd::kStopped;
+  if (trained.end == train::TrainEnd::kEarly) {
+    result.note = fmt::format("early, epoch {} of {}", trained.epochs, settings.epochs);
+  }
   result.metrics = std::move(trained.metrics);
   result.history = std::move(trained.history);
   const auto kept_epoch = trained.steps > 0 ? trained.epochs * trained.kept_step / trained.steps : 0;

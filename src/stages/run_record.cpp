@@ -1,6 +1,7 @@
 #include "stages/run_record.hpp"
 
 #include <fcntl.h>
+#include <fmt/chrono.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <ctime>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <utility>
@@ -67,6 +69,7 @@ Json to_json(const StageRecord& stage) {
                  {"input", stage.time.input},
                  {"checkpoint", stage.time.checkpoint}}}};
   if (!stage.measurements.empty()) json["measurements"] = rows_of(stage.measurements);
+  if (!stage.note.empty()) json["note"] = stage.note;
   if (!stage.error.empty()) json["error"] = stage.error;
   return json;
 }
@@ -85,6 +88,7 @@ StageRecord from_json(const Json& json) {
   const auto& time = json.at("time");
   stage.time = {time.at("compute").get<double>(), time.at("communication").get<double>(),
                 time.at("input").get<double>(), time.at("checkpoint").get<double>()};
+  stage.note = json.value("note", "");
   stage.error = json.value("error", "");
   const auto rows = json.value("measurements", Json::array());
   for (const auto& row : rows) {
@@ -94,6 +98,9 @@ StageRecord from_json(const Json& json) {
   }
   return stage;
 }
+
+// ISO 8601, UTC.
+std::string time_now() { return fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr))); }
 
 [[noreturn]] void fail(const fs::path& path, const char* what) {
   throw Error(what).at(path.string()).got(std::strerror(errno)).hint("check permissions and free space");
@@ -134,13 +141,16 @@ std::string read_file(const fs::path& path) {
   return std::move(text).str();
 }
 
-RunRecord::RunRecord(fs::path directory, std::string name, int ranks, int threads,
-                     std::vector<std::string> stages)
+RunRecord::RunRecord(fs::path directory, const Deck& deck, int ranks, int threads)
     : directory_(std::move(directory)),
-      name_(std::move(name)),
+      name_(deck.run.name),
+      deck_(deck.path.string()),
+      overrides_(deck.overrides),
+      started_(time_now()),
       ranks_(ranks),
-      threads_(threads),
-      order_(std::move(stages)) {}
+      threads_(threads) {
+  for (const auto& stage : deck.stages) order_.push_back(stage.name);
+}
 
 void RunRecord::load() {
   const auto path = directory_ / "run.json";
@@ -173,11 +183,9 @@ void RunRecord::write() const {
     if (const auto found = stages_.find(name); found != stages_.end())
       stages.push_back(to_json(found->second));
   }
-  const Json run = {{"name", name_},
-                    {"ranks", ranks_},
-                    {"threads", threads_},
-                    {"version", IMPART_VERSION},
-                    {"stages", stages}};
+  const Json run = {
+      {"name", name_},   {"deck", deck_},       {"set", overrides_},         {"started", started_},
+      {"ranks", ranks_}, {"threads", threads_}, {"version", IMPART_VERSION}, {"stages", stages}};
   write_file_atomically(directory_ / "run.json", run.dump(1) + "\n");
 }
 

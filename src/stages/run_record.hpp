@@ -18,6 +18,7 @@ struct StageRecord {
   std::string name;
   std::string kind;
   std::string what;
+  std::string note;    ///< as StageResult
   std::string status;  ///< "running", "done", "reused", "failed" or "stopped"
   std::string key;     ///< of the settings, inputs and data that it was made from
   double seconds = 0;
@@ -32,10 +33,8 @@ struct StageRecord {
 /// The record of a run directory. Used by the root rank alone.
 class RunRecord {
  public:
-  /// `stages`: names in the deck's order, which the file keeps; stages that the deck no longer has are
-  /// dropped.
-  RunRecord(std::filesystem::path directory, std::string name, int ranks, int threads,
-            std::vector<std::string> stages);
+  /// Notes the time. Stages keep the deck's order in the file; those that the deck no longer has are dropped.
+  RunRecord(std::filesystem::path directory, const Deck& deck, int ranks, int threads);
 
   /// Takes the stages of an earlier run.json; a file that is not one is passed over with a warning.
   void load();
@@ -52,6 +51,9 @@ class RunRecord {
 
   std::filesystem::path directory_;
   std::string name_;
+  std::string deck_;
+  std::vector<std::string> overrides_;
+  std::string started_;
   int ranks_;
   int threads_;
   std::vector<std::string> order_;

@@ -3,6 +3,7 @@
 #include "impart/stages/runner.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
@@ -39,7 +40,7 @@ class Runner {
         deck_(deck),
         options_(options),
         directory_(deck.run_directory()),
-        record_(directory_, deck.run.name, comm.size(), options.threads, stage_names(deck)),
+        record_(directory_, deck, comm.size(), options.threads),
         context_(comm, deck, options, [this](const std::string& stage, const train::TrainEvent& event) {
           if (comm_.is_root()) record_.log(stage, event);
         }) {
@@ -63,12 +64,6 @@ class Runner {
   }
 
  private:
-  static std::vector<std::string> stage_names(const Deck& deck) {
-    std::vector<std::string> names;
-    for (const auto& stage : deck.stages) names.push_back(stage.name);
-    return names;
-  }
-
   [[nodiscard]] bool selected(const std::string& stage) const {
     return options_.only.empty() || std::ranges::find(options_.only, stage) != options_.only.end();
   }
@@ -114,8 +109,27 @@ class Runner {
       if (const auto found = verified_digest(stage); found == record->digest) digest = found;
     });
     comm_.broadcast(digest, 0, "adopt");
-    if (!digest.empty())
-      context_.put(stage.name(), {directory_ / artifact_name(stage), digest}, std::nullopt);
+    if (digest.empty()) return;
+    if (comm_.is_root() && needed_by_selected(stage.name())) warn_of_changes(stage);
+    context_.put(stage.name(), {directory_ / artifact_name(stage), digest}, std::nullopt);
+  }
+
+  [[nodiscard]] bool needed_by_selected(const std::string& name) const {
+    return std::ranges::any_of(stages_, [&](const auto& stage) {
+      const auto uses = stage->uses().artifacts;
+      return selected(stage->name()) && std::ranges::find(uses, name, &ArtifactUse::name) != uses.end();
+    });
+  }
+
+  /// What an artifact was made with may no longer be what the deck says. Local.
+  void warn_of_changes(const Stage& stage) const {
+    const auto made_with = io::read_summary(directory_ / artifact_name(stage)).lineage.stage;
+    const auto changes = changed_settings(made_with, resolved_settings(deck_, stage));
+    if (changes.empty()) return;
+    log::warn(
+        fmt::format("{}: its result is used as it is, but the deck has changed since: {} (to make it anew, "
+                    "add the stage to --stages)",
+                    stage.name(), fmt::join(changes, ", ")));
   }
 
   /// Digests of what the stage reads. Collective.
@@ -216,6 +230,7 @@ class Runner {
 
   bool finish(const Stage& stage, StageRecord record, StageResult result) {
     record.metrics = result.metrics;
+    record.note = result.note;
     record.measurements = result.measurements;
     record.time = result.seconds;
     if (result.stopped) {
@@ -292,7 +307,7 @@ class Runner {
 
   void summarise(const Stage& stage, StageStatus status, const StageRecord& record) {
     if (!comm_.is_root()) return;
-    report_.stages.push_back({stage.name(), stage.describe(), status, record.seconds,
+    report_.stages.push_back({stage.name(), stage.describe(), record.note, status, record.seconds,
                               record.artifact.empty() ? "" : (directory_ / record.artifact).string(),
                               record.metrics, record.measurements});
   }

@@ -1,5 +1,8 @@
 #include "stages/stage_key.hpp"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "impart/core/digest.hpp"
@@ -28,6 +31,31 @@ Json settings_of(const Deck& deck, const Stage& stage) {
 
 std::string resolved_settings(const Deck& deck, const Stage& stage) {
   return settings_of(deck, stage).dump();
+}
+
+std::vector<std::string> changed_settings(const std::string& then, const std::string& now) {
+  const auto before = Json::parse(then).flatten();
+  const auto after = Json::parse(now).flatten();
+  const auto text_of = [](const Json& all, const std::string& path) {
+    const auto found = all.find(path);
+    return found == all.end() ? std::string("nothing") : found->dump();
+  };
+  std::vector<std::string> paths;
+  for (const auto* all : {&before, &after}) {
+    for (const auto& [path, value] : all->items()) {
+      if (std::ranges::find(paths, path) == paths.end()) paths.push_back(path);
+    }
+  }
+  std::vector<std::string> changes;
+  for (const auto& path : paths) {
+    const auto old_text = text_of(before, path);
+    const auto new_text = text_of(after, path);
+    if (old_text == new_text || path.starts_with("/stage/mesh/")) continue;
+    auto name = path.substr(1);
+    std::ranges::replace(name, '/', '.');
+    changes.push_back(fmt::format("{} {} -> {}", name, old_text, new_text));
+  }
+  return changes;
 }
 
 std::string stage_key(const Deck& deck, const Stage& stage, const std::map<std::string, std::string>& inputs,

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <toml++/toml.h>
+#include <array>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -39,16 +40,18 @@ bool is_word(std::string_view text) {
   return !text.empty() && text.find_first_of(".[] \t\n") == std::string_view::npos;
 }
 
+// The "name" of a table in an array; empty when there is none.
+std::string_view name_of(const toml::array& array, std::size_t i) {
+  const auto* table = array.get_as<toml::table>(i);
+  const auto* name = table == nullptr ? nullptr : table->get_as<std::string>("name");
+  return name == nullptr ? std::string_view() : std::string_view(name->get());
+}
+
 // A table in an array is known by its name, when it has one that no table before it has.
 std::string element_path(const std::string& array_path, const toml::array& array, std::size_t i) {
-  const auto name_of = [&](std::size_t k) -> std::string_view {
-    const auto* table = array.get_as<toml::table>(k);
-    const auto* name = table == nullptr ? nullptr : table->get_as<std::string>("name");
-    return name == nullptr ? std::string_view() : std::string_view(name->get());
-  };
-  const auto name = name_of(i);
+  const auto name = name_of(array, i);
   bool first = is_word(name);
-  for (std::size_t k = 0; k < i && first; ++k) first = name_of(k) != name;
+  for (std::size_t k = 0; k < i && first; ++k) first = name_of(array, k) != name;
   return first ? fmt::format("{}.{}", array_path, name) : fmt::format("{}[{}]", array_path, i + 1);
 }
 
@@ -99,6 +102,20 @@ std::vector<std::string> split_key(std::string_view key) {
   }
 }
 
+// "did you mean 'teacher'?" for a --set key whose first parts name no table.
+std::string nearest_table(const toml::table& root, const std::vector<std::string>& parts) {
+  static constexpr std::array<std::string_view, 4> kinds{"run", "dataset", "model", "stage"};
+  if (std::ranges::find(kinds, parts[0]) == kinds.end()) return suggestion(parts[0], kinds);
+  if (parts.size() < 2) return "";
+  std::vector<std::string_view> names;
+  if (const auto* stages = root.get_as<toml::array>(parts[0])) {
+    for (std::size_t i = 0; i < stages->size(); ++i) names.push_back(name_of(*stages, i));
+  } else if (const auto* tables = root.get_as<toml::table>(parts[0])) {
+    for (const auto& [name, table] : *tables) names.push_back(name.str());
+  }
+  return suggestion(parts[1], names);
+}
+
 // The table that the first parts of a --set key name: [run], [dataset.NAME], [model.NAME], or the stage of
 // that name.
 toml::table* find_target(toml::table& root, const std::vector<std::string>& parts) {
@@ -130,9 +147,10 @@ void apply_override(toml::table& root, const std::string& assignment, Places& pl
   auto* table = find_target(root, parts);
   std::size_t next = parts[0] == "run" ? 1 : 2;
   if (table == nullptr || next >= parts.size()) {
+    const auto near = table == nullptr ? nearest_table(root, parts) : "";
     problems.add(
-        place,
-        fmt::format("the deck has no '{}' (expected run.KEY, or dataset., model. or stage.NAME.KEY)", key));
+        place, fmt::format("the deck has no '{}' ({})", key,
+                           near.empty() ? "expected run.KEY, or dataset., model. or stage.NAME.KEY" : near));
     return;
   }
   for (; next + 1 < parts.size(); ++next) {

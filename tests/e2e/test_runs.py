@@ -39,6 +39,12 @@ class Reuse(EndToEnd):
         self.run_deck(1, "--set", "stage.second.epochs=2", "--set", "stage.teacher.optimizer.momentum=0.5")
         self.assertEqual(self.statuses(), {"teacher": "done", "second": "done"})
 
+    def test_a_result_of_other_settings_is_used_with_a_warning(self):
+        process = self.run_deck(2, "--stages", "second", "--set", "stage.teacher.epochs=1")
+        self.assertEqual(process.stderr_text.count("stage.epochs 2 -> 1"), 1, process.stderr_text)
+        process = self.run_deck(2, "--stages", "second")
+        self.assertNotIn("warning", process.stderr_text)
+
     def test_changed_data_runs_all(self):
         path = self.dir / "images.gz"
         data = bytearray(gzip.decompress(path.read_bytes()))
@@ -74,9 +80,11 @@ class Reuse(EndToEnd):
 
 class Records(EndToEnd):
     def test_run_json(self):
-        self.run_deck(2, "--threads", 1)
+        self.run_deck(2, "--threads", 1, "--set", "stage.teacher.epochs=1")
         record = self.record()
         self.assertEqual((record["name"], record["ranks"], record["threads"]), ("t", 2, 1))
+        self.assertEqual((record["deck"], record["set"]), ("deck.toml", ["stage.teacher.epochs=1"]))
+        self.assertRegex(record["started"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
         self.assertRegex(record["version"], r"^\d+\.\d+\.\d+$")
         (stage,) = record["stages"]
         self.assertEqual((stage["name"], stage["kind"], stage["status"]), ("teacher", "train", "done"))
@@ -101,6 +109,13 @@ class Records(EndToEnd):
         lines = self.run_deck(2).stdout_text.splitlines()
         self.assertEqual(lines[0].split(), ["stage", "what", "metric", "seconds", "artifact"])
         self.assertTrue(any(line.startswith("teacher ") and line.endswith("runs/t/teacher/model.h5") for line in lines))
+
+    def test_an_early_end_is_told(self):
+        self.deck(DECK.replace("epochs = 2", "epochs = 9\nearly_stopping = { patience = 1, min_delta = 0.9 }"))
+        process = self.run_deck(1)
+        self.assertIn("(early, epoch 2 of 9)", process.stdout_text)
+        self.assertEqual(self.stage("teacher")["note"], "early, epoch 2 of 9")
+        self.assertIn("(early, epoch 2 of 9) (reused)", self.run_deck(1).stdout_text)
 
     def test_start(self):
         """From mpirun to the end of a run of a few steps; the best of three, for a machine may be busy."""
@@ -148,18 +163,36 @@ class Commands(EndToEnd):
         text = (self.dir / "out1.csv").read_text()
         self.assertEqual(text, (self.dir / "out2.csv").read_text())
         rows = text.splitlines()
-        self.assertEqual(rows[0], "class,p0,p1,p2,p3")
+        self.assertEqual(rows[0], "class,label,p0,p1,p2,p3")
         self.assertEqual(len(rows), 101)
         right = 0
         for i, row in enumerate(rows[1:]):
-            label, *probabilities = map(float, row.split(","))
+            predicted, label, *probabilities = map(float, row.split(","))
             self.assertAlmostEqual(sum(probabilities), 1, places=4)
-            self.assertEqual(probabilities[int(label)], max(probabilities))
-            right += int(label) == i % 4
+            self.assertEqual(probabilities[int(predicted)], max(probabilities))
+            self.assertEqual(label, i % 4)
+            right += predicted == label
         self.assertGreater(right, 40)
+        self.assertEqual(process.stdout_text,
+                         f"out2.csv: 100 predictions for 100 samples of tiny, {right}.00% right\n")
         process = self.impart(2, "predict", "runs/t/teacher/model.h5", "--data", "deck.toml:tiny", "--output", "out.h5")
         self.assertEqual(process.returncode, 0, process.stderr_text)
         self.assertEqual((self.dir / "out.h5").read_bytes()[:4], b"\x89HDF")
+
+    def test_predict_without_labels(self):
+        self.run_deck(1)
+        self.deck(DECK.replace('labels = "labels.gz"\n', ""), "new.toml")
+        process = self.impart(2, "predict", "runs/t/teacher/model.h5", "--data", "new.toml:tiny", "--output", "out.csv")
+        self.assertEqual(process.returncode, 0, process.stderr_text)
+        self.assertEqual(process.stdout_text, "out.csv: 100 predictions for 100 samples of tiny\n")
+        rows = (self.dir / "out.csv").read_text().splitlines()
+        self.assertEqual((rows[0], len(rows)), ("class,p0,p1,p2,p3", 101))
+
+    def test_output_is_called_by_its_name(self):
+        (self.dir / "file").write_text("")
+        process = self.impart(1, "run", "deck.toml", "--output", "file")
+        self.assertEqual(process.returncode, 2)
+        self.assertIn("--output file: run.output: file/t cannot be made", process.stderr_text)
 
     def test_a_model_keeps_its_normalisation(self):
         """The same samples through decks whose datasets have other statistics, or are not normalised at all."""

@@ -63,7 +63,7 @@ TEST_F(Csv, LabelColumnByNameAndIndex) {
   EXPECT_THAT(read("1,2,3\n", {false, "-3", {}, ','}).labels, ElementsAre(1));
   EXPECT_THAT(error(text, named("c")),
               AllOf(HasSubstr("no such label column"), HasSubstr("a, the, \"class\", b")));
-  for (const std::string label : {"3", "-4", "x", "", "1x"}) {
+  for (const std::string label : {"3", "-4", "x", " ", "1x"}) {
     EXPECT_THAT(error("1,2,3\n", {false, label, {}, ','}), HasSubstr("no such label column")) << label;
   }
 }
@@ -87,7 +87,7 @@ TEST_F(Csv, TooFewAndTooManyFields) {
   EXPECT_THAT(error("1,2,0\n3,4,5,1\n"),
               AllOf(HasSubstr("line 2: too many fields"), HasSubstr("expected 3, got 4")));
   EXPECT_THAT(error("a,b,c\n1,2\n", named("c")), HasSubstr("line 2: too few fields"));
-  EXPECT_THAT(error("\"1\n\n\",2,0\n3,4\n"), HasSubstr("line 4: too few"));
+  EXPECT_THAT(error("1,2,0\n\"1\n\n\",2,0\n3,4\n"), HasSubstr("line 5: too few"));
 }
 
 TEST_F(Csv, TextWhereANumberBelongs) {
@@ -100,6 +100,23 @@ TEST_F(Csv, TextWhereANumberBelongs) {
     EXPECT_THAT(error("1," + field + ",0\n"), HasSubstr("no finite number")) << field;
   }
   EXPECT_THAT(numbers(read("1e-400,1e-50,0\n", last_column())), ElementsAre(0, 0)) << "small is not wrong";
+}
+
+TEST_F(Csv, AHeaderThatIsNotExpectedShowsOnOpening) {
+  write_bytes(scratch_ / "data.csv", "height,width,kind\n1,2,0\n");
+  EXPECT_THAT(error_of([&] { open_csv(scratch_ / "data.csv", {.label = "-1", .shape = {}}); }),
+              AllOf(HasSubstr("line 1, column 0: no finite number: got 'height'"),
+                    HasSubstr("(if the first line is a header, set `header = true`)")));
+}
+
+TEST_F(Csv, WithoutLabels) {
+  write_bytes(scratch_ / "data.csv", "1,2,0\n4,5,6\n");
+  const auto samples = read_all(*open_csv(scratch_ / "data.csv", {.label = "", .shape = {}}));
+  EXPECT_EQ(samples.info.labels_per_sample, 0);
+  EXPECT_EQ(samples.info.shape, Shape{3});
+  EXPECT_TRUE(samples.labels.empty());
+  EXPECT_EQ(samples.number(2), 0);
+  EXPECT_EQ(samples.number(5), 6);
 }
 
 TEST_F(Csv, LabelsThatAreNoLabels) {

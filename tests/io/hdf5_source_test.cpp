@@ -91,6 +91,14 @@ TEST_F(Hdf5, UnsignedBytesStayBytes) {
   EXPECT_EQ(samples.byte(3), 255);
 }
 
+TEST_F(Hdf5, WithoutLabels) {
+  add_floats({1, 2, 3, 4}, {2, 2});
+  const auto samples = read({}, "train/data", "");
+  EXPECT_EQ(samples.info.samples, 2);
+  EXPECT_EQ(samples.number(3), 4);
+  EXPECT_TRUE(samples.labels.empty());
+}
+
 TEST_F(Hdf5, MissingPaths) {
   add_floats({1, 2}, {1, 2});
   add_labels({0});

@@ -48,6 +48,14 @@ class Idx : public testing::Test {
   std::string labels_ = label_file(3, {'\x07', '\x00', '\xFF'});
 };
 
+TEST_F(Idx, WithoutLabels) {
+  write_bytes(scratch_ / "images", images_);
+  const auto samples = read_all(*open_idx(scratch_ / "images", {}));
+  EXPECT_EQ(samples.info.samples, 3);
+  EXPECT_TRUE(samples.labels.empty());
+  EXPECT_EQ(samples.byte(11), 'l');
+}
+
 TEST_F(Idx, ReadsPlainAndPacked) {
   EXPECT_EQ(plain_error(images_, labels_), "");
   EXPECT_EQ(packed_error(images_, labels_), "");

@@ -254,8 +254,41 @@ TEST_F(Check, KeysFollowWhatBearsOnTheResult) {
   EXPECT_EQ(first, key(moved));  // the fingerprint says what was read
 }
 
+TEST_F(Check, SaysWhichSettingsHaveChanged) {
+  Problems none;
+  const auto settings = [&](const std::string& text) {
+    const auto read = deck(text, none);
+    return resolved_settings(read, *make_stage(read.stages.at(0)));
+  };
+  const std::string text = kDeck;
+  auto other = text;
+  other.replace(other.find("units = 4"), 9, "units = 5");
+  other.insert(other.find("batch_size"), "epochs = 2\nmesh = { data = 2 }\naugment = [{ kind = 'noise' }]\n");
+  EXPECT_THAT(changed_settings(settings(text), settings(text)), IsEmpty());
+  EXPECT_THAT(
+      changed_settings(settings(text), settings(other)),
+      ElementsAre("stage.epochs 1 -> 2", "models.net.layers.0.units 4 -> 5",
+                  "stage.augment.0.kind nothing -> \"noise\"", "stage.augment.0.deviation nothing -> 0.1",
+                  "stage.augment.0.probability nothing -> 1.0"));
+}
+
+TEST_F(Check, DatasetsWithoutLabelsAreForPredictionsOnly) {
+  std::string text = kDeck;
+  text.insert(text.find("split = "), "label = ''\n");
+  for (auto at = text.find("input = [3]"); at != std::string::npos; at = text.find("input = [3]")) {
+    text.replace(at, 11, "input = [4]");
+  }
+  EXPECT_THAT(problems(text), ElementsAre(HasSubstr("stage.a.dataset: dataset 'rows' has no labels"),
+                                          HasSubstr("stage.b.dataset: dataset 'rows' has no labels")));
+  text.insert(text.find("split = "), "limit = { train = 2 }\n");
+  EXPECT_THAT(problems(text),
+              ElementsAre(HasSubstr("dataset.rows: `limit` counts labels, and there are none")));
+}
+
 TEST_F(Check, TheRecordComesBack) {
-  RunRecord record(directory_, "t", 2, 1, {"a", "b"});
+  Problems none;
+  const auto both = deck(kDeck, none);
+  RunRecord record(directory_, both, 2, 1);
   StageRecord stage;
   stage.name = "b";
   stage.kind = "train";
@@ -263,27 +296,31 @@ TEST_F(Check, TheRecordComesBack) {
   stage.key = "k";
   stage.digest = "d";
   stage.seconds = 1.5;
+  stage.note = "early, epoch 7 of 20";
   stage.metrics = {{"validation.accuracy", 0.5}};
   stage.measurements = {{"m", "rows", "all", 20, {{"accuracy", 0.25}}}};
   record.put(stage);
 
-  RunRecord again(directory_, "t", 1, 1, {"a", "b"});
+  RunRecord again(directory_, both, 1, 1);
   again.load();
   EXPECT_EQ(again.find("a"), nullptr);
   const auto* found = again.find("b");
   ASSERT_NE(found, nullptr);
   EXPECT_EQ(found->key, "k");
   EXPECT_EQ(found->seconds, 1.5);
+  EXPECT_EQ(found->note, "early, epoch 7 of 20");
   EXPECT_EQ(found->metrics.at("validation.accuracy"), 0.5);
   ASSERT_EQ(found->measurements.size(), 1U);
   EXPECT_EQ(found->measurements[0].metrics.at("accuracy"), 0.25);
 
-  RunRecord without(directory_, "t", 1, 1, {"a"});  // the deck has no b any more
+  auto shorter = both;
+  shorter.stages.pop_back();  // the deck has no b any more
+  RunRecord without(directory_, shorter, 1, 1);
   without.load();
   EXPECT_EQ(without.find("b"), nullptr);
 
   std::ofstream(directory_ / "run.json") << "{";
-  RunRecord damaged(directory_, "t", 1, 1, {"a", "b"});
+  RunRecord damaged(directory_, both, 1, 1);
   damaged.load();
   EXPECT_EQ(damaged.find("b"), nullptr);
 }
@@ -292,6 +329,7 @@ TEST(ClosingTable, IsAligned) {
   RunReport report;
   report.stages.push_back({"teacher",
                            "train net",
+                           "early, epoch 7 of 20",
                            StageStatus::kDone,
                            1.25,
                            "runs/t/teacher/model.h5",
@@ -299,18 +337,20 @@ TEST(ClosingTable, IsAligned) {
                            {}});
   report.stages.push_back({"e",
                            "evaluate",
+                           "",
                            StageStatus::kReused,
                            0,
                            "runs/t/e/metrics.json",
                            {},
                            {{"teacher", "rows", "test", 10, {{"accuracy", 0.5}}}}});
-  EXPECT_EQ(
-      closing_table(report),
-      "stage      what                         metric                      seconds  artifact\n"
-      "-------------------------------------------------------------------------------------\n"
-      "teacher    train net                    97.80% validation.accuracy      1.2  runs/t/teacher/model.h5\n"
-      "e          evaluate (reused)                                            0.0  runs/t/e/metrics.json\n"
-      "  teacher  on 10 samples of rows, test  50.00% accuracy\n");
+  EXPECT_EQ(closing_table(report),
+            "stage      what                              metric                      seconds  artifact\n"
+            "------------------------------------------------------------------------------------------\n"
+            "teacher    train net (early, epoch 7 of 20)  97.80% validation.accuracy      1.2  "
+            "runs/t/teacher/model.h5\n"
+            "e          evaluate (reused)                                                 0.0  "
+            "runs/t/e/metrics.json\n"
+            "  teacher  on 10 samples of rows, test       50.00% accuracy\n");
 }
 
 }  // namespace

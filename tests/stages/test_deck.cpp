@@ -213,6 +213,12 @@ TEST(Override, ProblemsNameTheCommandLine) {
               ElementsAre(HasSubstr("unknown key 'epoch' (did you mean 'epochs'?)")));
   EXPECT_THAT(read(kDeck, {"stage.nobody.epochs=1"}).problems,
               ElementsAre(HasSubstr("--set stage.nobody.epochs=1: the deck has no 'stage.nobody.epochs'")));
+  for (const auto& [wrong, right] : {std::pair("stage.techer.epochs", "teacher"),
+                                     {"satge.teacher.epochs", "stage"},
+                                     {"dataset.digitz.classes", "digits"}}) {
+    EXPECT_THAT(read(kDeck, {std::string(wrong) + "=1"}).problems,
+                ElementsAre(HasSubstr(std::string("did you mean '") + right + "'?")));
+  }
   EXPECT_THAT(read(kDeck, {"epochs"}).problems, ElementsAre(HasSubstr("expected key=value")));
   EXPECT_THAT(read(kDeck, {"stage.teacher.epochs.more=1"}).problems,
               ElementsAre(HasSubstr("'epochs' is not a table")));

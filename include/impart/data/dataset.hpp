@@ -43,12 +43,12 @@ class Dataset {
   [[nodiscard]] virtual int classes() const = 0;
   /// Sample `i` as float32, row-major. REQUIRES: out.size() == sample_shape().elements().
   virtual void get(std::int64_t i, std::span<float> out) const = 0;
-  /// The label of sample `i`; the first of several.
+  /// The label of sample `i`; the first of several. REQUIRES: there are labels.
   [[nodiscard]] virtual std::int32_t label(std::int64_t i) const = 0;
-  /// Of each sample: more than one for a sequence, where each of its places has one.
+  /// Of each sample: more than one for a sequence, where each of its places has one; 0 without labels.
   [[nodiscard]] virtual std::int64_t labels_per_sample() const { return 1; }
   /// All labels of sample `i`. REQUIRES: out.size() == labels_per_sample().
-  virtual void labels(std::int64_t i, std::span<std::int32_t> out) const { out[0] = label(i); }
+  virtual void labels(std::int64_t i, std::span<std::int32_t> out) const { out.front() = label(i); }
   /// The sample's place in its file: keys random draws, whatever subset the sample is in.
   [[nodiscard]] virtual std::uint64_t id(std::int64_t i) const = 0;
   /// Of the sample as stored (bytes and label): decides its part of a split.

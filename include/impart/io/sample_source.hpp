@@ -22,8 +22,8 @@ struct SampleInfo {
   std::int64_t samples = 0;
   Shape shape;  ///< of one sample: (C, H, W) for images, (features) for rows
   ElementType element = ElementType::kFloat32;
-  std::int64_t labels_per_sample = 1;
-  std::string vocabulary = {};  ///< of a text: its distinct characters, in the order of their indices
+  std::int64_t labels_per_sample = 1;  ///< 0: there are no labels
+  std::string vocabulary = {};         ///< of a text: its distinct characters, in the order of their indices
 
   /// Labels of all samples together.
   [[nodiscard]] std::int64_t labels() const { return samples * labels_per_sample; }
@@ -44,14 +44,15 @@ class SampleSource {
 };
 
 /// MNIST's format, plain or .gz: one file of images (n, rows, columns) of unsigned bytes, one of labels (n).
-/// The samples' shape is (1, rows, columns).
+/// The samples' shape is (1, rows, columns). `labels` may be empty: the samples have none.
 std::unique_ptr<SampleSource> open_idx(const std::filesystem::path& images,
                                        const std::filesystem::path& labels);
 
 struct CsvOptions {
   bool header = false;
-  std::string label;  ///< column by name (with a header) or index from 0; negative counts from the end
-  Shape shape;        ///< of one sample; empty: (columns - 1)
+  std::string
+      label;    ///< column by name (with a header) or index from 0; negative counts from the end; empty: none
+  Shape shape;  ///< of one sample; empty: (columns beside the label)
   char separator = ',';
 };
 /// Numbers as text (RFC 4180: quoted fields, doubled quotes, CRLF), plain or .gz; one label column.
@@ -74,7 +75,8 @@ struct TextOptions {
 /// vocabulary.
 std::unique_ptr<SampleSource> open_text(const std::filesystem::path& file, const TextOptions& options);
 
-/// Two datasets of an HDF5 file: `samples` (n, ...) of any number type, `labels` (n) of any integer type.
+/// Two datasets of an HDF5 file: `samples` (n, ...) of any number type, `labels` (n) of any integer type; or
+/// one, when `labels` is empty.
 /// Unsigned bytes stay bytes, all else becomes float32. `shape` (of one sample) empty: as in the file.
 std::unique_ptr<SampleSource> open_hdf5(const std::filesystem::path& file, const std::string& samples,
                                         const std::string& labels, const Shape& shape = {});

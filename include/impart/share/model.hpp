@@ -68,6 +68,9 @@ bool encodings_differ(std::span<const Member* const> members);
 io::ModelRecord to_record(const Model& model);
 Model from_checkpoint(io::Checkpoint checkpoint);
 
+/// `dataset` with samples (and, of a text, labels) as `member` takes them. Throws as data::encoded_as does.
+data::DatasetPtr inputs_of(const Member& member, const data::DatasetPtr& dataset);
+
 /// Probabilities of every sample, (size, classes) or, of sequences, a row for each label, on every rank, at a softmax temperature. Each member gets
 /// its inputs encoded as those it was trained on. A hard vote gives the parts of the votes. Collective.
 Tensor probabilities(const comm::Comm& comm, const Model& model, const data::DatasetPtr& dataset,

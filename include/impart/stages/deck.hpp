@@ -41,15 +41,15 @@ std::string_view part_name(Part part);
 struct DatasetSettings {
   std::string name;
   DataFormat format = DataFormat::kIdx;
-  std::vector<std::filesystem::path>
-      files;                         ///< idx: images, labels; csv, hdf5, text: one; cifar: one or more
+  /// idx: images, labels (if any); csv, hdf5, text: one; cifar: one or more
+  std::vector<std::filesystem::path> files;
   int classes = 10;                  ///< csv, hdf5 and text must say it
   Shape shape;                       ///< of one sample; empty: as the file has it
   bool header = false;               ///< csv
-  std::string label = "-1";          ///< csv: column by name or index, negative from the end
+  std::string label = "-1";          ///< csv: column by name or index, negative from the end; empty: none
   char separator = ',';              ///< csv
   std::string samples = "samples";   ///< hdf5: path in the file
-  std::string labels = "labels";     ///< hdf5: path in the file
+  std::string labels = "labels";     ///< hdf5: path in the file; empty: none
   std::int64_t context = 64;         ///< text: characters of a sample
   std::int64_t stride = 0;           ///< text: from one sample to the next; 0: `context`
   std::filesystem::path vocabulary;  ///< text: the file whose characters it is; empty: the text
@@ -167,6 +167,7 @@ struct Deck {
   std::vector<nn::ModelSpec> models;
   std::vector<StageSettings> stages;
   Places places;
+  std::vector<std::string> overrides;  ///< the `--set` that are in it
 
   [[nodiscard]] const DatasetSettings* find_dataset(std::string_view name) const;
   [[nodiscard]] const nn::ModelSpec* find_model(std::string_view name) const;

@@ -18,7 +18,7 @@ struct Options {
   std::string help;  ///< what kHelp prints
 
   std::filesystem::path deck;          ///< run, check
-  std::vector<std::string> overrides;  ///< --set; --output is one, too
+  std::vector<std::string> overrides;  ///< --set
   std::vector<std::string> only;       ///< run: --stages
   bool fresh = false;                  ///< run
   ProgressMode progress = ProgressMode::kAuto;
@@ -34,7 +34,7 @@ struct Options {
 
   std::filesystem::path checkpoint;  ///< predict
   std::string data;                  ///< predict: DECK:DATASET
-  std::filesystem::path output;      ///< predict: .h5 or .csv
+  std::filesystem::path output;      ///< predict: .h5 or .csv; run, check: as run.output, if not empty
 };
 
 /// True when the command needs no MPI launch, so that it works on a login node: help, version and check.

@@ -43,6 +43,7 @@ enum class StageStatus : std::uint8_t { kDone, kReused, kFailed, kStopped };
 struct StageSummary {
   std::string name;
   std::string what;
+  std::string note;  ///< as StageResult
   StageStatus status = StageStatus::kDone;
   double seconds = 0;
   std::string artifact;  ///< relative to the working directory

@@ -54,6 +54,7 @@ struct Measurement {
 struct StageResult {
   bool stopped = false;  ///< by a signal; its state is saved, and there is no artifact yet
   std::optional<share::Model> model;
+  std::string note;  ///< what a reader should know of how it ended: "early, epoch 7 of 20"
   std::vector<Measurement> measurements;
   std::map<std::string, double> metrics;  ///< "validation.accuracy": 0.98
   std::map<std::string, std::vector<io::MetricPoint>> history;
