@@ -4,8 +4,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <numeric>
+#include <set>
+#include <sstream>
 
 #include "impart/nn/objective.hpp"
 #include "nn/nn_testing.hpp"
@@ -26,7 +29,7 @@ struct Reference {
     std::size_t count = 0;
     while (file >> name >> count) {
       file.get();  // the end of the line
-      const bool text = name == "spec" || name == "objective";
+      const bool text = name == "spec" || name == "objective" || name == "frozen";
       std::string bytes(text ? count : count * sizeof(float), '\0');
       file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
       if (!file) throw std::runtime_error(path.string() + " ends within '" + name + "'");
@@ -61,25 +64,31 @@ void compare(const Reference& reference) {
   }
   const std::span<const float> inputs = reference.values.at("inputs");
   const auto& labels = reference.values.at("labels");
-  const std::size_t batch = labels.size() / kSteps;
-  const std::size_t sample = inputs.size() / labels.size();
+  const auto batch = static_cast<std::size_t>(reference.values.at("batch")[0]);
+  const std::size_t sample = inputs.size() / (kSteps * batch);
+  const std::size_t rows = labels.size() / kSteps;  // of outputs: one a sample, or one for each of its steps
   std::vector<std::uint64_t> ids(batch);
   std::iota(ids.begin(), ids.end(), 0);
 
-  Network network(spec, static_cast<std::int64_t>(batch), {.training = true});
+  std::istringstream names(reference.texts.at("frozen"));
+  const std::set<std::string> frozen{std::istream_iterator<std::string>(names), {}};
+  const auto trainable = [&](const std::string& name) {
+    return !frozen.contains(name.substr(0, name.rfind('.')));
+  };
+  Network network(spec, static_cast<std::int64_t>(batch), {.training = true, .trainable = trainable});
   const auto objective = make_objective(reference.texts.at("objective"));
-  const auto share = 1.0F / static_cast<float>(batch);
+  const auto share = 1.0F / static_cast<float>(rows);
   StateDict gradients(state.layout_ptr());
   for (std::size_t step = 0; step < kSteps; ++step) {
     network.load(state);
     const Pass pass{.training = true, .step = step, .sample_ids = ids};
     const auto outputs = network.forward(pass, inputs.subspan(step * batch * sample, batch * sample));
-    const auto from = labels.begin() + static_cast<std::ptrdiff_t>(step * batch);
-    const std::vector<std::int32_t> wanted(from, from + static_cast<std::ptrdiff_t>(batch));
+    const auto from = labels.begin() + static_cast<std::ptrdiff_t>(step * rows);
+    const std::vector<std::int32_t> wanted(from, from + static_cast<std::ptrdiff_t>(rows));
     std::vector<float> grad(outputs.size());
     const double loss = objective->evaluate(outputs, {.labels = wanted}, spec.classes, share, grad);
     if (step == 0) {
-      EXPECT_NEAR(loss / static_cast<double>(batch) / static_cast<double>(reference.values.at("loss")[0]), 1,
+      EXPECT_NEAR(loss / static_cast<double>(rows) / static_cast<double>(reference.values.at("loss")[0]), 1,
                   kTolerance);
       EXPECT_LT(relative_difference(outputs, reference.values.at("outputs")), kTolerance);
     }

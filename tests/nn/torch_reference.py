@@ -3,10 +3,11 @@
 usage: torch_reference.py DIRECTORY
 
 One file a case, a sequence of records: a line "name count", then count little-endian float32 values (for
-"spec" and "objective": count bytes of text). Exit code 77 when PyTorch is not installed.
+"spec", "objective" and "frozen": count bytes of text). Exit code 77 when PyTorch is not installed.
 """
 
 import json
+import math
 import pathlib
 import shutil
 import sys
@@ -43,13 +44,38 @@ RELU = layer("relu")
 FLATTEN = layer("flatten")
 
 
+
+
 def max_pool(kernel, **settings):
     return layer("max_pool2d", kernel=kernel, **settings)
 
 
-# name: (batch, input shape, layers, objective). The last layer's units are the classes. Layers in the middle
-# have layers with parameters before them, so that the gradients of their inputs are compared as well. No bias
-# before a batch norm: it would be taken away again with the mean, and its gradient is nothing but rounding.
+def named(name, spec, *inputs):
+    """A layer with a name of its own, and the layers that it reads when they are not the one before it."""
+    return {**spec, "name": name, **({"from": list(inputs)} if inputs else {})}
+
+
+NORM = layer("layer_norm")
+
+
+def encoder(name, width, heads, inside, **attention):
+    """A block named as torch.nn.TransformerEncoderLayer(norm_first=True). `inside`: the layer that it reads."""
+    attend = layer("multi_head_attention", heads=heads, **attention)
+    return [
+        named(f"{name}.norm1", NORM, inside),
+        named(f"{name}.self_attn", attend),
+        named(f"{name}.add1", layer("add"), inside, f"{name}.self_attn"),
+        named(f"{name}.norm2", NORM),
+        named(f"{name}.linear1", dense(2 * width)),
+        named(f"{name}.gelu", layer("gelu")),
+        named(f"{name}.linear2", dense(width)),
+        named(f"{name}.add2", layer("add"), f"{name}.add1", f"{name}.linear2"),
+    ]  # fmt: skip
+
+
+# name: (batch, input shape, layers, objective), and perhaps the frozen layers. Layers in the middle have layers
+# with parameters before them, so that the gradients of their inputs are compared as well. No bias before a batch
+# norm: it would be taken away again with the mean, and its gradient is nothing but rounding.
 CASES = {
     "digits_cnn": (16, (1, 28, 28), DIGITS_CNN, "cross_entropy"),
     "digits_cnn_squared_error": (16, (1, 28, 28), DIGITS_CNN, "mean_squared_error"),
@@ -96,7 +122,162 @@ CASES = {
         ],
         "cross_entropy",
     ),
+    "activations": (
+        6, (20,),
+        [
+            dense(33), layer("relu6"), dense(32), layer("leaky_relu", negative_slope=0.1),
+            dense(31), layer("gelu"), dense(30), layer("sigmoid"), dense(29), layer("tanh"),
+            dense(28), layer("softmax"), dense(5),
+        ],
+        "cross_entropy",
+    ),
+    "adaptive_pools": (
+        3, (2, 13, 11),
+        [
+            conv(9, 3), layer("adaptive_avg_pool2d", size=7), conv(8, 3, padding=1),
+            layer("adaptive_max_pool2d", size=4), conv(7, 3, padding=1), layer("global_avg_pool2d"), dense(4),
+        ],
+        "cross_entropy",
+    ),
+    "adaptive_pool_larger": (
+        3, (2, 5, 4), [conv(6, 3, padding=1), layer("adaptive_avg_pool2d", size=7), FLATTEN, dense(4)],
+        "cross_entropy",
+    ),
+    "norms": (
+        5, (3, 9, 8),
+        [
+            conv(12, 3), layer("group_norm", groups=4), RELU, conv(6, 3), layer("group_norm", groups=1),
+            FLATTEN, dense(24), layer("layer_norm", epsilon=1e-3), RELU,
+            dense(20), layer("group_norm", groups=5), dense(4),
+        ],
+        "cross_entropy",
+    ),
+    "residual": (
+        4, (3, 10, 10),
+        [
+            named("stem", conv(8, 3, padding=1, bias=False)), named("stem.bn", layer("batch_norm")),
+            named("in", RELU),
+            named("layer1.0.conv1", conv(12, 3, stride=2, padding=1, bias=False)),
+            named("layer1.0.bn1", layer("batch_norm")), named("layer1.0.relu", RELU),
+            named("layer1.0.conv2", conv(12, 3, padding=1, bias=False)),
+            named("layer1.0.bn2", layer("batch_norm")),
+            named("layer1.0.downsample.0", conv(12, 1, stride=2, bias=False), "in"),
+            named("layer1.0.downsample.1", layer("batch_norm")),
+            named("sum", layer("add"), "layer1.0.bn2", "layer1.0.downsample.1"), named("out", RELU),
+            named("pool", layer("global_avg_pool2d")), named("fc", dense(5)),
+        ],
+        "cross_entropy",
+    ),
+    "odd_graph": (  # an output read three times, one twice by the same layer, the input joined in again
+        4, (3, 8, 8),
+        [
+            named("a", conv(6, 3, padding=1)), named("a.relu", RELU), named("b", conv(6, 1, bias=False), "a.relu"),
+            named("c", conv(6, 3, padding=1, bias=False), "a.relu"), named("twice", layer("add"), "b", "b"),
+            named("all", layer("add"), "a.relu", "twice", "c"),
+            named("joined", layer("concat"), "all", "input"),
+            named("d", conv(5, 3, bias=False)), named("d.bn", layer("batch_norm")), named("flat", FLATTEN),
+            named("head", dense(4)),
+        ],
+        "cross_entropy",
+    ),
+    "frozen_branch": (
+        4, (3, 8, 8),
+        [
+            named("a", conv(6, 3, padding=1, bias=False)), named("a.bn", layer("batch_norm")),
+            named("a.relu", RELU),
+            named("b", conv(6, 3, padding=1, bias=False), "input"), named("b.bn", layer("batch_norm")),
+            named("sum", layer("add"), "a.relu", "b.bn"), named("c", conv(5, 3)), named("flat", FLATTEN),
+            named("head", dense(4)),
+        ],
+        "cross_entropy", ["b", "b.bn"],
+    ),
+    "join_features": (
+        5, (7,),
+        [
+            named("a", dense(6)), named("b", dense(4), "input"),
+            named("joined", layer("concat"), "a", "b", "input"), named("a2", layer("gelu"), "a"),
+            named("c", dense(6), "joined"), named("sum", layer("add"), "c", "a2", "a"), named("head", dense(3)),
+        ],
+        "cross_entropy",
+    ),
+    "sequence_dense": (4, (6, 5), [dense(9), RELU, dense(8), NORM, dense(3)], "cross_entropy"),
+    "transformer_encoder": (
+        3, (9,),
+        [
+            named("embedding", layer("embedding", vocabulary=11, width=12)),
+            named("positions", layer("positional_encoding")),
+            *encoder("layers.0", 12, 3, "positions"), *encoder("layers.1", 12, 2, "layers.0.add2"),
+            named("norm", NORM), named("head", dense(11)),
+        ],
+        "cross_entropy",
+    ),
+    "transformer_causal": (
+        3, (40,),
+        [
+            named("embedding", layer("embedding", vocabulary=30, width=48)),
+            named("positions", layer("positional_encoding", encoding="learned")),
+            *encoder("layers.0", 48, 1, "positions", causal=True), named("head", dense(30)),
+        ],
+        "cross_entropy",
+    ),
+    "transformer_decoder": (  # the first half of the blocks encodes what the second half attends to
+        3, (9,),
+        [
+            named("embedding", layer("embedding", vocabulary=11, width=12)),
+            named("positions", layer("positional_encoding")), *encoder("encoder.0", 12, 3, "positions"),
+            named("norm1", NORM, "positions"),
+            named("self_attn", layer("multi_head_attention", heads=2, causal=True)),
+            named("add1", layer("add"), "positions", "self_attn"), named("norm2", NORM),
+            named("multihead_attn", layer("multi_head_attention", heads=2), "norm2", "encoder.0.add2"),
+            named("add2", layer("add"), "add1", "multihead_attn"),
+            named("three", layer("multi_head_attention", heads=4), "add2", "encoder.0.add2", "encoder.0.norm1"),
+            named("head", dense(11)),
+        ],
+        "cross_entropy",
+    ),
+    "attention_over_features": (  # twice the same input, as queries and as memory
+        3, (5, 8),
+        [named("a", dense(8)), named("attn", layer("multi_head_attention", heads=2), "a", "a"), dense(3)],
+        "mean_squared_error",
+    ),
 }  # fmt: skip
+
+
+class Positions(torch.nn.Module):
+    def __init__(self, shape, encoding):
+        super().__init__()
+        if encoding == "learned":
+            self.weight = torch.nn.Parameter(torch.randn(shape))
+            return
+        steps, width = shape
+        exponents = torch.arange(width) // 2 * 2 / width
+        angles = torch.arange(steps)[:, None] * torch.exp(-math.log(10000) * exponents)
+        waves = torch.where(torch.arange(width) % 2 == 0, torch.sin(angles), torch.cos(angles))
+        self.register_buffer("weight", waves, persistent=False)
+
+    def forward(self, x):
+        return x + self.weight
+
+
+class Attention(torch.nn.MultiheadAttention):
+    def __init__(self, width, spec):
+        super().__init__(width, spec["heads"], batch_first=True)
+        self.causal = spec.get("causal", False)
+
+    def forward(self, query, key=None, value=None):
+        key = query if key is None else key
+        value = key if value is None else value
+        mask = torch.ones(query.shape[1], key.shape[1]).triu(1).bool() if self.causal else None
+        return super().forward(query, key, value, attn_mask=mask, need_weights=False)[0]
+
+
+class Function(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs):
+        return self.function(*inputs)
 
 
 def make_module(spec, shape):
@@ -106,33 +287,75 @@ def make_module(spec, shape):
                                spec.get("padding", 0), spec.get("dilation", 1), spec.get("groups", 1),
                                bias=spec.get("bias", True))
     if kind == "dense":
-        return torch.nn.Linear(shape[0], spec["units"], bias=spec.get("bias", True))
+        return torch.nn.Linear(shape[-1], spec["units"], bias=spec.get("bias", True))
     if kind in ("max_pool2d", "avg_pool2d"):
         pool = torch.nn.MaxPool2d if kind == "max_pool2d" else torch.nn.AvgPool2d
         return pool(spec["kernel"], spec.get("stride", spec["kernel"]), spec.get("padding", 0))
     if kind == "batch_norm":
         norm = torch.nn.BatchNorm2d if len(shape) == 3 else torch.nn.BatchNorm1d
         return norm(shape[0], eps=spec.get("epsilon", 1e-5), momentum=spec.get("momentum", 0.1))
-    return {"relu": torch.nn.ReLU, "flatten": torch.nn.Flatten}[kind]()
+    make = {
+        "relu": torch.nn.ReLU,
+        "relu6": torch.nn.ReLU6,
+        "leaky_relu": lambda: torch.nn.LeakyReLU(spec["negative_slope"]),
+        "gelu": torch.nn.GELU,
+        "sigmoid": torch.nn.Sigmoid,
+        "tanh": torch.nn.Tanh,
+        "softmax": lambda: torch.nn.Softmax(-1),
+        "flatten": torch.nn.Flatten,
+        "add": lambda: Function(lambda *inputs: sum(inputs)),
+        "concat": lambda: Function(lambda *inputs: torch.cat(inputs, 1 if inputs[0].dim() == 4 else -1)),
+        "global_avg_pool2d": lambda: Function(lambda x: x.mean((2, 3))),
+        "adaptive_avg_pool2d": lambda: torch.nn.AdaptiveAvgPool2d(spec["size"]),
+        "adaptive_max_pool2d": lambda: torch.nn.AdaptiveMaxPool2d(spec["size"]),
+        "layer_norm": lambda: torch.nn.LayerNorm(shape[-1], eps=spec.get("epsilon", 1e-5)),
+        "group_norm": lambda: torch.nn.GroupNorm(spec["groups"], shape[0]),
+        "embedding": lambda: torch.nn.Embedding(spec["vocabulary"], spec["width"]),
+        "positional_encoding": lambda: Positions(shape, spec.get("encoding", "sinusoidal")),
+        "multi_head_attention": lambda: Attention(shape[-1], spec),
+    }
+    return make[kind]()
 
 
-def make_model(layers, shape):
-    """The module, and the specs with names as impart gives them."""
-    short = {"conv2d": "conv", "max_pool2d": "pool", "avg_pool2d": "pool", "batch_norm": "bn"}
-    model = torch.nn.Sequential()
-    counts = {}
-    specs = []
-    for spec in layers:
-        stem = short.get(spec["kind"], spec["kind"])
-        counts[stem] = counts.get(stem, 0) + 1
-        name = f"{stem}{counts[stem]}"
-        specs.append({"kind": spec["kind"], "name": name, **{k: v for k, v in spec.items() if k != "kind"}})
-        module = make_module(spec, shape)
-        model.add_module(name, module)
-        module.eval()
-        with torch.no_grad():
-            shape = tuple(module(torch.zeros(2, *shape)).shape[1:])
-    return model, specs
+def path_of(name):
+    """torch's modules have no dots in their names."""
+    return name.replace(".", "/")
+
+
+class Graph(torch.nn.Module):
+    """The layers, with the specs as impart names them."""
+
+    def __init__(self, layers, shape):
+        super().__init__()
+        short = {"conv2d": "conv", "max_pool2d": "pool", "avg_pool2d": "pool", "adaptive_avg_pool2d": "pool",
+                 "adaptive_max_pool2d": "pool", "global_avg_pool2d": "pool", "batch_norm": "bn"}
+        counts = {}
+        self.specs = []
+        before = "input"
+        indices = layers[0]["kind"] == "embedding"
+        values = {"input": torch.zeros((2, *shape), dtype=torch.long if indices else torch.float32)}
+        for spec in layers:
+            stem = short.get(spec["kind"], spec["kind"])
+            if "name" not in spec:
+                counts[stem] = counts.get(stem, 0) + 1
+            self.specs.append({"name": f"{stem}{counts.get(stem, 0)}", **spec})
+            sources = spec.get("from", [before])
+            before = self.specs[-1]["name"]
+            module = make_module(spec, tuple(values[sources[0]].shape[1:]))
+            self.add_module(path_of(before), module)
+            module.eval()
+            with torch.no_grad():
+                values[before] = module(*(values[name] for name in sources))
+        self.classes = values[before].shape[-1]
+
+    def forward(self, x):
+        values = {"input": x.long() if self.specs[0]["kind"] == "embedding" else x}
+        before = "input"
+        for spec in self.specs:
+            module = self.get_submodule(path_of(spec["name"]))
+            values[spec["name"]] = module(*(values[name] for name in spec.get("from", [before])))
+            before = spec["name"]
+        return values[before]
 
 
 class Writer:
@@ -148,35 +371,56 @@ class Writer:
 
 
 def loss_of(objective, outputs, labels):
+    outputs = outputs.reshape(-1, outputs.shape[-1])  # of a sequence: a row for each step
     if objective == "cross_entropy":
-        return torch.nn.functional.cross_entropy(outputs, labels)
-    wanted = torch.nn.functional.one_hot(labels, outputs.shape[1]).float()
+        return torch.nn.functional.cross_entropy(outputs, labels.reshape(-1))
+    wanted = torch.nn.functional.one_hot(labels.reshape(-1), outputs.shape[1]).float()
     return torch.nn.functional.mse_loss(outputs, wanted)
 
 
 def write_state(writer, prefix, model):
     for name, tensor in model.state_dict().items():
         if not name.endswith("num_batches_tracked"):
-            writer.values(f"{prefix}.{name}", tensor)
+            writer.values(f"{prefix}.{name.replace('/', '.')}", tensor)
 
 
-def write_case(path, name, batch, shape, layers, objective):
+def freeze(model, layers):
+    """As impart does: no gradients, and a batch norm uses its running statistics."""
+    for name in layers:
+        module = model.get_submodule(path_of(name))
+        module.eval()
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+
+
+def write_case(path, name, batch, shape, layers, objective, frozen=()):
     torch.manual_seed(1)
-    model, specs = make_model(layers, shape)
-    for parameter_name, parameter in model.named_parameters():
-        if parameter_name.startswith("bn"):
-            torch.nn.init.uniform_(parameter, 0.5, 1.5)
-    classes = layers[-1]["units"]
+    model = Graph(layers, shape)
+    norms = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.GroupNorm, torch.nn.LayerNorm)
+    for module in model.modules():
+        if isinstance(module, norms):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, 0.5, 1.5)
+        if isinstance(module, torch.nn.MultiheadAttention):
+            torch.nn.init.normal_(module.in_proj_bias)
+            torch.nn.init.normal_(module.out_proj.bias)
     writer = Writer(path)
-    writer.text("spec", json.dumps({"name": name, "input": shape, "classes": classes, "layers": specs}))
+    spec = {"name": name, "input": shape, "classes": model.classes, "layers": model.specs}
+    writer.text("spec", json.dumps(spec))
     writer.text("objective", objective)
+    writer.text("frozen", " ".join(frozen))
     inputs = torch.randn(STEPS, batch, *shape)
-    labels = torch.randint(0, classes, (STEPS, batch))
+    if layers[0]["kind"] == "embedding":
+        inputs = torch.randint(0, layers[0]["vocabulary"], inputs.shape).float()
+    rows = model(inputs[0]).shape[1:-1]
+    labels = torch.randint(0, model.classes, (STEPS, batch, *rows))
+    writer.values("batch", torch.tensor([float(batch)]))
     writer.values("inputs", inputs)
     writer.values("labels", labels)
     writer.values("learning_rate", torch.tensor([LEARNING_RATE]))
     write_state(writer, "before", model)
     model.train()
+    freeze(model, frozen)
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     for step in range(STEPS):
         optimizer.zero_grad()
@@ -187,7 +431,8 @@ def write_case(path, name, batch, shape, layers, objective):
             writer.values("loss", loss.reshape(1))
             writer.values("outputs", outputs)
             for parameter_name, parameter in model.named_parameters():
-                writer.values(f"gradient.{parameter_name}", parameter.grad)
+                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                writer.values(f"gradient.{parameter_name.replace('/', '.')}", gradient)
         optimizer.step()
     write_state(writer, "after", model)
     model.eval()
