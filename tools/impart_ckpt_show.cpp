@@ -95,6 +95,23 @@ Json info_json(const fs::path& file, const io::CheckpointSummary& summary) {
 
 void row(std::string_view label, const std::string& text) { fmt::print("{:<11} {}\n", label, text); }
 
+// What samples go through before they reach the network; an ensemble's members each have their own.
+void print_inputs(const std::string& spec) {
+  const auto json = Json::parse(spec, nullptr, false);
+  if (!json.is_object()) return;
+  if (const auto found = json.find("normalisation"); found != json.end()) {
+    const auto mean = found->value("mean", std::vector<double>());
+    if (!mean.empty()) {
+      row("inputs",
+          fmt::format("(x * scale - mean) / deviation, mean {:.6g}, deviation {:.6g}", fmt::join(mean, " "),
+                      fmt::join(found->value("deviation", std::vector<double>()), " ")));
+    }
+  }
+  if (const auto found = json.find("vocabulary"); found != json.end()) {
+    row("inputs", fmt::format("characters, {} distinct ones", found->size()));
+  }
+}
+
 void print_training(const io::CheckpointSummary& summary) {
   if (summary.optimizer) {
     std::vector<std::string> slots;
@@ -186,6 +203,7 @@ int info(const Arguments& arguments) {
   row("digest", summary.digest);
   row("created", fmt::format("{} by impart {}", summary.created, summary.writer));
   row("model", fmt::format("input {}, {} classes", summary.model.input_shape.str(), summary.model.classes));
+  print_inputs(summary.model.spec);
   row("tensors", fmt::format("{}, {} parameters, {} values in buffers", summary.tensors.size(),
                              summary.parameter_count(), values_of(summary) - summary.parameter_count()));
   print_training(summary);

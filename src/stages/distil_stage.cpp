@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <chrono>
 
-#include "impart/core/error.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/share/distil.hpp"
 #include "stages/check_context.hpp"
@@ -75,23 +74,12 @@ class DistilStage final : public Stage {
   }
 
  private:
-  // What the columns of the teacher's probabilities stand for.
-  static void require_vocabulary(const share::Model& model, const std::string& teacher,
-                                 const data::Dataset& data) {
-    const auto& encoding = model.members.front().encoding;
-    if (!encoding || encoding->vocabulary == data.encoding()->vocabulary) return;
-    throw Error("the teacher was trained on a text with other characters")
-        .at(teacher)
-        .hint("give both texts one `vocabulary`")
-        .collective();
-  }
-
   // (size, classes), the mean over the teachers.
   [[nodiscard]] Tensor teacher_probabilities(RunContext& context, const data::DatasetPtr& data) const {
     Tensor mean;
     const auto part = 1.0F / static_cast<float>(settings_.teachers.size());
     for (const auto& teacher : settings_.teachers) {
-      require_vocabulary(context.model(teacher), teacher, *data);
+      require_same_characters(context, teacher, settings_.training.dataset);
       auto probabilities = share::probabilities(context.comm(), context.model(teacher), data,
                                                 settings_.temperature, context.options().threads);
       for (auto& p : probabilities.values()) p *= part;

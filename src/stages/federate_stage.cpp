@@ -50,7 +50,7 @@ class FederateStage final : public Stage {
   StageResult run(RunContext& context) const override {
     const auto& training = settings_.training;
     const auto& spec = *context.deck().find_model(settings_.model);
-    auto state = context.initial_state(spec, settings_.init, training.seed);
+    auto state = context.initial_state(spec, settings_.init, training);
     share::FederateOptions options;
     options.stage = name();
     options.rounds = settings_.rounds;

@@ -34,8 +34,11 @@ data::DatasetPtr RunContext::training_data(const TrainingSettings& settings) {
   return slice;
 }
 
-StateDict RunContext::initial_state(const nn::ModelSpec& spec, const std::string& init, std::uint64_t seed) {
+StateDict RunContext::initial_state(const nn::ModelSpec& spec, const std::string& init,
+                                    const TrainingSettings& settings) {
+  const auto seed = settings.seed;
   if (init.empty()) return nn::initial_state(spec, seed);
+  require_same_characters(*this, init, settings.dataset);
   const auto& from = model(init);
   StateDict state;
   comm::agree(comm_, init,
@@ -96,6 +99,15 @@ void RunContext::put(const std::string& stage, Artifact artifact, std::optional<
 const Artifact* RunContext::find(const std::string& reference) const {
   const auto found = artifacts_.find(reference);
   return found == artifacts_.end() ? nullptr : &found->second;
+}
+
+void require_same_characters(RunContext& context, const std::string& reference, const std::string& dataset) {
+  const auto& encoding = context.model(reference).members.front().encoding;
+  if (!encoding || encoding->vocabulary == context.data(dataset).encoding().vocabulary) return;
+  throw Error("the model was trained on a text with other characters")
+      .at(reference)
+      .hint("give both texts one `vocabulary`")
+      .collective();
 }
 
 StageResult train_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,

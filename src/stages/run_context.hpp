@@ -50,7 +50,8 @@ class RunContext {
   /// What `settings` say is trained on: a slice of the training part, or all of it. Collective, as `data`.
   data::DatasetPtr training_data(const TrainingSettings& settings);
   /// Where training starts: at the values of `init`, or if that is empty, at those of the seed. Collective.
-  StateDict initial_state(const nn::ModelSpec& spec, const std::string& init, std::uint64_t seed);
+  StateDict initial_state(const nn::ModelSpec& spec, const std::string& init,
+                          const TrainingSettings& settings);
   /// The model of an earlier stage or a file. Collective at the first call for a name.
   const share::Model& model(const std::string& reference);
 
@@ -88,6 +89,10 @@ share::Model read_model(const comm::Comm& comm, const std::filesystem::path& pat
 
 /// Reads, splits, limits, resizes and scales a dataset as its settings say. Collective.
 DataParts read_parts(const comm::Comm& comm, const DatasetSettings& settings);
+
+/// Throws Error, on all ranks, when the model that `reference` names was trained on a text whose characters have
+/// other indices than those of the dataset: neither its weights nor its outputs mean the same.
+void require_same_characters(RunContext& context, const std::string& reference, const std::string& dataset);
 
 /// Trains `state` as `settings` say, and makes the result of a stage of it. Collective.
 StageResult train_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,

@@ -61,7 +61,7 @@ class TrainStage final : public Stage {
 
   StageResult run(RunContext& context) const override {
     const auto& spec = *context.deck().find_model(settings_.model);
-    auto state = context.initial_state(spec, settings_.init, settings_.training.seed);
+    auto state = context.initial_state(spec, settings_.init, settings_.training);
     const auto objective = nn::make_objective(settings_.training.objective);
     return train_model(context, name(), settings_.training, spec, *objective,
                        context.training_data(settings_.training), std::move(state));
@@ -132,6 +132,7 @@ class TransferStage final : public Stage {
                           ? with_classes(source.members.front().spec,
                                          context.deck().find_dataset(training.dataset)->classes)
                           : *context.deck().find_model(settings_.model);
+    require_same_characters(context, settings_.from, training.dataset);
     share::TransferResult moved;
     comm::agree(context.comm(), settings_.from,
                 [&] { moved = share::transfer(source.state, spec, settings_.head, training.seed); });

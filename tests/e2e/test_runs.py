@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import time
 import unittest
@@ -235,6 +236,83 @@ inputs = ["teacher", "second"]
         self.assertAlmostEqual(first["scale"], 1 / 255)
         self.assertAlmostEqual(merged["mean"][0], first["mean"][0] / 2)
         self.assertAlmostEqual(merged["deviation"][0], (first["deviation"][0] + 1) / 2)
+
+
+TEXT = """
+[run]
+name = "t"
+
+[dataset.text]
+format = "text"
+file = "text.txt"
+context = 8
+stride = 4
+classes = 5
+split = { train = 0.8, validation = 0.2 }
+
+[model.net]
+input = [8]
+classes = 5
+layers = [ { kind = "embedding", vocabulary = 5, width = 16 }, { kind = "dense", units = 5 } ]
+
+[[stage]]
+name = "teacher"
+kind = "train"
+model = "net"
+dataset = "text"
+epochs = 6
+batch_size = 16
+optimizer = { kind = "adam", learning_rate = 0.05 }
+"""
+
+
+class Text(EndToEnd):
+    """A model of the next character, where each has one or two that can follow."""
+
+    def setUp(self):
+        super().setUp()
+        self.write("text.txt", b"abc.abd." * 60)
+        self.deck(TEXT)
+
+    def test_learns_the_same_on_any_ranks(self):
+        self.run_deck(1)
+        self.run_deck(2, "--output", "two")
+        self.assert_equal_models(self.model(), self.model(output="two"))
+        # Only after "ab" it has to guess.
+        self.assertGreater(self.stage("teacher")["metrics"]["validation.accuracy"], 0.85)
+        info = subprocess.run([IMPART_CKPT, "info", self.model()], capture_output=True, text=True, timeout=SECONDS)
+        self.assertIn("characters, 5 distinct ones", info.stdout)
+
+    def test_reads_a_text_of_fewer_characters(self):
+        self.run_deck(2)
+        self.write("other.txt", b"abd.abd.abd.abd.abd.")
+        self.deck(TEXT.replace("text.txt", "other.txt").replace("classes = 5", "classes = 4", 1), "other.toml")
+        process = self.impart(2, "predict", "runs/t/teacher/model.h5", "--data", "other.toml:text", "--output",
+                              "out.csv")
+        self.assertEqual(process.returncode, 0, process.stderr_text)
+        rows = [row.split(",") for row in (self.dir / "out.csv").read_text().splitlines()[1:]]
+        self.assertEqual(len(rows), 3 * 8)
+        # In the model's vocabulary: "." is 0, "a" is 1 and so on.
+        self.assertEqual([int(row[1]) for row in rows[:8]], [2, 4, 0, 1, 2, 4, 0, 1])
+        self.assertTrue(all(row[0] == row[1] for row in rows if row[1] in "012"), rows)
+
+    def test_refuses_characters_that_it_does_not_know(self):
+        self.run_deck(2)
+        self.write("other.txt", b"abx.abx.abx.abx.abx.")
+        self.deck(TEXT.replace("text.txt", "other.txt").replace("classes = 5", "classes = 4", 1), "other.toml")
+        process = self.impart(2, "predict", "runs/t/teacher/model.h5", "--data", "other.toml:text", "--output",
+                              "out.csv")
+        self.assertEqual(process.returncode, 1)
+        self.assertIn("a character that the model's vocabulary does not have", process.stderr_text)
+
+    def test_does_not_go_on_with_other_characters(self):
+        self.run_deck(2)
+        self.write("text.txt", b"vwx.vwy." * 60)
+        shutil.copy(self.model(), self.dir / "start.h5")
+        deck = (self.dir / "deck.toml").read_text().replace('dataset = "text"', 'dataset = "text"\ninit = "start.h5"')
+        self.deck(deck)
+        process = self.run_deck(2, code=1)
+        self.assertIn("start.h5: the model was trained on a text with other characters", process.stderr_text)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ init = "teacher"
 dataset = "tiny"
 train_part = { index = 1, of = 2 }
 batch_size = 8
+augment = [ { kind = "flip" }, { kind = "crop", padding = 1 }, { kind = "noise" }, { kind = "mixup" } ]
 optimizer = { kind = "adamw" }
 schedule = { kind = "cosine", warmup_epochs = 0.5 }
 
