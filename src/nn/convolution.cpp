@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "nn/depthwise.hpp"
 #include "nn/gemm_convolution.hpp"
 #include "nn/kernel_tables.hpp"
+#include "nn/shard_tree.hpp"
 #include "nn/winograd.hpp"
 
 namespace impart::nn {
@@ -39,8 +41,10 @@ bool gemm_wins(const ConvGeometry& g, ConvDirection direction) {
 constexpr std::array<ConvCandidate, 5> kCandidates{{
     {"depthwise", depthwise_serves, always_wins, make_depthwise_forward, make_depthwise_data,
      make_depthwise_weights},
-    {"winograd4", winograd4_serves, always_wins, make_winograd4_forward, make_winograd4_data, nullptr},
-    {"winograd2", winograd2_serves, always_wins, make_winograd2_forward, make_winograd2_data, nullptr},
+    {"winograd4", winograd4_serves, winograd4_wins, make_winograd4_forward, make_winograd4_data,
+     make_winograd4_weights},
+    {"winograd2", winograd2_serves, winograd2_wins, make_winograd2_forward, make_winograd2_data,
+     make_winograd2_weights},
     {"gemm", gemm_serves, gemm_wins, make_gemm_forward, make_gemm_backward_data, make_gemm_backward_weights},
     {"onednn", onednn_serves, always_wins, make_onednn_forward, make_onednn_backward_data,
      make_onednn_backward_weights},
@@ -60,6 +64,18 @@ const ConvCandidate& choose_convolution(const ConvGeometry& g, ConvDirection dir
   }
   throw Error(fmt::format("no convolution kernel \"{}\" for this shape", name), ErrorKind::kUsage)
       .expected(fmt::format("one of {}", fmt::join(serving, ", ")));
+}
+
+void sum_bias_gradient(const ConvGeometry& g, const float* grad_y, float* partial, float* grad_bias) {
+  ShardTree tree(g.filters, grad_bias, partial);
+  for (std::int64_t shard = 0; shard < g.shards; ++shard) {
+    float* sum = tree.next();
+    std::fill(sum, sum + g.filters, 0.0F);
+    for (const float* end = grad_y + g.shard_output(); grad_y != end; grad_y += g.filters) {
+      for (std::int64_t f = 0; f < g.filters; ++f) sum[f] += grad_y[f];
+    }
+    tree.put();
+  }
 }
 
 }  // namespace impart::nn

@@ -90,28 +90,25 @@ class DepthwiseBackwardData final : public ConvBackwardData {
 
 class DepthwiseBackwardWeights final : public ConvBackwardWeights {
  public:
-  DepthwiseBackwardWeights(const ConvGeometry& g, const ConvOptions& options)
-      : shards_(g.shards),
-        bias_(options.bias),
-        zeros_(static_cast<std::size_t>(g.channels)),
+  explicit DepthwiseBackwardWeights(const ConvGeometry& g)
+      : geometry_(g),
         taps_(g.window.kernel * g.window.kernel),
-        sums_(static_cast<std::size_t>((taps_ + 1) * g.channels)),
-        partial_(static_cast<std::size_t>(ShardTree::partial_floats(g.shards, (taps_ + 1) * g.channels))) {
-    conv_.geometry = g;
-    conv_.geometry.batch = g.batch / g.shards;
-    conv_.geometry.shards = 1;
-    conv_.zeros = zeros_.data();
+        zeros_(static_cast<std::size_t>(g.channels)),
+        sums_(static_cast<std::size_t>(taps_ * g.channels)),
+        partial_(static_cast<std::size_t>(ShardTree::partial_floats(g.shards, taps_ * g.channels))) {
+    shard_.geometry = g;
+    shard_.geometry.batch = g.batch / g.shards;
+    shard_.geometry.shards = 1;
+    shard_.zeros = zeros_.data();
   }
 
   [[nodiscard]] std::size_t scratch_bytes() const override { return 0; }
   void run(const float* x, const float* grad_y, float* grad_weight, float* grad_bias) override {
-    const ConvGeometry& g = conv_.geometry;
-    ShardTree tree(static_cast<std::int64_t>(sums_.size()), sums_.data(), partial_.data());
-    for (std::int64_t s = 0; s < shards_; ++s) {
-      float* sums = tree.next();
-      const float* grad = grad_y + s * g.shard_output();
-      kernels().depthwise_weights(conv_, x + s * g.shard_input(), grad, sums);
-      if (bias_) sum_pixels(grad, sums + taps_ * g.channels);
+    const ConvGeometry& g = geometry_;
+    ShardTree tree(taps_ * g.channels, sums_.data(), partial_.data());
+    for (std::int64_t s = 0; s < g.shards; ++s) {
+      kernels().depthwise_weights(shard_, x + s * g.shard_input(), grad_y + s * g.shard_output(),
+                                  tree.next());
       tree.put();
     }
     for (std::int64_t c = 0; c < g.channels; ++c) {
@@ -119,24 +116,15 @@ class DepthwiseBackwardWeights final : public ConvBackwardWeights {
         grad_weight[c * taps_ + t] = sums_[static_cast<std::size_t>(t * g.channels + c)];
       }
     }
-    if (bias_) std::copy_n(sums_.data() + taps_ * g.channels, g.channels, grad_bias);
+    if (grad_bias != nullptr) sum_bias_gradient(g, grad_y, partial_.data(), grad_bias);
   }
 
  private:
-  void sum_pixels(const float* grad, float* sum) const {
-    const std::int64_t channels = conv_.geometry.channels;
-    std::fill_n(sum, channels, 0.0F);
-    for (const float* end = grad + conv_.geometry.shard_output(); grad != end; grad += channels) {
-      for (std::int64_t c = 0; c < channels; ++c) sum[c] += grad[c];
-    }
-  }
-
-  DepthwiseConv conv_;  // of one shard
-  std::int64_t shards_;
-  bool bias_;
-  std::vector<float> zeros_;
+  ConvGeometry geometry_;
   std::int64_t taps_;
-  std::vector<float> sums_, partial_;  // (K * K + 1, C), and what waits in the tree
+  DepthwiseConv shard_;
+  std::vector<float> zeros_;
+  std::vector<float> sums_, partial_;  // (K * K, C), and what waits in the tree
 };
 
 }  // namespace
@@ -155,9 +143,10 @@ std::unique_ptr<ConvBackwardData> make_depthwise_data(const ConvGeometry& g, con
   return std::make_unique<DepthwiseBackwardData>(g);
 }
 
-std::unique_ptr<ConvBackwardWeights> make_depthwise_weights(const ConvGeometry& g, const ConvOptions& options,
+std::unique_ptr<ConvBackwardWeights> make_depthwise_weights(const ConvGeometry& g,
+                                                            const ConvOptions& /*options*/,
                                                             Scratch& /*scratch*/) {
-  return std::make_unique<DepthwiseBackwardWeights>(g, options);
+  return std::make_unique<DepthwiseBackwardWeights>(g);
 }
 
 }  // namespace impart::nn

@@ -53,7 +53,6 @@ class GemmBackwardWeights final : public ConvBackwardWeights {
   void point_at_tap(const Pass& pass, std::int64_t tap, const float* x);
   void gather(const Pass& pass, const float* x);
   void unpack(const float* sums, std::int64_t count, float* grad_weight) const;
-  void sum_bias(const float* grad_y, float* grad_bias);
 
   ConvGeometry geometry_;
   Scratch* scratch_;
@@ -136,7 +135,7 @@ void GemmBackwardWeights::run(const float* x, const float* grad_y, float* grad_w
                   grad_weight + first * geometry_.taps());
     }
   }
-  if (grad_bias != nullptr) sum_bias(grad_y, grad_bias);
+  if (grad_bias != nullptr) sum_bias_gradient(geometry_, grad_y, at(memory_.partial), grad_bias);
 }
 
 // The gradient (count, C, K, K) of the filters from `first` on.
@@ -222,18 +221,6 @@ void GemmBackwardWeights::unpack(const float* sums, std::int64_t count, float* g
                          .stride = channels_,
                          .to = grad_weight + f * geometry_.taps(),
                          .to_row = to_row_.data()});
-  }
-}
-
-void GemmBackwardWeights::sum_bias(const float* grad_y, float* grad_bias) {
-  ShardTree tree(geometry_.filters, grad_bias, at(memory_.partial));
-  for (std::int64_t shard = 0; shard < geometry_.shards; ++shard) {
-    float* sum = tree.next();
-    std::fill(sum, sum + geometry_.filters, 0.0F);
-    for (std::int64_t p = 0; p < shard_pixels_; ++p, grad_y += geometry_.filters) {
-      for (std::int64_t f = 0; f < geometry_.filters; ++f) sum[f] += grad_y[f];
-    }
-    tree.put();
   }
 }
 

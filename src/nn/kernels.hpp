@@ -88,6 +88,11 @@ struct KernelTable {
   /// so. scratch has w.floats.
   void (*winograd_conv)(const WinogradConv& w, const float* x, const float* weight, const float* bias,
                         bool add, float* y, float* scratch);
+  /// The gradient of the weights from one group of shards, whose images start at x and grad_y, to `to`: as the
+  /// weights are, or in blocks as winograd_unblock takes them. scratch has w.floats.
+  void (*winograd_weights)(const WinogradWeights& w, const float* x, const float* grad_y, bool in_blocks,
+                           float* to, float* scratch);
+  void (*winograd_unblock)(const WinogradWeights& w, const float* blocks, float* grad_weight);
 
   /// Mean and variance of each channel of x (rows, channels) to `sums` (2, channels); the variance divides by
   /// the number of rows. work (3, channels).

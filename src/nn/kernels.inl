@@ -15,6 +15,8 @@
 
 #include "nn/winograd_kernels.inl"
 
+#include "nn/winograd_weights.inl"
+
 namespace impart::nn {
 
 const KernelTable& IMPART_KERNEL_TABLE() {
@@ -32,6 +34,8 @@ const KernelTable& IMPART_KERNEL_TABLE() {
                                      .gather_patches = gather_patches,
                                      .pack_outer = pack_outer,
                                      .winograd_conv = winograd_conv,
+                                     .winograd_weights = winograd_weights,
+                                     .winograd_unblock = winograd_unblock,
                                      .norm_measure = norm_measure,
                                      .norm_forward = norm_forward,
                                      .norm_gradient_sums = norm_gradient_sums,

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "nn/kernels.hpp"
+#include "nn/shard_tree.hpp"
 
 namespace impart::nn {
 
@@ -10,6 +11,12 @@ namespace {
 
 constexpr std::int64_t kLine = 16;  // floats of a cache line
 constexpr std::int64_t kMaxPanel = 32;
+constexpr std::int64_t kMaxBlock =
+    8 * kMaxPanel;  // products of one point that are in the nearest cache at once
+// Gradients of weights: what may be transformed at once, of grad_y, and then of x.
+constexpr std::int64_t kGradientFloats = 1'200'000;
+constexpr std::int64_t kTiles = 64;
+constexpr std::int64_t kChannels = 64;
 
 std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
 
@@ -37,8 +44,10 @@ void plan_blocks(WinogradConv& w) {
   w.filter_block = std::min<std::int64_t>(round_up(w.filters, kMaxPanel), 64);
   w.all_weights = w.channels * w.filters * points2 <= std::int64_t{600'000};
   const std::int64_t tile_floats = points2 * w.channels;
-  const std::int64_t budget = w.all_weights ? 100'000 : 1'200'000;
-  w.tile_block = std::min(tiles, std::max<std::int64_t>(budget / tile_floats / 14 * 14, 28));
+  const std::int64_t budget = w.all_weights ? 100'000 : 1'300'000;
+  w.tile_block = std::min(tiles, std::max<std::int64_t>(budget / tile_floats, 28));
+  const std::int64_t blocks = (tiles + w.tile_block - 1) / w.tile_block;
+  w.tile_block = (tiles + blocks - 1) / blocks;
 
   const std::int64_t channel_blocks = (w.channels + w.channel_block - 1) / w.channel_block;
   const std::int64_t filter_blocks = (w.filters + w.filter_block - 1) / w.filter_block;
@@ -89,6 +98,38 @@ WinogradConv data_conv(WinogradTile tile, const ConvGeometry& g) {
   return w;
 }
 
+WinogradWeights plan_weights(WinogradTile tile, const ConvGeometry& g) {
+  WinogradWeights w{.tile = tile,
+                    .height = g.height,
+                    .width = g.width,
+                    .channels = g.channels,
+                    .out_height = g.out_height,
+                    .out_width = g.out_width,
+                    .filters = g.filters,
+                    .padding = g.window.padding};
+  const std::int64_t points2 = points(tile);
+  const std::int64_t out = outputs(tile);
+  w.shard_tiles = g.batch / g.shards * ((g.out_height + out - 1) / out) * ((g.out_width + out - 1) / out);
+  const auto gradients = [&] { return points2 * w.filters * w.shard_tiles * w.group_shards; };
+  while (2 * gradients() <= kGradientFloats && 2 * w.group_shards <= std::min(g.shards, kMaxGroupShards)) {
+    w.group_shards *= 2;
+  }
+  const bool whole = gradients() <= kGradientFloats;
+  w.tile_block = whole ? w.group_shards * w.shard_tiles : std::min(w.shard_tiles, kTiles);
+  // Sums over several blocks of tiles wait in the scratch, for all channels at once.
+  const bool waits = w.tile_block < w.group_shards * w.shard_tiles;
+  w.channel_block = round_up(w.channels, kMaxPanel);
+  if (!waits) w.channel_block = std::min(w.channel_block, kChannels);
+
+  w.point_gradients = w.tile_block * kLine + kLine;
+  w.point_inputs = w.tile_block * kernels().tile_columns + kLine;
+  w.inputs_at = points2 * w.filters / kLine * w.point_gradients;
+  w.products_at = w.inputs_at + points2 * w.channel_block / kernels().tile_columns * w.point_inputs;
+  w.zeros_at = w.products_at + points2 * (waits ? w.filters * w.channel_block : kMaxBlock);
+  w.floats = w.zeros_at + std::max(w.channels, w.filters);
+  return w;
+}
+
 std::size_t bytes(const WinogradConv& w) { return static_cast<std::size_t>(w.floats) * sizeof(float); }
 
 class WinogradForward final : public ConvForward {
@@ -134,11 +175,58 @@ class WinogradBackwardData final : public ConvBackwardData {
   const float* weight_ = nullptr;
 };
 
+class WinogradBackwardWeights final : public ConvBackwardWeights {
+ public:
+  WinogradBackwardWeights(WinogradTile tile, const ConvGeometry& g, const ConvOptions& options,
+                          Scratch& scratch)
+      : geometry_(g),
+        plan_(plan_weights(tile, g)),
+        groups_(g.shards / plan_.group_shards),
+        scratch_(scratch) {
+    const std::int64_t weights = g.filters * round_up(g.channels, kMaxPanel) * 9;
+    blocks_at_ = round_up(plan_.floats, kLine);
+    partial_at_ = blocks_at_ + (groups_ > 1 ? weights : 0);
+    floats_ = partial_at_ + std::max(ShardTree::partial_floats(groups_, weights),
+                                     options.bias ? ShardTree::partial_floats(g.shards, g.filters) : 0);
+    scratch.reserve(scratch_bytes());
+  }
+
+  [[nodiscard]] std::size_t scratch_bytes() const override {
+    return static_cast<std::size_t>(floats_) * sizeof(float);
+  }
+  void run(const float* x, const float* grad_y, float* grad_weight, float* grad_bias) override {
+    auto* scratch = reinterpret_cast<float*>(scratch_.data());
+    if (groups_ == 1) {
+      kernels().winograd_weights(plan_, x, grad_y, false, grad_weight, scratch);
+    } else {
+      ShardTree tree(partial_at_ - blocks_at_, scratch + blocks_at_, scratch + partial_at_);
+      for (std::int64_t group = 0; group < groups_; ++group) {
+        const std::int64_t shard = group * plan_.group_shards;
+        kernels().winograd_weights(plan_, x + shard * geometry_.shard_input(),
+                                   grad_y + shard * geometry_.shard_output(), true, tree.next(), scratch);
+        tree.put();
+      }
+      kernels().winograd_unblock(plan_, scratch + blocks_at_, grad_weight);
+    }
+    if (grad_bias != nullptr) sum_bias_gradient(geometry_, grad_y, scratch + partial_at_, grad_bias);
+  }
+
+ private:
+  ConvGeometry geometry_;
+  WinogradWeights plan_;
+  std::int64_t groups_;
+  Scratch& scratch_;
+  // Where things are in the scratch, in floats.
+  std::int64_t blocks_at_ = 0;
+  std::int64_t partial_at_ = 0;
+  std::int64_t floats_ = 0;
+};
+
 /// Whole registers of channels and filters, and enough of them to pay for the transforms.
-bool shape_fits(const ConvGeometry& g, ConvDirection direction) {
-  return direction != ConvDirection::kWeights && g.groups == 1 && g.window.kernel == 3 &&
-         g.window.stride == 1 && g.window.dilation == 1 && g.window.padding <= 1 && g.channels % kLine == 0 &&
-         g.filters % kLine == 0 && g.channels >= 32 && g.filters >= 32;
+bool shape_fits(const ConvGeometry& g) {
+  return g.groups == 1 && g.window.kernel == 3 && g.window.stride == 1 && g.window.dilation == 1 &&
+         g.window.padding <= 1 && g.channels % kLine == 0 && g.filters % kLine == 0 && g.channels >= 32 &&
+         g.filters >= 32;
 }
 
 /// How many pairs of a tap and an output there are along one axis, padding left out.
@@ -168,16 +256,23 @@ WinogradTile small_tile(const ConvGeometry& g) {
   return pair ? WinogradTile::kPair : WinogradTile::kTwo;
 }
 
+// Transforms cost about a third of the products that remain. Gradients of weights are transformed back for each
+// shard, however few tiles it has.
+bool pays(WinogradTile tile, const ConvGeometry& g, ConvDirection direction) {
+  return saving(tile, g, direction) > (direction == ConvDirection::kWeights ? 2.5 : 1.5);
+}
+
 }  // namespace
 
-// Transforms cost about a third of the products that remain, so that a saving below 1.5 is none.
-bool winograd4_serves(const ConvGeometry& g, ConvDirection direction) {
-  return shape_fits(g, direction) && saving(WinogradTile::kFour, g, direction) > 1.5;
+bool winograd4_serves(const ConvGeometry& g, ConvDirection /*direction*/) { return shape_fits(g); }
+
+bool winograd2_serves(const ConvGeometry& g, ConvDirection /*direction*/) { return shape_fits(g); }
+
+bool winograd4_wins(const ConvGeometry& g, ConvDirection direction) {
+  return pays(WinogradTile::kFour, g, direction);
 }
 
-bool winograd2_serves(const ConvGeometry& g, ConvDirection direction) {
-  return shape_fits(g, direction) && saving(small_tile(g), g, direction) > 1.5;
-}
+bool winograd2_wins(const ConvGeometry& g, ConvDirection direction) { return pays(small_tile(g), g, direction); }
 
 std::unique_ptr<ConvForward> make_winograd4_forward(const ConvGeometry& g, const ConvOptions& options,
                                                     Scratch& scratch) {
@@ -197,6 +292,16 @@ std::unique_ptr<ConvBackwardData> make_winograd4_data(const ConvGeometry& g, con
 std::unique_ptr<ConvBackwardData> make_winograd2_data(const ConvGeometry& g, const ConvOptions& /*options*/,
                                                       Scratch& scratch) {
   return std::make_unique<WinogradBackwardData>(small_tile(g), g, scratch);
+}
+
+std::unique_ptr<ConvBackwardWeights> make_winograd4_weights(const ConvGeometry& g, const ConvOptions& options,
+                                                            Scratch& scratch) {
+  return std::make_unique<WinogradBackwardWeights>(WinogradTile::kFour, g, options, scratch);
+}
+
+std::unique_ptr<ConvBackwardWeights> make_winograd2_weights(const ConvGeometry& g, const ConvOptions& options,
+                                                            Scratch& scratch) {
+  return std::make_unique<WinogradBackwardWeights>(small_tile(g), g, options, scratch);
 }
 
 }  // namespace impart::nn

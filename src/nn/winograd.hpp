@@ -53,8 +53,41 @@ struct WinogradConv {
   std::int64_t floats = 0;
 };
 
+/// The gradient of the weights: for each shard and point, products of transformed gradients and tiles of x,
+/// summed over the shard's tiles and transformed back; the shards' results are added in ShardTree's order.
+struct WinogradWeights {
+  WinogradTile tile = WinogradTile::kFour;
+  std::int64_t height = 0;  ///< of x (images, height, width, channels)
+  std::int64_t width = 0;
+  std::int64_t channels = 0;
+  std::int64_t out_height = 0;  ///< of grad_y (images, out_height, out_width, filters)
+  std::int64_t out_width = 0;
+  std::int64_t filters = 0;
+  std::int64_t padding = 0;
+
+  std::int64_t shard_tiles = 0;
+  /// Shards whose transformed gradients are there at once. One, when a shard is worked on in several blocks.
+  std::int64_t group_shards = 1;
+  std::int64_t tile_block = 0;     ///< tiles transformed at once
+  std::int64_t channel_block = 0;  ///< channels of x transformed at once
+
+  // Where things are in the scratch, in floats; transformed gradients are at its start.
+  std::int64_t point_gradients = 0;  ///< from one point's transformed gradients to the next
+  std::int64_t point_inputs = 0;     ///< from one point's transformed inputs to the next
+  std::int64_t inputs_at = 0;
+  std::int64_t products_at = 0;
+  std::int64_t zeros_at = 0;
+  std::int64_t floats = 0;
+};
+
+/// Sums that wait in the tree of a group of shards.
+inline constexpr int kWinogradLevels = 6;
+inline constexpr std::int64_t kMaxGroupShards = std::int64_t{1} << kWinogradLevels;
+
 bool winograd4_serves(const ConvGeometry& g, ConvDirection direction);
 bool winograd2_serves(const ConvGeometry& g, ConvDirection direction);
+bool winograd4_wins(const ConvGeometry& g, ConvDirection direction);
+bool winograd2_wins(const ConvGeometry& g, ConvDirection direction);
 std::unique_ptr<ConvForward> make_winograd4_forward(const ConvGeometry& g, const ConvOptions& options,
                                                     Scratch& scratch);
 std::unique_ptr<ConvForward> make_winograd2_forward(const ConvGeometry& g, const ConvOptions& options,
@@ -63,5 +96,9 @@ std::unique_ptr<ConvBackwardData> make_winograd4_data(const ConvGeometry& g, con
                                                       Scratch& scratch);
 std::unique_ptr<ConvBackwardData> make_winograd2_data(const ConvGeometry& g, const ConvOptions& options,
                                                       Scratch& scratch);
+std::unique_ptr<ConvBackwardWeights> make_winograd4_weights(const ConvGeometry& g, const ConvOptions& options,
+                                                            Scratch& scratch);
+std::unique_ptr<ConvBackwardWeights> make_winograd2_weights(const ConvGeometry& g, const ConvOptions& options,
+                                                            Scratch& scratch);
 
 }  // namespace impart::nn

@@ -7,6 +7,7 @@
 #include "impart/core/error.hpp"
 #include "nn/conv_testing.hpp"
 #include "nn/nn_testing.hpp"
+#include "nn/shard_tree.hpp"
 
 namespace impart::nn::testing {
 namespace {
@@ -21,8 +22,7 @@ struct Case {
   std::int64_t width;
   std::int64_t filters;
   std::int64_t padding;
-  double bound;      // of the relative error in norm
-  bool data = true;  // whether it serves the gradient of the data, too
+  double bound;  // of the relative error in norm
 };
 
 constexpr double kLoose = 3e-6;  // F(4x4, 3x3)
@@ -62,6 +62,16 @@ class Winograd : public ::testing::TestWithParam<Case> {
     return y;
   }
 
+  /// Gradients of the weights, and then of the bias.
+  static Values weights(const ConvGeometry& g, const float* x, const float* grad_y) {
+    Scratch scratch;
+    const auto kernel = candidate(g, ConvDirection::kWeights).weights(g, {.bias = true}, scratch);
+    scratch.allocate();
+    Values gradient(static_cast<std::size_t>(g.filters * (g.taps() + 1)), NAN);
+    kernel->run(x, grad_y, gradient.data(), gradient.data() + g.filters * g.taps());
+    return gradient;
+  }
+
   static void expect_close(std::span<const float> got, const Doubles& expected) {
     const std::vector<float> rounded(expected.begin(), expected.end());
     EXPECT_LT(relative_difference(got, rounded), GetParam().bound);
@@ -84,11 +94,7 @@ TEST_P(Winograd, ForwardAddsTheBiasAndRectifies) {
   expect_close(forward(g_, options, x_.data(), weight_.data(), bias_.data()), expected);
 }
 
-TEST_P(Winograd, DataGradientIsThePlainLoopWhereItPays) {
-  if (!GetParam().data) {
-    EXPECT_THROW(candidate(g_, ConvDirection::kData), Error);
-    return;
-  }
+TEST_P(Winograd, DataGradientIsThePlainLoop) {
   Scratch scratch;
   const auto kernel = candidate(g_, ConvDirection::kData).data(g_, {}, scratch);
   scratch.allocate();
@@ -100,6 +106,38 @@ TEST_P(Winograd, DataGradientIsThePlainLoopWhereItPays) {
   kernel->run(grad_y_.data(), grad_x.data(), true);
   for (double& v : expected) v *= 2;
   expect_close(grad_x, expected);
+}
+
+TEST_P(Winograd, WeightGradientIsThePlainLoop) {
+  ConvGeometry g = g_;
+  g.shards = 2;
+  const Values gradient = weights(g, x_.data(), grad_y_.data());
+  auto expected = plain_weights(g, x_, grad_y_);
+  Doubles bias(bias_.size());
+  for (std::size_t i = 0; i < grad_y_.size(); ++i) bias[i % bias.size()] += static_cast<double>(grad_y_[i]);
+  expected.insert(expected.end(), bias.begin(), bias.end());
+  expect_close(gradient, expected);
+}
+
+TEST_P(Winograd, EightShardsHaveTheBitsOfShardsAlone) {
+  ConvGeometry together = g_;
+  together.batch = 24;
+  together.shards = 8;
+  ConvGeometry shard = g_;
+  shard.batch = 3;
+  const Values x = values(together.shard_input() * 8, 5, 1.0);
+  const Values grad_y = values(together.shard_output() * 8, 6, 1.0);
+  const Values gradient = weights(together, x.data(), grad_y.data());
+  Values total(gradient.size());
+  Values partial(gradient.size() * 3);
+  ShardTree tree(static_cast<std::int64_t>(total.size()), total.data(), partial.data());
+  for (std::int64_t s = 0; s < 8; ++s) {
+    const Values alone =
+        weights(shard, x.data() + s * shard.shard_input(), grad_y.data() + s * shard.shard_output());
+    std::copy(alone.begin(), alone.end(), tree.next());
+    tree.put();
+  }
+  EXPECT_TRUE(gradient == total);
 }
 
 TEST_P(Winograd, ASampleHasTheSameBitsAloneAndInABatch) {
@@ -124,9 +162,9 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"winograd4", 64, 32, 32, 64, 1, kLoose}, Case{"winograd4", 128, 16, 16, 128, 1, kLoose},
         Case{"winograd4", 256, 8, 8, 256, 1, kLoose}, Case{"winograd4", 512, 4, 4, 512, 1, kLoose},
         Case{"winograd4", 128, 8, 8, 256, 1, kLoose}, Case{"winograd4", 32, 13, 13, 64, 0, kLoose},
-        Case{"winograd4", 64, 5, 5, 64, 0, kLoose, false}, Case{"winograd4", 80, 7, 10, 48, 1, kLoose},
+        Case{"winograd4", 64, 5, 5, 64, 0, kLoose}, Case{"winograd4", 80, 7, 10, 48, 1, kLoose},
         Case{"winograd2", 512, 2, 2, 512, 1, kTight}, Case{"winograd2", 64, 8, 8, 64, 1, kTight},
-        Case{"winograd2", 80, 6, 8, 48, 0, kTight, false}, Case{"winograd2", 32, 7, 8, 32, 1, kTight}),
+        Case{"winograd2", 80, 6, 8, 48, 0, kTight}, Case{"winograd2", 32, 7, 8, 32, 1, kTight}),
     [](const auto& test) {
       const Case& c = test.param;
       return std::string(c.candidate) + "_" + std::to_string(c.channels) + "x" + std::to_string(c.height) +
@@ -147,6 +185,17 @@ TEST(WinogradServes, WholeRegistersOfChannelsAndPlainWindowsOnly) {
   EXPECT_FALSE(serves(conv_geometry(1, 64, 8, 64, {.kernel = 3, .stride = 1, .padding = 2})));
   EXPECT_FALSE(serves(conv_geometry(1, 64, 8, 64, {.kernel = 3, .stride = 1, .padding = 1, .dilation = 2})));
   EXPECT_FALSE(serves(conv_geometry(1, 64, 8, 64, kPadded, 2)));
+}
+
+TEST(WinogradWins, WhereItSavesEnoughProducts) {
+  const auto chosen = [](const ConvGeometry& g, ConvDirection direction) {
+    return choose_convolution(g, direction).name;
+  };
+  EXPECT_EQ(chosen(conv_geometry(1, 64, 32, 64, kPadded), ConvDirection::kForward), "winograd4");
+  EXPECT_EQ(chosen(conv_geometry(1, 64, 32, 64, kPadded), ConvDirection::kWeights), "winograd4");
+  EXPECT_EQ(chosen(conv_geometry(1, 512, 2, 512, kPadded), ConvDirection::kData), "winograd2");
+  EXPECT_EQ(chosen(conv_geometry(1, 64, 5, 64, kBare), ConvDirection::kForward), "winograd4");
+  EXPECT_FALSE(chosen(conv_geometry(1, 64, 5, 64, kBare), ConvDirection::kData).starts_with("winograd"));
 }
 
 }  // namespace
