@@ -272,7 +272,9 @@ bool winograd4_wins(const ConvGeometry& g, ConvDirection direction) {
   return pays(WinogradTile::kFour, g, direction);
 }
 
-bool winograd2_wins(const ConvGeometry& g, ConvDirection direction) { return pays(small_tile(g), g, direction); }
+bool winograd2_wins(const ConvGeometry& g, ConvDirection direction) {
+  return pays(small_tile(g), g, direction);
+}
 
 std::unique_ptr<ConvForward> make_winograd4_forward(const ConvGeometry& g, const ConvOptions& options,
                                                     Scratch& scratch) {
