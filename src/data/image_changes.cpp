@@ -112,39 +112,49 @@ void rotate(std::span<const float> image, const ImageSize& size, double degrees,
   const float middle_y = 0.5F * static_cast<float>(height - 1);
   const float middle_x = 0.5F * static_cast<float>(width - 1);
 
-  // With a frame of `fill` around each plane, the four neighbours of a pixel need no test.
-  const auto stride = width + 2;
+  // With a frame of `fill` around each plane, a pixel's four neighbours need no test: whatever lies outside is
+  // moved onto the frame, which is a pixel wide, and two at the right and below.
+  const auto stride = width + 3;
+  const auto plane = (height + 3) * stride;
+  const auto last_x = static_cast<float>(width + 1);
+  const auto last_y = static_cast<float>(height + 1);
   thread_local std::vector<float> framed;
-  framed.assign(static_cast<std::size_t>(channels * (height + 2) * stride), fill);
+  framed.assign(static_cast<std::size_t>(channels * plane), fill);
   for (std::int64_t c = 0; c < channels; ++c) {
     for (std::int64_t y = 0; y < height; ++y) {
       const auto* const from = image.data() + (c * height + y) * width;
-      std::copy(from, from + width, framed.data() + (c * (height + 2) + y + 1) * stride + 1);
+      std::copy(from, from + width, framed.data() + c * plane + (y + 1) * stride + 1);
     }
   }
+
+  // Where the pixels of one row come from: the upper left neighbour, and how near they are to the others.
+  thread_local std::vector<std::int32_t> corner;
+  thread_local std::vector<float> part_x;
+  thread_local std::vector<float> part_y;
+  for (auto* each : {&part_x, &part_y}) each->resize(static_cast<std::size_t>(width));
+  corner.resize(static_cast<std::size_t>(width));
   for (std::int64_t y = 0; y < height; ++y) {
     const float dy = static_cast<float>(y) - middle_y;
-    for (std::int64_t x = 0; x < width; ++x) {
-      const float dx = static_cast<float>(x) - middle_x;
-      // Where the pixel comes from, in the framed plane; rows count downwards.
-      const float at_x = cosine * dx - sine * dy + middle_x + 1.0F;
-      const float at_y = sine * dx + cosine * dy + middle_y + 1.0F;
-      auto* to = out.data() + y * width + x;
-      const bool outside = !(at_x >= 0.0F && at_x < static_cast<float>(width + 1) && at_y >= 0.0F &&
-                             at_y < static_cast<float>(height + 1));
-      const auto column = outside ? 0 : static_cast<std::int64_t>(at_x);
-      const auto row = outside ? 0 : static_cast<std::int64_t>(at_y);
-      const float part_x = at_x - static_cast<float>(column);
-      const float part_y = at_y - static_cast<float>(row);
-      for (std::int64_t c = 0; c < channels; ++c, to += height * width) {
-        if (outside) {
-          *to = fill;
-          continue;
-        }
-        const auto* const corner = framed.data() + (c * (height + 2) + row) * stride + column;
-        const float upper = corner[0] + (corner[1] - corner[0]) * part_x;
-        const float lower = corner[stride] + (corner[stride + 1] - corner[stride]) * part_x;
-        *to = upper + (lower - upper) * part_y;
+    for (std::size_t x = 0; x < corner.size(); ++x) {
+      const float dx = static_cast<float>(static_cast<std::int32_t>(x)) - middle_x;
+      // In the framed plane; rows count downwards.
+      const float at_x = std::clamp(cosine * dx - sine * dy + middle_x + 1.0F, 0.0F, last_x);
+      const float at_y = std::clamp(sine * dx + cosine * dy + middle_y + 1.0F, 0.0F, last_y);
+      const auto column = static_cast<std::int32_t>(at_x);
+      const auto row = static_cast<std::int32_t>(at_y);
+      corner[x] = row * static_cast<std::int32_t>(stride) + column;
+      part_x[x] = at_x - static_cast<float>(column);
+      part_y[x] = at_y - static_cast<float>(row);
+    }
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const auto* const upper_left = framed.data() + c * plane;
+      auto* const to = out.data() + (c * height + y) * width;
+      for (std::size_t x = 0; x < corner.size(); ++x) {
+        const auto* const upper = upper_left + corner[x];
+        const auto* const lower = upper + stride;
+        const float above = upper[0] + (upper[1] - upper[0]) * part_x[x];
+        const float below = lower[0] + (lower[1] - lower[0]) * part_x[x];
+        to[x] = above + (below - above) * part_y[x];
       }
     }
   }

@@ -62,7 +62,7 @@ void read_files(TableReader& table, DatasetSettings& dataset, const Deck& deck) 
       one("images");
       std::string labels;
       table.read("labels", labels);
-      if (!labels.empty()) files.push_back(labels);
+      if (!labels.empty() && !files.empty()) files.push_back(labels);
       break;
     }
     case DataFormat::kCsv:
