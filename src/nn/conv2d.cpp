@@ -53,7 +53,7 @@ class Conv2d final : public Layer {
                        init_,
                        channels * taps,
                        filters_ * taps});
-    if (bias_) tensors.push_back({"bias", {filters_}});
+    if (bias_) tensors.push_back(bias_of(tensors[0]));
     return tensors;
   }
 

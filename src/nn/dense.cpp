@@ -31,7 +31,7 @@ class Dense final : public Layer {
     const auto features = row_shape(only_input(inputs)).features;
     std::vector<ParameterSpec> tensors;
     tensors.push_back({"weight", {units_, features}, StateKind::kParameter, init_, features, units_});
-    if (bias_) tensors.push_back({"bias", {units_}});
+    if (bias_) tensors.push_back(bias_of(tensors[0]));
     return tensors;
   }
 

@@ -34,17 +34,30 @@ std::vector<LayerTensors> tensors_of(const ModelSpec& given) {
 void fill(const ParameterSpec& tensor, const std::string& full_name, std::uint64_t seed,
           std::span<float> values) {
   Rng rng(seed, "init", name_id(full_name));
+  const auto normal = [&](double deviation) {
+    for (float& v : values) v = static_cast<float>(deviation * rng.normal());
+  };
+  const auto uniform = [&](double bound) {
+    for (float& v : values) v = static_cast<float>(bound * (2.0 * rng.uniform_double() - 1.0));
+  };
+  const auto fan_in = static_cast<double>(tensor.fan_in);
+  const auto fan_out = static_cast<double>(tensor.fan_out);
   switch (tensor.init) {
-    case Init::kHe: {
-      const double deviation = std::sqrt(2.0 / static_cast<double>(tensor.fan_in));
-      for (float& v : values) v = static_cast<float>(deviation * rng.normal());
+    case Init::kHe:
+      normal(std::sqrt(2.0 / fan_in));
       break;
-    }
-    case Init::kGlorot: {
-      const double bound = std::sqrt(6.0 / static_cast<double>(tensor.fan_in + tensor.fan_out));
-      for (float& v : values) v = static_cast<float>(bound * (2.0 * rng.uniform_double() - 1.0));
+    case Init::kHeFanOut:
+      normal(std::sqrt(2.0 / fan_out));
       break;
-    }
+    case Init::kGlorot:
+      uniform(std::sqrt(6.0 / (fan_in + fan_out)));
+      break;
+    case Init::kNormal:
+      normal(0.01);
+      break;
+    case Init::kUniform:
+      uniform(std::sqrt(1.0 / fan_in));
+      break;
     case Init::kZeros:
       std::fill(values.begin(), values.end(), 0.0F);
       break;

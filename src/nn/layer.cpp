@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <array>
 
 #include "impart/core/error.hpp"
@@ -122,8 +123,16 @@ Shape window_output(const Window& window, const ImageShape& input, std::int64_t 
 }
 
 Init read_init(const Settings& settings) {
-  static constexpr std::array<std::string_view, 2> words{"he", "glorot"};
-  return settings.word_or("init", "he", words) == "he" ? Init::kHe : Init::kGlorot;
+  static constexpr std::array<std::string_view, 5> words{"he", "he_fan_out", "glorot", "normal", "uniform"};
+  static constexpr std::array<Init, 5> meanings{Init::kHe, Init::kHeFanOut, Init::kGlorot, Init::kNormal,
+                                                Init::kUniform};
+  const auto word = settings.word_or("init", words[0], words);
+  return meanings.at(static_cast<std::size_t>(std::find(words.begin(), words.end(), word) - words.begin()));
+}
+
+ParameterSpec bias_of(const ParameterSpec& weight) {
+  const auto init = weight.init == Init::kUniform ? Init::kUniform : Init::kZeros;
+  return {"bias", {weight.shape[0]}, StateKind::kParameter, init, weight.fan_in, weight.fan_out};
 }
 
 }  // namespace impart::nn

@@ -34,8 +34,10 @@ Shape window_output(const Window& window, const ImageShape& input, std::int64_t 
 /// The window of a "max_pool2d" or "avg_pool2d". Throws Error (usage) for bad settings.
 Window read_pool_window(const LayerSpec& spec);
 
-/// The `init` setting of a layer with weights: "he" (default) or "glorot".
+/// The `init` setting of a layer with weights: "he" (default), "he_fan_out", "glorot", "normal" or "uniform".
 Init read_init(const Settings& settings);
+/// The bias that goes with `weight` (outputs, ...).
+ParameterSpec bias_of(const ParameterSpec& weight);
 
 std::unique_ptr<Layer> make_conv2d(const LayerSpec& spec);
 std::unique_ptr<Layer> make_dense(const LayerSpec& spec);

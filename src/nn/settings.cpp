@@ -18,6 +18,9 @@ std::string describe(const SettingValue& value) {
     std::string operator()(std::int64_t i) const { return std::to_string(i); }
     std::string operator()(double d) const { return fmt::format("{}", d); }
     std::string operator()(const std::string& s) const { return "\"" + s + "\""; }
+    std::string operator()(const std::vector<std::int64_t>& list) const {
+      return fmt::format("[{}]", fmt::join(list, ", "));
+    }
   };
   return std::visit(Visitor{}, value);
 }
@@ -95,6 +98,18 @@ double Settings::number(std::string_view name, double low, double high) const {
 
 double Settings::number_or(std::string_view name, double fallback, double low, double high) const {
   return has(name) ? number(name, low, high) : fallback;
+}
+
+std::vector<std::int64_t> Settings::integers_or(std::string_view name, std::vector<std::int64_t> fallback,
+                                                std::int64_t low, std::int64_t high) const {
+  const auto* value = find(name);
+  if (value == nullptr) return fallback;
+  const auto fits = [&](std::int64_t i) { return i >= low && i <= high; };
+  const auto* list = std::get_if<std::vector<std::int64_t>>(value);
+  if (list == nullptr || !std::all_of(list->begin(), list->end(), fits)) {
+    throw bad_value(name, fmt::format("a list of integers from {} to {}", low, high), *value);
+  }
+  return *list;
 }
 
 bool Settings::flag_or(std::string_view name, bool fallback) const {

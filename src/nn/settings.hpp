@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "impart/nn/spec.hpp"
 
@@ -29,6 +30,9 @@ class Settings {
   /// A number in [low, high).
   [[nodiscard]] double number(std::string_view name, double low, double high) const;
   [[nodiscard]] double number_or(std::string_view name, double fallback, double low, double high) const;
+  [[nodiscard]] std::vector<std::int64_t> integers_or(std::string_view name,
+                                                      std::vector<std::int64_t> fallback, std::int64_t low,
+                                                      std::int64_t high) const;
   [[nodiscard]] bool flag_or(std::string_view name, bool fallback) const;
   /// One of `words`.
   [[nodiscard]] std::string word_or(std::string_view name, std::string_view fallback,

@@ -45,8 +45,12 @@ SettingValue setting_from_json(const std::string& name, const Json& value) {
   if (value.is_number_integer()) return value.get<std::int64_t>();
   if (value.is_number_float()) return value.get<double>();
   if (value.is_string()) return value.get<std::string>();
+  const auto whole = [](const Json& v) { return v.is_number_integer(); };
+  if (value.is_array() && std::all_of(value.begin(), value.end(), whole)) {
+    return value.get<std::vector<std::int64_t>>();
+  }
   throw Error(fmt::format("bad value of `{}` in the model's description", name))
-      .expected("a truth value, a number or text")
+      .expected("a truth value, a number, text or integers")
       .got(value.dump());
 }
 

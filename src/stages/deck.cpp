@@ -201,6 +201,23 @@ bool check_layers(TableReader& table, const nn::ModelSpec& spec, const std::vect
   return true;
 }
 
+// A model of the zoo: what else its table says are the model's settings.
+bool read_arch(TableReader& table, nn::ModelSpec& spec) {
+  std::string arch;
+  table.read("arch", arch);
+  const auto settings = table.read_rest();
+  if (arch.empty() || spec.classes < 1) return false;
+  try {
+    auto made = nn::zoo_model(arch, spec.input, spec.classes, settings);
+    spec.input = std::move(made.input);
+    spec.layers = std::move(made.layers);
+    return true;
+  } catch (const Error& e) {
+    table.problem("arch", e.what());
+    return false;
+  }
+}
+
 nn::ModelSpec read_model(const std::string& name, TableReader table, const Places& places,
                          Problems& problems) {
   nn::ModelSpec spec;
@@ -208,18 +225,12 @@ nn::ModelSpec read_model(const std::string& name, TableReader table, const Place
   std::vector<std::string> layer_paths;
   const auto classes = between(1, 1 << 20);
   bool complete = table.require("classes", spec.classes, classes);
-  complete &= table.require("input", spec.input);
   if (table.has("arch")) {
-    std::string arch;
-    table.read("arch", arch);
-    try {
-      if (complete && !arch.empty()) spec.layers = nn::zoo_model(arch, spec.input, spec.classes).layers;
-    } catch (const Error& e) {
-      table.problem("arch", e.what());
-      complete = false;
-    }
+    table.read("input", spec.input);  // a model of the zoo has one of its own
+    complete &= read_arch(table, spec);
     layer_paths.assign(spec.layers.size(), table.path());
   } else {
+    complete &= table.require("input", spec.input);
     if (!table.has("layers")) table.problem("", "'layers' or 'arch' is missing");
     for (auto& layer : table.tables("layers")) {
       nn::LayerSpec made;

@@ -51,7 +51,7 @@ std::pair<Deck, std::string> deck_argument(const comm::Comm& comm, const std::st
 nn::ModelSpec model_argument(const comm::Comm& comm, const std::string& argument) {
   if (argument.find(':') == std::string::npos) {
     nn::ModelSpec spec;
-    comm::agree(comm, "--model", [&] { spec = nn::zoo_model(argument, Shape{1, 28, 28}, 10); });
+    comm::agree(comm, "--model", [&] { spec = nn::zoo_benchmark(argument); });
     return spec;
   }
   const auto [deck, name] = deck_argument(comm, argument, "--model");

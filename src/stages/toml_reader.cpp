@@ -36,6 +36,10 @@ std::string describe(const toml::node& node) {
   }
 }
 
+bool is_list_of_integers(const toml::array& array) {
+  return std::ranges::all_of(array, [](const toml::node& node) { return node.is_integer(); });
+}
+
 bool is_word(std::string_view text) {
   return !text.empty() && text.find_first_of(".[] \t\n") == std::string_view::npos;
 }
@@ -483,8 +487,8 @@ std::vector<TableReader> TableReader::tables(std::string_view key) {
   return all;
 }
 
-std::vector<std::pair<std::string, nn::SettingValue>> TableReader::read_rest() {
-  std::vector<std::pair<std::string, nn::SettingValue>> settings;
+nn::SettingList TableReader::read_rest() {
+  nn::SettingList settings;
   if (impl_->table == nullptr) return settings;
   for (const auto& [key, value] : *impl_->table) {
     if (impl_->known.contains(key.str())) continue;
@@ -498,8 +502,12 @@ std::vector<std::pair<std::string, nn::SettingValue>> TableReader::read_rest() {
       settings.emplace_back(name, number->get());
     } else if (const auto* text = value.as_string()) {
       settings.emplace_back(name, text->get());
+    } else if (const auto* list = value.as_array(); list != nullptr && is_list_of_integers(*list)) {
+      std::vector<std::int64_t> integers;
+      for (const auto& element : *list) integers.push_back(element.as_integer()->get());
+      settings.emplace_back(name, std::move(integers));
     } else {
-      impl_->wrong_type(name, "a number, a string, true or false", value);
+      impl_->wrong_type(name, "a number, a string, true, false, or a list of integers", value);
     }
   }
   return settings;

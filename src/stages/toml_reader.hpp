@@ -95,8 +95,9 @@ class TableReader {
   /// An array of tables; each is reported under its "name", when that is a word of its own, or else its
   /// position.
   std::vector<TableReader> tables(std::string_view key);
-  /// All keys that have not been read, as a layer's settings: scalars only.
-  std::vector<std::pair<std::string, nn::SettingValue>> read_rest();
+  /// All keys that have not been read, as settings of a layer or of a model of the zoo: scalars and lists of
+  /// integers.
+  nn::SettingList read_rest();
 
   void missing(std::string_view key);
   void problem(std::string_view key, std::string_view text);

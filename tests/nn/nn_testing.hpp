@@ -18,8 +18,6 @@
 
 namespace impart::nn::testing {
 
-using SettingList = std::vector<std::pair<std::string, SettingValue>>;
-
 inline std::int64_t whole(int value) { return value; }
 
 inline LayerSpec layer(std::string kind, SettingList settings = {}, std::string name = "") {

@@ -57,7 +57,7 @@ TEST(Spec, JsonOfAnotherShapeIsRefused) {
                            "{\"name\":\"m\",\"input\":[1],\"classes\":1,\"layers\":[{\"kind\":\"relu\"}]}",
                            "{\"name\":\"m\",\"input\":[1],\"classes\":1,\"layers\":[],\"more\":1}",
                            "{\"name\":\"m\",\"input\":[1],\"classes\":1,\"layers\":[{\"kind\":\"relu\","
-                           "\"name\":\"r\",\"x\":[1]}]}"}) {
+                           "\"name\":\"r\",\"x\":[1.5]}]}"}) {
     EXPECT_THROW(model_spec_from_json(text), Error) << text;
   }
 }

@@ -18,8 +18,11 @@ namespace impart::nn {
 
 /// Where an initial value comes from. Weights draw from Rng(seed, "init", name_id(full name)).
 enum class Init : std::uint8_t {
-  kHe,      ///< normal, variance 2 / fan_in (He et al. 2015, eq. 10)
-  kGlorot,  ///< uniform on +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16)
+  kHe,        ///< normal, variance 2 / fan_in (He et al. 2015, eq. 10)
+  kHeFanOut,  ///< normal, variance 2 / fan_out (the same, eq. 14): what torchvision gives its convolutions
+  kGlorot,    ///< uniform on +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16)
+  kNormal,    ///< normal, deviation 0.01 (Simonyan and Zisserman 2015, section 3.1)
+  kUniform,   ///< uniform on +-sqrt(1 / fan_in), biases as well: what PyTorch does when nobody says otherwise
   kZeros,
   kOnes,
 };

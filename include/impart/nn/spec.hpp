@@ -12,7 +12,9 @@
 
 namespace impart::nn {
 
-using SettingValue = std::variant<bool, std::int64_t, double, std::string>;
+using SettingValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::int64_t>>;
+/// Names and values in the order of the deck.
+using SettingList = std::vector<std::pair<std::string, SettingValue>>;
 
 /// Name under which layers read the model's input.
 inline constexpr std::string_view kModelInput = "input";
@@ -22,7 +24,7 @@ inline constexpr std::string_view kModelInput = "input";
 struct LayerSpec {
   std::string kind;
   std::string name;
-  std::vector<std::pair<std::string, SettingValue>> settings;
+  SettingList settings;
   std::vector<std::string> from = {};  ///< earlier layers, or "input"; empty: the layer before this one
 
   friend bool operator==(const LayerSpec&, const LayerSpec&) = default;
