@@ -50,20 +50,21 @@ ShardRange shards_of_rank(int rank, int ranks, int shards) {
 
 int tree_depth(int count) { return count <= 1 ? 1 : (count % 2 == 0 ? 1 + tree_depth(count / 2) : 2); }
 
-void sum_shards(ShardRange range, std::span<const std::span<float>> scratch,
-                const std::function<void(int shard, std::span<float> out)>& compute) {
+template <class T>
+void sum_shards(ShardRange range, std::type_identity_t<std::span<const std::span<T>>> scratch,
+                const std::type_identity_t<std::function<void(int shard, std::span<T> out)>>& compute) {
   const int count = range.size();
   if (count > 1 && count % 2 == 0) {
     const int middle = range.begin + count / 2;
-    sum_shards({range.begin, middle}, scratch, compute);
-    sum_shards({middle, range.end}, scratch.subspan(1), compute);
-    add<float>(scratch[0], scratch[1]);
+    sum_shards<T>({range.begin, middle}, scratch, compute);
+    sum_shards<T>({middle, range.end}, scratch.subspan(1), compute);
+    add<T>(scratch[0], scratch[1]);
     return;
   }
   compute(range.begin, scratch[0]);
   for (int shard = range.begin + 1; shard < range.end; ++shard) {
     compute(shard, scratch[1]);
-    add<float>(scratch[0], scratch[1]);
+    add<T>(scratch[0], scratch[1]);
   }
 }
 
@@ -104,6 +105,10 @@ void TreeReducer<T>::sum_in_place(std::span<T> values) {
   }
 }
 
+template void sum_shards<float>(ShardRange, std::span<const std::span<float>>,
+                                const std::function<void(int, std::span<float>)>&);
+template void sum_shards<double>(ShardRange, std::span<const std::span<double>>,
+                                 const std::function<void(int, std::span<double>)>&);
 template class TreeReducer<float>;
 template class TreeReducer<double>;
 

@@ -201,16 +201,19 @@ void CheckContext::check_memory(const std::string& path, const TrainingSettings&
                                                    : static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
                                                          static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   const auto parameters = nn::state_layout(spec)->arena_size() * sizeof(float);
-  const auto optimizer = parameters * (saved_slots(settings) + (settings.accumulate > 1 ? 1 : 0));
+  const int shards = local ? 1 : deck_.run.shards;
+  const int ranks = local ? 1 : options_.ranks;
+  const int threads = std::max(1, options_.threads);
+  const auto optimizer = settings.solver
+                             ? train::solver_memory(*settings.solver, spec, shards, ranks, threads)
+                             : parameters * (saved_slots(settings) + (settings.accumulate > 1 ? 1 : 0));
   const auto data = data_bytes_;
   const auto least = data + 2 * parameters + optimizer;
   train::EngineMemory engine;
-  const int shards = local ? 1 : deck_.run.shards;
   // Otherwise there may not even be room to plan the rest.
   if (least <= limit && settings.batch_size % shards == 0) {
     engine = train::engine_memory(
-        spec, {.batch_size = settings.batch_size, .shards = shards, .threads = std::max(1, options_.threads)},
-        local ? 1 : options_.ranks);
+        spec, {.batch_size = settings.batch_size, .shards = shards, .threads = threads}, ranks);
   }
   const auto total = data + parameters + optimizer + std::max(engine.total(), parameters);
   if (total <= limit) return;
@@ -268,6 +271,13 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
             fmt::format("expected {} class_weights, one for each class, got {}", spec.classes, weights));
   }
   check_augment(path, settings);
+  if (settings.solver) {
+    if (const auto reason = train::why_not(settings.solver->kind, spec); !reason.empty()) {
+      const auto name = train::solver_names()[static_cast<std::size_t>(settings.solver->kind)];
+      problem(path + ".optimizer",
+              fmt::format("{} cannot solve for model '{}': {}", name, spec.name, reason));
+    }
+  }
   const bool swa = settings.average.kind == train::AverageKind::kSwa;
   if (swa && settings.keep == train::Keep::kBest)
     problem(path + ".keep", "the mean of several epochs' weights is kept, so the best of them cannot be");

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string_view>
+#include <vector>
 
 namespace impart::stages {
 
@@ -11,6 +13,7 @@ namespace {
 using train::AverageKind;
 using train::OptimizerKind;
 using train::ScheduleKind;
+using train::SolverKind;
 
 constexpr Range kBelowOne{.low = 0, .high = 1, .high_open = true};
 constexpr Range kPart{.low = 0, .high = 1, .low_open = true};
@@ -26,6 +29,53 @@ void read_moments(TableReader& table, train::OptimizerOptions& optimizer) {
   table.read("beta1", optimizer.beta1, kBelowOne);
   table.read("beta2", optimizer.beta2, kBelowOne);
   table.read("epsilon", optimizer.epsilon, above(0));
+}
+
+// The settings of one kind.
+void read_rule(TableReader& table, train::OptimizerOptions& optimizer) {
+  table.read("learning_rate", optimizer.learning_rate, at_least(0));
+  table.read("weight_decay", optimizer.weight_decay, at_least(0));
+  switch (optimizer.kind) {
+    case OptimizerKind::kSgd:
+      table.read("momentum", optimizer.momentum, kBelowOne);
+      table.read("nesterov", optimizer.nesterov);
+      if (optimizer.nesterov && optimizer.momentum == 0)
+        table.problem("nesterov", "needs a momentum above 0");
+      break;
+    case OptimizerKind::kAdam:
+    case OptimizerKind::kAdamW:
+    case OptimizerKind::kLamb:
+      read_moments(table, optimizer);
+      break;
+    case OptimizerKind::kRmsprop:
+      table.read("alpha", optimizer.alpha, kBelowOne);
+      table.read("momentum", optimizer.momentum, kBelowOne);
+      table.read("centered", optimizer.centered);
+      table.read("epsilon", optimizer.epsilon, above(0));
+      break;
+    case OptimizerKind::kLars:
+      table.read("momentum", optimizer.momentum, kBelowOne);
+      table.read("trust", optimizer.trust, above(0));
+      break;
+  }
+  table.read("clip_norm", optimizer.clip_norm, at_least(0));
+  table.read("clip_value", optimizer.clip_value, at_least(0));
+}
+
+void read_solver(TableReader& table, SolverKind kind, TrainingSettings& training) {
+  auto& solver = training.solver.emplace(train::SolverOptions{.kind = kind});
+  if (kind == SolverKind::kLeastSquares) {
+    table.read("ridge", solver.ridge, at_least(0));
+    training.objective.kind = nn::ObjectiveKind::kMeanSquaredError;
+    return;
+  }
+  if (kind == SolverKind::kLbfgs) {
+    solver.tolerance = 1e-5;  // no more can be told of slopes in float32
+    table.read("memory", solver.memory, between(1, 1000));
+  }
+  table.read("l2", training.objective.l2, at_least(0));
+  table.read("tolerance", solver.tolerance, at_least(0));
+  table.read("max_iterations", solver.max_iterations, between(1, 1'000'000));
 }
 
 }  // namespace
@@ -53,38 +103,51 @@ void read_objective(TableReader& stage, nn::ObjectiveOptions& objective) {
 
 void read_optimizer(TableReader& stage, TrainingSettings& training) {
   auto table = stage.table("optimizer");
-  const auto names = train::optimizer_names();
-  const auto kind = static_cast<OptimizerKind>(table.choose_word("kind", {names.begin(), names.end()}, 0));
-  auto& optimizer = training.optimizer;
-  optimizer = train::default_options(kind);
-  table.read("learning_rate", optimizer.learning_rate, at_least(0));
-  table.read("weight_decay", optimizer.weight_decay, at_least(0));
-  switch (kind) {
-    case OptimizerKind::kSgd:
-      table.read("momentum", optimizer.momentum, kBelowOne);
-      table.read("nesterov", optimizer.nesterov);
-      if (optimizer.nesterov && optimizer.momentum == 0)
-        table.problem("nesterov", "needs a momentum above 0");
-      break;
-    case OptimizerKind::kAdam:
-    case OptimizerKind::kAdamW:
-    case OptimizerKind::kLamb:
-      read_moments(table, optimizer);
-      break;
-    case OptimizerKind::kRmsprop:
-      table.read("alpha", optimizer.alpha, kBelowOne);
-      table.read("momentum", optimizer.momentum, kBelowOne);
-      table.read("centered", optimizer.centered);
-      table.read("epsilon", optimizer.epsilon, above(0));
-      break;
-    case OptimizerKind::kLars:
-      table.read("momentum", optimizer.momentum, kBelowOne);
-      table.read("trust", optimizer.trust, above(0));
-      break;
+  std::vector<std::string_view> names;
+  for (const auto all : {train::optimizer_names(), train::solver_names()})
+    names.insert(names.end(), all.begin(), all.end());
+  const auto chosen = table.choose_word("kind", names, 0);
+  const auto optimizers = train::optimizer_names().size();
+  if (chosen >= optimizers) {
+    read_solver(table, static_cast<SolverKind>(chosen - optimizers), training);
+  } else {
+    training.optimizer = train::default_options(static_cast<OptimizerKind>(chosen));
+    read_rule(table, training.optimizer);
   }
-  table.read("clip_norm", optimizer.clip_norm, at_least(0));
-  table.read("clip_value", optimizer.clip_value, at_least(0));
   table.finish();
+}
+
+void check_solver(TableReader& stage, const TrainingSettings& training) {
+  if (!training.solver) return;
+  const auto kind = training.solver->kind;
+  const auto name = train::solver_names()[static_cast<std::size_t>(kind)];
+  const auto refuse = [&](std::string_view key, std::string_view why) {
+    if (stage.has(key)) stage.problem(key, fmt::format("{} {}", name, why));
+  };
+  for (const auto* key :
+       {"epochs", "local_epochs", "schedule", "accumulate", "average", "keep", "early_stopping"})
+    refuse(key, "does not work step by step, and has no use for it");
+  refuse("augment", "sees each sample once, as it is");
+  refuse("groups", "has no learning rate");
+  if (kind != SolverKind::kLbfgs) refuse("freeze", "solves for all weights");
+
+  using enum nn::ObjectiveKind;
+  const auto& objective = training.objective;
+  if (kind == SolverKind::kLeastSquares && (objective.kind != kMeanSquaredError || objective.l2 > 0)) {
+    stage.problem("objective", "least_squares minimises mean_squared_error, and its penalty is `ridge`");
+  }
+  const bool plain = (objective.kind == kCrossEntropy || objective.kind == kBinaryCrossEntropy) &&
+                     objective.label_smoothing == 0 && objective.class_weights.empty();
+  if (kind == SolverKind::kNewton && !plain) {
+    stage.problem(
+        "objective",
+        "newton minimises cross_entropy or binary_cross_entropy, without smoothing and class_weights "
+        "(lbfgs takes any smooth one)");
+  }
+  const bool bends = objective.kind == kL1 || objective.kind == kHinge ||
+                     (objective.kind == kMulticlassHinge && objective.power == 1);
+  if (kind == SolverKind::kLbfgs && bends)
+    stage.problem("objective", "lbfgs needs one whose slope changes without a jump (such as huber)");
 }
 
 void read_schedule(TableReader table, train::ScheduleOptions& schedule) {

@@ -68,6 +68,7 @@ train::TrainerOptions RunContext::trainer_options(const std::string& stage,
   options.threads = options_.threads;
   options.seed = settings.seed;
   options.optimizer = settings.optimizer;
+  options.solver = settings.solver;
   options.schedule = settings.schedule;
   options.groups = settings.groups;
   options.l2 = settings.objective.l2;

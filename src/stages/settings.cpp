@@ -32,6 +32,8 @@ void read_steps(TableReader& table, TrainingSettings& training, std::string_view
   read_objective(table, training.objective);
   table.read("accumulate", training.accumulate, between(1, 1 << 20));
   training.augment = read_augment(table);
+  if (training.solver) training.solver->objective = training.objective.kind;
+  check_solver(table, training);
 }
 
 void read_train_part(TableReader part, TrainPart& settings) {

@@ -14,7 +14,12 @@ namespace impart::stages {
 
 namespace {
 
-std::string epochs_text(int epochs) { return fmt::format("{} epoch{}", epochs, epochs == 1 ? "" : "s"); }
+// "5 epochs", "newton".
+std::string effort_text(const TrainingSettings& training) {
+  if (training.solver)
+    return std::string(train::solver_names()[static_cast<std::size_t>(training.solver->kind)]);
+  return fmt::format("{} epoch{}", training.epochs, training.epochs == 1 ? "" : "s");
+}
 
 // A pattern that matches no parameter is a typing mistake.
 void check_groups(CheckContext& context, const std::string& path, const TrainingSettings& training,
@@ -46,7 +51,7 @@ class TrainStage final : public Stage {
   [[nodiscard]] std::string describe() const override {
     const auto& training = settings_.training;
     const auto what = settings_.init.empty() ? "train " + settings_.model : "fine-tune " + settings_.init;
-    return fmt::format("{} on {}, {}", what, training.dataset, epochs_text(training.epochs));
+    return fmt::format("{} on {}, {}", what, training.dataset, effort_text(training));
   }
 
   std::optional<ModelOutline> check(CheckContext& context) const override {
@@ -101,7 +106,7 @@ class TransferStage final : public Stage {
 
   [[nodiscard]] std::string describe() const override {
     return fmt::format("transfer {} to {}, {}", settings_.from, settings_.training.dataset,
-                       epochs_text(settings_.training.epochs));
+                       effort_text(settings_.training));
   }
 
   std::optional<ModelOutline> check(CheckContext& context) const override {

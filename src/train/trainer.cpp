@@ -10,10 +10,11 @@
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 #include "impart/data/batch_loader.hpp"
-#include "impart/train/evaluator.hpp"
 #include "impart/train/gradient_engine.hpp"
 #include "impart/train/saved_run.hpp"
 #include "train/averaging.hpp"
+#include "train/recorder.hpp"
+#include "train/solvers.hpp"
 
 namespace impart::train {
 
@@ -194,14 +195,8 @@ class Run {
         .collective();
   }
 
-  void event(const std::string& name, double value) {
-    result_.history[name].push_back({step_, value});
-    result_.metrics[name] = value;
-    if (task_.on_event) task_.on_event({step_ / steps_per_epoch_, step_, name, value});
-  }
-
   void end_epoch() {
-    event("train.loss", epoch_loss_ / epoch_weight_);
+    record_.event(step_ / steps_per_epoch_, step_, "train.loss", epoch_loss_ / epoch_weight_);
     epoch_loss_ = 0;
     epoch_weight_ = 0;
     average_.after_epoch(state_, step_ / steps_per_epoch_);
@@ -214,11 +209,8 @@ class Run {
 
   /// Records the validation metrics of what is measured, and what they mean for the learning rate.
   void measure() {
-    if (task_.validation == nullptr) return;
     const auto start = Clock::now();
-    const auto outputs = predict(comm_, task_.spec, measured(), *task_.validation, options_.threads);
-    const auto metrics = classification_metrics(outputs, *task_.validation, task_.objective.on_labels());
-    for (const auto& [name, value] : metrics) event("validation." + name, value);
+    record_.measure(step_ / steps_per_epoch_, step_, measured());
     find_plateau();
     result_.seconds.compute += since(start);
   }
@@ -355,12 +347,14 @@ class Run {
   std::int64_t best_step_ = 0;
   std::map<std::string, double> best_metrics_;
   TrainResult result_;
+  Recorder record_{comm_, options_, task_, result_};
 };
 
 }  // namespace
 
 TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
                   StateDict& state) {
+  if (options.solver) return solve(comm, options, task, state);
   return Run(comm, options, task, state).execute();
 }
 

@@ -198,6 +198,32 @@ TEST_F(Check, TeachersKnowNoMixtures) {
       ElementsAre(HasSubstr("stage.d.augment: teachers are asked once about each sample")));
 }
 
+TEST_F(Check, SolversWantModelsThatTheyCanSolveFor) {
+  const std::string deck =
+      std::string(kDeck) +
+      "[model.line]\ninput = [3]\nclasses = 2\nlayers = [{ kind = 'dense', units = 2 }]\n"
+      "[[stage]]\nname = 's'\nkind = 'train'\ndataset = 'rows'\n"
+      "optimizer = { kind = 'least_squares', ridge = 1 }\n";
+  EXPECT_THAT(problems(deck + "model = 'line'\n"), IsEmpty());
+  EXPECT_THAT(problems(deck + "model = 'net'\n"),
+              ElementsAre(HasSubstr("stage.s.optimizer: least_squares cannot solve for model 'net': it takes "
+                                    "(flatten and) one dense layer, and 'relu1' is of kind relu")));
+}
+
+TEST_F(Check, WhatDoesNotGoTogether) {
+  const std::string deck = kDeck;
+  EXPECT_THAT(
+      problems(deck + "objective = { kind = 'cross_entropy', class_weights = [1, 2, 3] }\n"),
+      ElementsAre(HasSubstr("stage.b.objective: expected 2 class_weights, one for each class, got 3")));
+  EXPECT_THAT(problems(deck + "average = { kind = 'swa' }\nkeep = 'best'\n"),
+              ElementsAre(HasSubstr("stage.b.keep: the mean of several epochs' weights is kept")));
+  std::string no_validation = deck + "schedule = { kind = 'plateau' }\n";
+  const std::string split = "split = { train = 0.5, validation = 0.5 }\n";
+  no_validation.erase(no_validation.find(split), split.size());
+  EXPECT_THAT(problems(no_validation),
+              ElementsAre(HasSubstr("stage.b.schedule: dataset 'rows' has no validation")));
+}
+
 TEST_F(Check, AModelWithoutLayers) {
   std::string deck = kDeck;
   const auto layers = deck.find("layers = [");

@@ -115,6 +115,72 @@ TEST(Deck, KeepsAllSettingsAsJson) {
               HasSubstr(R"("limit":{"train":20,"validation":0,"test":0})"));
 }
 
+TEST(Deck, WhatIsMinimisedAndHow) {
+  const auto training_of = [](const std::string& to) {
+    const auto [deck, problems] =
+        read(replaced(kDeck,
+                      "optimizer = { kind = \"sgd\", learning_rate = 0.05, momentum = 0.9 }\n"
+                      "schedule = { kind = \"cosine\", warmup_epochs = 1 }\n",
+                      to));
+    EXPECT_THAT(problems, IsEmpty()) << to;
+    return std::get<TrainSettings>(deck.stages.at(0).settings).training;
+  };
+  const auto rms = training_of(
+      "optimizer = { kind = 'rmsprop', centered = true, clip_norm = 2 }\n"
+      "schedule = { kind = 'multi_step', milestones = [2, 3.5], gamma = 0.5 }\naccumulate = 4\n"
+      "average = { kind = 'swa', start = 0.5, learning_rate = 0.1 }\n"
+      "objective = { kind = 'cross_entropy', label_smoothing = 0.1, l2 = 1e-4, class_weights = [1, 2] }\n");
+  EXPECT_EQ(rms.optimizer.kind, train::OptimizerKind::kRmsprop);
+  EXPECT_TRUE(rms.optimizer.centered);
+  EXPECT_DOUBLE_EQ(rms.optimizer.clip_norm, 2);
+  EXPECT_THAT(rms.schedule.milestones, ElementsAre(2, 3.5));
+  EXPECT_EQ(rms.accumulate, 4);
+  EXPECT_EQ(rms.average.kind, train::AverageKind::kSwa);
+  EXPECT_DOUBLE_EQ(rms.average.learning_rate, 0.1);
+  EXPECT_DOUBLE_EQ(rms.objective.label_smoothing, 0.1);
+  EXPECT_DOUBLE_EQ(rms.objective.l2, 1e-4);
+  EXPECT_THAT(rms.objective.class_weights, ElementsAre(1, 2));
+
+  const auto lamb = training_of("optimizer = { kind = 'lamb' }\nobjective = 'huber'\n");
+  EXPECT_DOUBLE_EQ(lamb.optimizer.learning_rate, 0.001);
+  EXPECT_DOUBLE_EQ(lamb.optimizer.weight_decay, 0.01);
+  EXPECT_EQ(lamb.objective.kind, nn::ObjectiveKind::kHuber);
+  EXPECT_FALSE(lamb.solver);
+}
+
+TEST(Deck, SolversAndWhatGoesWithThem) {
+  const auto with = [](const std::string& settings) {
+    const std::string text = kDeck;
+    const auto from = text.find("epochs = 5");
+    const auto to = text.find("[[stage]]", from);
+    return read(text.substr(0, from) + settings + "\n" + text.substr(to));
+  };
+  const auto least = with("optimizer = { kind = 'least_squares', ridge = 0.5 }");
+  EXPECT_THAT(least.problems, IsEmpty());
+  const auto& training = std::get<TrainSettings>(least.deck.stages.at(0).settings).training;
+  ASSERT_TRUE(training.solver);
+  EXPECT_DOUBLE_EQ(training.solver->ridge, 0.5);
+  EXPECT_EQ(training.objective.kind, nn::ObjectiveKind::kMeanSquaredError);
+
+  const auto newton = with("optimizer = { kind = 'newton', l2 = 0.1 }\nobjective = 'binary_cross_entropy'");
+  EXPECT_THAT(newton.problems, IsEmpty());
+  const auto& logistic = std::get<TrainSettings>(newton.deck.stages.at(0).settings).training;
+  EXPECT_DOUBLE_EQ(logistic.objective.l2, 0.1);
+  EXPECT_EQ(logistic.solver->objective, nn::ObjectiveKind::kBinaryCrossEntropy);
+
+  EXPECT_THAT(with("optimizer = { kind = 'newton' }\nobjective = 'huber'").problems,
+              ElementsAre(HasSubstr("stage.teacher.objective: newton minimises cross_entropy or")));
+  EXPECT_THAT(with("optimizer = { kind = 'least_squares' }\nobjective = 'cross_entropy'").problems,
+              ElementsAre(HasSubstr("least_squares minimises mean_squared_error")));
+  EXPECT_THAT(with("optimizer = { kind = 'lbfgs' }\nobjective = 'hinge'").problems,
+              ElementsAre(HasSubstr("lbfgs needs one whose slope changes without a jump")));
+  EXPECT_THAT(with("optimizer = { kind = 'lbfgs' }\nepochs = 3\nschedule = { kind = 'cosine' }").problems,
+              ElementsAre(HasSubstr("stage.teacher.epochs: lbfgs does not work step by step"),
+                          HasSubstr("stage.teacher.schedule: lbfgs does not work step by step")));
+  EXPECT_THAT(with("optimizer = { kind = 'lbfgs', learning_rate = 0.1 }").problems,
+              ElementsAre(HasSubstr("unknown key 'learning_rate'")));
+}
+
 TEST(Deck, EveryKindOfStageIsKnown) {
   EXPECT_THAT(stage_kinds(),
               ElementsAre("train", "transfer", "merge", "ensemble", "distil", "federate", "evaluate"));
@@ -153,6 +219,11 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"optimizer = {", "optimizer = 3 # {",
                 "dir/t.toml:28: stage.teacher.optimizer: expected a table"},
         Mistake{"\"cosine\"", "\"cosin\"", "one_cycle, plateau, got 'cosin' (did you mean 'cosine'?)"},
+        Mistake{"\"sgd\"", "\"lars\", nesterov = true", "stage.teacher.optimizer: unknown key 'nesterov'"},
+        Mistake{"early_stopping = {", "objective = \"crossentropy\" # {", "(did you mean 'cross_entropy'?)"},
+        Mistake{"early_stopping = {", "objective = { kind = \"l1\", delta = 2 } # {", "unknown key 'delta'"},
+        Mistake{"early_stopping = {", "accumulate = 0 # {", "stage.teacher.accumulate: expected at least 1"},
+        Mistake{"kind = \"cosine\"", "kind = \"multi_step\", milestones = [3, 2]", "expected rising epochs"},
         Mistake{"\"distil\"", "\"distill\"", "dir/t.toml:34: stage.student.kind: expected train, transfer"},
         Mistake{"kind = \"distil\"\n", "", "dir/t.toml:32: stage.student: 'kind' is missing"},
         Mistake{"name = \"student\"\n", "", "stage[2]: 'name' is missing"},

@@ -5,6 +5,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "impart/comm/comm.hpp"
@@ -37,8 +38,9 @@ int tree_depth(int count);
 /// is the sum of its halves, a block of odd size the sum of its members from left to right. `compute(shard,
 /// out)` fills `out`; the sum is left in `scratch[0]`. REQUIRES: scratch.size() >= tree_depth(range.size()),
 /// equal lengths.
-void sum_shards(ShardRange range, std::span<const std::span<float>> scratch,
-                const std::function<void(int shard, std::span<float> out)>& compute);
+template <class T = float>
+void sum_shards(ShardRange range, std::type_identity_t<std::span<const std::span<T>>> scratch,
+                const std::type_identity_t<std::function<void(int shard, std::span<T> out)>>& compute);
 
 /// The upper part of the same tree, between ranks: recursive halving then doubling (Rabenseifner 2004;
 /// Thakur, Rabenseifner, Gropp 2005). Neighbouring ranks meet first, so that the sum of a rank's block of

@@ -21,6 +21,7 @@
 #include "impart/nn/spec.hpp"
 #include "impart/train/optimizer.hpp"
 #include "impart/train/schedule.hpp"
+#include "impart/train/solver.hpp"
 
 namespace impart::train {
 
@@ -53,6 +54,9 @@ struct TrainerOptions {
   int threads = 1;  ///< of this rank
   std::uint64_t seed = 0;
   OptimizerOptions optimizer;
+  /// Finds the weights instead of the optimizer, from all the data at once: then `epochs`, `accumulate`,
+  /// `average`, `augment`, `keep` and `patience` have no meaning, and the groups' rates and the schedule don't.
+  std::optional<SolverOptions> solver;
   ScheduleOptions schedule;
   std::vector<ParameterGroup> groups;
   double l2 = 0;       ///< as nn::ObjectiveOptions
