@@ -43,9 +43,9 @@ def main():
         "multinomial": logistic(x, labels, 1, solver="newton-cg", multi_class="multinomial"),
         "multinomial_without_bias":
             logistic(x, labels, 1, solver="newton-cg", multi_class="multinomial", fit_intercept=False),
-        "one_vs_rest": logistic(x, labels, 1 / CLASSES, solver="newton-cholesky", multi_class="ovr"),
+        "one_vs_rest": logistic(x, labels, CLASSES, solver="newton-cholesky", multi_class="ovr"),
         # The second output of two binary models is scikit-learn's one; the first is its negative.
-        "binary": logistic(x, half, 1 / 2, solver="newton-cholesky"),
+        "binary": logistic(x, half, 2, solver="newton-cholesky"),
         "binary_softmax": logistic(x, half, 1, solver="newton-cg", multi_class="multinomial"),
     }  # fmt: skip
     with open(sys.argv[1], "wb") as file:
