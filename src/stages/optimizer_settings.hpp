@@ -8,8 +8,8 @@ namespace impart::stages {
 
 /// `objective` of a stage: a kind, or a table of it and its settings.
 void read_objective(TableReader& stage, nn::ObjectiveOptions& objective);
-/// `optimizer` of a stage: one that takes steps, or a solver. REQUIRES: before `read_objective`, whose default
-/// it may change.
+/// `optimizer` of a stage: one that takes steps, or a solver. REQUIRES: before `read_objective`, whose
+/// default it may change.
 void read_optimizer(TableReader& stage, TrainingSettings& training);
 /// What goes with the solver of a stage, if it has one. REQUIRES: after `read_objective`.
 void check_solver(TableReader& stage, const TrainingSettings& training);

@@ -1,5 +1,5 @@
-// L-BFGS: Nocedal and Wright, "Numerical optimization", 2nd edition 2006, algorithms 7.4 and 7.5, with the line
-// search of algorithms 3.5 and 3.6.
+// L-BFGS: Nocedal and Wright, "Numerical optimization", 2nd edition 2006, algorithms 7.4 and 7.5, with the
+// line search of algorithms 3.5 and 3.6.
 
 #include <fmt/format.h>
 

@@ -1,6 +1,6 @@
-// Logistic regression by iteratively reweighted least squares: Newton's method on the mean loss and the penalty
-// (Hastie, Tibshirani, Friedman 2009, section 4.4.1; multinomial: Krishnapuram et al. 2005), with steps that are
-// halved until they go down.
+// Logistic regression by iteratively reweighted least squares: Newton's method on the mean loss and the
+// penalty (Hastie, Tibshirani, Friedman 2009, section 4.4.1; multinomial: Krishnapuram et al. 2005), with
+// steps that are halved until they go down.
 
 #include <fmt/format.h>
 
@@ -100,8 +100,8 @@ class Problem {
     return weight % d_ < model_.inputs ? options_.l2 : 0;
   }
 
-  /// The same vector added to the weights of all classes changes nothing but the penalty: where there is none,
-  /// the slope has no part in that direction, and any curvature along it will do.
+  /// The same vector added to the weights of all classes changes nothing but the penalty: where there is
+  /// none, the slope has no part in that direction, and any curvature along it will do.
   void pin_classes(Eigen::Map<MatrixXd>& curvature) const {
     const double some = curvature.diagonal().mean() / static_cast<double>(k_);
     for (Index i = 0; i < d_; ++i) {

@@ -146,7 +146,8 @@ class Run {
     average_.after_update(state_, number);
   }
 
-  /// Adds the batch's gradient to `sum_`, which becomes the mean over all samples with the update's last batch.
+  /// Adds the batch's gradient to `sum_`, which becomes the mean over all samples with the update's last
+  /// batch.
   void accumulate(double weight, bool first) {
     if (sum_.empty()) sum_ = StateDict(state_.layout_ptr());
     if (first) sum_weight_ = 0;

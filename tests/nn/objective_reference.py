@@ -31,9 +31,12 @@ LOSSES = {
     "huber": lambda z, y, t: functional.huber_loss(z, t, delta=0.7),
     "multiclass_hinge": lambda z, y, t: functional.multi_margin_loss(z, y, margin=0.8),
     "multiclass_hinge_squared": lambda z, y, t: functional.multi_margin_loss(z, y, p=2),
-    "kl": lambda z, y, t: functional.kl_div(torch.log_softmax(z, 1), 0.7 * t + 0.3 / CLASSES, reduction="batchmean"),
+    "kl": lambda z, y, t: functional.kl_div(
+        torch.log_softmax(z, 1), 0.7 * t + 0.3 / CLASSES, reduction="batchmean"),
 }  # fmt: skip
-NEEDS_LABELS = ("cross_entropy_weighted", "cross_entropy_both", "multiclass_hinge", "multiclass_hinge_squared")
+NEEDS_LABELS = (
+    "cross_entropy_weighted", "cross_entropy_both", "multiclass_hinge", "multiclass_hinge_squared",
+)  # fmt: skip
 
 
 def main():

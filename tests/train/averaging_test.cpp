@@ -37,8 +37,8 @@ TEST(WeightAverage, IsTheMeanOfTheLastEpochs) {
   EXPECT_NEAR(average.state().values("w")[0], (16 + 25 + 36) / 3.0, 1e-5);
 }
 
-/// The statistics of the first batch norm are those of the samples, whatever the state has said of them; those
-/// of a frozen one stay. 70 samples in batches of 32 are two full batches.
+/// The statistics of the first batch norm are those of the samples, whatever the state has said of them;
+/// those of a frozen one stay. 70 samples in batches of 32 are two full batches.
 TEST(Recalibration, TakesTheStatisticsOfTheTrainingData) {
   const auto world = comm::Comm::world();
   nn::ModelSpec spec{"features",

@@ -76,13 +76,15 @@ def main():
     cases = {
         "sgd": by_torch(lambda p: optim.SGD(p, 0.1, weight_decay=0.01), before, gradients),
         "momentum": by_torch(lambda p: optim.SGD(p, 0.1, 0.9, weight_decay=0.01), before, gradients),
-        "nesterov": by_torch(lambda p: optim.SGD(p, 0.1, 0.9, weight_decay=0.01, nesterov=True), before, gradients),
+        "nesterov": by_torch(
+            lambda p: optim.SGD(p, 0.1, 0.9, weight_decay=0.01, nesterov=True), before, gradients),
         "adam": by_torch(lambda p: optim.Adam(p, 0.05, weight_decay=0.1), before, gradients),
         "adamw": by_torch(lambda p: optim.AdamW(p, 0.05, weight_decay=0.1), before, gradients),
         "rmsprop": by_torch(lambda p: optim.RMSprop(p, 0.02, weight_decay=0.1), before, gradients),
         "rmsprop_momentum": by_torch(lambda p: optim.RMSprop(p, 0.02, 0.9, momentum=0.8), before, gradients),
         "rmsprop_centered": by_torch(lambda p: optim.RMSprop(p, 0.02, centered=True), before, gradients),
-        "rmsprop_both": by_torch(lambda p: optim.RMSprop(p, 0.02, momentum=0.8, centered=True), before, gradients),
+        "rmsprop_both": by_torch(
+            lambda p: optim.RMSprop(p, 0.02, momentum=0.8, centered=True), before, gradients),
         "clip_norm": by_torch(lambda p: optim.SGD(p, 0.1, 0.9), before, gradients,
                               lambda p: utils.clip_grad_norm_(p, 3.0)),
         "clip_value": by_torch(lambda p: optim.SGD(p, 0.1, 0.9), before, gradients,

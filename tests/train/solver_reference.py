@@ -22,7 +22,7 @@ L2 = 0.01
 
 
 def logistic(x, y, scale, **settings):
-    """Minimises the mean loss and L2 / 2 times the sum of squares; the loss is a mean over `scale` problems."""
+    """Minimises the mean loss and L2 / 2 times the sum of squares; the mean is over `scale` problems, too."""
     model = LogisticRegression(C=1 / (L2 * len(x) * scale), tol=1e-12, max_iter=10000, **settings)
     return model.fit(x, y)
 
@@ -32,7 +32,8 @@ def main():
     labels = np.arange(SAMPLES) % CLASSES
     mix = draw.normal(size=(COLUMNS, COLUMNS))
     # Columns that depend on each other somewhat, and lie far from zero.
-    x = (draw.normal(size=(SAMPLES, COLUMNS)) + draw.normal(size=(CLASSES, COLUMNS))[labels]) @ mix + 10 * mix[0]
+    x = draw.normal(size=(SAMPLES, COLUMNS)) + draw.normal(size=(CLASSES, COLUMNS))[labels]
+    x = x @ mix + 10 * mix[0]
     x = x.astype(np.float32).astype(np.float64)
     one_hot = np.eye(CLASSES)[labels]
     half = labels % 2

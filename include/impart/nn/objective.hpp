@@ -50,7 +50,7 @@ enum class ObjectiveKind : std::uint8_t {
   kHinge,               ///< t max(0, 1 - z) + (1 - t) max(0, 1 + z): one support vector machine a class
 
   kCrossEntropy,     ///< -sum t log softmax(z): CrossEntropyLoss
-  kMulticlassHinge,  ///< mean over k of max(0, margin - z_label + z_k)^power, k not the label: MultiMarginLoss
+  kMulticlassHinge,  ///< sum over k (not the label) of max(0, margin - z_label + z_k)^power / classes
   kKl,               ///< KL(t || softmax(z)): cross entropy less the target's entropy
 };
 
@@ -59,7 +59,8 @@ std::span<const std::string_view> objective_names();
 
 struct ObjectiveOptions {
   ObjectiveKind kind = ObjectiveKind::kCrossEntropy;
-  /// kCrossEntropy, kKl: the target becomes (1 - s) t + s / classes (Szegedy et al. 2016, section 7). In [0, 1).
+  /// kCrossEntropy, kKl: the target becomes (1 - s) t + s / classes (Szegedy et al. 2016, section 7). In [0,
+  /// 1).
   double label_smoothing = 0;
   /// kCrossEntropy: each class's loss is multiplied by its weight, and a batch's mean divides by the sum of
   /// the labels' weights, as PyTorch does. One for each class, or empty: all 1.

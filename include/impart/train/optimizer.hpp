@@ -35,7 +35,8 @@ struct OptimizerOptions {
   double alpha = 0.99;    ///< kRmsprop: smoothing
   bool centered = false;  ///< kRmsprop: divide by the deviation, not by the root of the mean square
   /// kLars: the trust coefficient. LARS and LAMB give each tensor a rate by the ratio of its length to its
-  /// step's. Tensors of one extent (biases, scales) get the plain rate, and no decay, as in the authors' code.
+  /// step's. Tensors of one extent (biases, scales) get the plain rate, and no decay, as in the authors'
+  /// code.
   double trust = 0.001;
 
   double clip_norm = 0;   ///< the gradient of all parameters together is shortened to this length; 0: never

@@ -39,8 +39,8 @@ enum class AverageKind : std::uint8_t {
 /// Averages of the weights along a run, which are often better than its last ones.
 struct AverageOptions {
   AverageKind kind = AverageKind::kNone;
-  /// kEma: what is left of the average at each update; less in the first ones, (1 + t) / (10 + t) in update t.
-  /// Buffers are averaged, too.
+  /// kEma: what is left of the average at each update; less in the first ones, (1 + t) / (10 + t) in update
+  /// t. Buffers are averaged, too.
   double decay = 0.999;
   double start = 0.75;       ///< kSwa: the part of the epochs after which averaging starts, in [0, 1)
   double learning_rate = 0;  ///< kSwa: constant from there on; 0: as scheduled
@@ -54,8 +54,8 @@ struct TrainerOptions {
   int threads = 1;  ///< of this rank
   std::uint64_t seed = 0;
   OptimizerOptions optimizer;
-  /// Finds the weights instead of the optimizer, from all the data at once: then `epochs`, `accumulate`,
-  /// `average`, `augment`, `keep` and `patience` have no meaning, and the groups' rates and the schedule don't.
+  /// Finds the weights instead of the optimizer, from all the data at once. Then `epochs`, `schedule`,
+  /// `accumulate`, `average`, `augment`, `keep`, `patience` and the rates of groups have no meaning.
   std::optional<SolverOptions> solver;
   ScheduleOptions schedule;
   std::vector<ParameterGroup> groups;
