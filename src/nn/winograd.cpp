@@ -13,10 +13,11 @@ constexpr std::int64_t kLine = 16;  // floats of a cache line
 constexpr std::int64_t kMaxPanel = 32;
 constexpr std::int64_t kMaxBlock =
     8 * kMaxPanel;  // products of one point that are in the nearest cache at once
-// Gradients of weights: what may be transformed at once, of grad_y, and then of x.
-constexpr std::int64_t kGradientFloats = 1'200'000;
-constexpr std::int64_t kTiles = 64;
-constexpr std::int64_t kChannels = 64;
+// Gradients of weights.
+constexpr std::int64_t kManyTiles = 32;              // of a shard
+constexpr std::int64_t kTiles = 64;                  // of many that are transformed at once
+constexpr std::int64_t kGradientFloats = 1'200'000;  // transformed at once, of few tiles
+constexpr std::int64_t kChannels = 64;               // of x transformed with them
 
 std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
 
@@ -40,14 +41,16 @@ void plan_blocks(WinogradConv& w) {
   const std::int64_t points2 = points(w.tile);
   const std::int64_t out = outputs(w.tile);
   const std::int64_t tiles = w.images * ((w.out_height + out - 1) / out) * ((w.out_width + out - 1) / out);
-  w.channel_block = std::min<std::int64_t>(w.channels, 64);
-  w.filter_block = std::min<std::int64_t>(round_up(w.filters, kMaxPanel), 64);
+  // Few weights: all of them, and as many tiles as then fit into the second cache with their products. Many: as
+  // many tiles as there are, since the weights are transformed once for each block of tiles.
   w.all_weights = w.channels * w.filters * points2 <= std::int64_t{600'000};
-  const std::int64_t tile_floats = points2 * w.channels;
-  const std::int64_t budget = w.all_weights ? 100'000 : 1'300'000;
-  w.tile_block = std::min(tiles, std::max<std::int64_t>(budget / tile_floats, 28));
-  const std::int64_t blocks = (tiles + w.tile_block - 1) / w.tile_block;
+  const std::int64_t budget = w.all_weights ? 80'000 : 1'300'000;
+  const std::int64_t most = std::max<std::int64_t>(budget / (points2 * w.channels), 28);
+  const std::int64_t blocks = (tiles + most - 1) / most;
   w.tile_block = (tiles + blocks - 1) / blocks;
+  w.channel_block = std::min<std::int64_t>(w.channels, w.all_weights ? 64 : 128);
+  w.filter_block =
+      std::min<std::int64_t>(round_up(w.filters, kMaxPanel), w.all_weights || w.tile_block > 64 ? 64 : 32);
 
   const std::int64_t channel_blocks = (w.channels + w.channel_block - 1) / w.channel_block;
   const std::int64_t filter_blocks = (w.filters + w.filter_block - 1) / w.filter_block;
@@ -110,22 +113,27 @@ WinogradWeights plan_weights(WinogradTile tile, const ConvGeometry& g) {
   const std::int64_t points2 = points(tile);
   const std::int64_t out = outputs(tile);
   w.shard_tiles = g.batch / g.shards * ((g.out_height + out - 1) / out) * ((g.out_width + out - 1) / out);
-  const auto gradients = [&] { return points2 * w.filters * w.shard_tiles * w.group_shards; };
-  while (2 * gradients() <= kGradientFloats && 2 * w.group_shards <= std::min(g.shards, kMaxGroupShards)) {
-    w.group_shards *= 2;
-  }
-  const bool whole = gradients() <= kGradientFloats;
-  w.tile_block = whole ? w.group_shards * w.shard_tiles : std::min(w.shard_tiles, kTiles);
-  // Sums over several blocks of tiles wait in the scratch, for all channels at once.
-  const bool waits = w.tile_block < w.group_shards * w.shard_tiles;
+  w.by_points = w.shard_tiles >= kManyTiles;
   w.channel_block = round_up(w.channels, kMaxPanel);
-  if (!waits) w.channel_block = std::min(w.channel_block, kChannels);
+  if (w.by_points) {
+    w.tile_block = std::min(w.shard_tiles, kTiles);
+    // Sums over several blocks of tiles wait for the last one, for all channels.
+    if (w.tile_block == w.shard_tiles) w.channel_block = kMaxPanel;
+  } else {
+    const std::int64_t gradients = points2 * w.filters * w.shard_tiles;
+    const std::int64_t most = std::min(g.shards, kMaxGroupShards);
+    while (2 * w.group_shards * gradients <= kGradientFloats && 2 * w.group_shards <= most)
+      w.group_shards *= 2;
+    w.tile_block = w.group_shards * w.shard_tiles;
+    w.channel_block = std::min(w.channel_block, kChannels);
+  }
 
   w.point_gradients = w.tile_block * kLine + kLine;
   w.point_inputs = w.tile_block * kernels().tile_columns + kLine;
+  w.point_products = w.filters * w.channel_block + kLine;
   w.inputs_at = points2 * w.filters / kLine * w.point_gradients;
   w.products_at = w.inputs_at + points2 * w.channel_block / kernels().tile_columns * w.point_inputs;
-  w.zeros_at = w.products_at + points2 * (waits ? w.filters * w.channel_block : kMaxBlock);
+  w.zeros_at = w.products_at + points2 * (w.by_points ? w.point_products : kMaxBlock);
   w.floats = w.zeros_at + std::max(w.channels, w.filters);
   return w;
 }
@@ -259,7 +267,8 @@ WinogradTile small_tile(const ConvGeometry& g) {
 // Transforms cost about a third of the products that remain. Gradients of weights are transformed back for each
 // shard, however few tiles it has.
 bool pays(WinogradTile tile, const ConvGeometry& g, ConvDirection direction) {
-  return saving(tile, g, direction) > (direction == ConvDirection::kWeights ? 2.5 : 1.5);
+  const bool many_points = direction == ConvDirection::kWeights && tile != WinogradTile::kPair;
+  return saving(tile, g, direction) > (many_points ? 2.5 : 1.5);
 }
 
 }  // namespace

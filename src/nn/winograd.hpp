@@ -66,7 +66,9 @@ struct WinogradWeights {
   std::int64_t padding = 0;
 
   std::int64_t shard_tiles = 0;
-  /// Shards whose transformed gradients are there at once. One, when a shard is worked on in several blocks.
+  /// Many tiles: one shard and one point after another. Few: one block of weights after another, each for all
+  /// shards of a group and all points.
+  bool by_points = false;
   std::int64_t group_shards = 1;
   std::int64_t tile_block = 0;     ///< tiles transformed at once
   std::int64_t channel_block = 0;  ///< channels of x transformed at once
@@ -74,6 +76,7 @@ struct WinogradWeights {
   // Where things are in the scratch, in floats; transformed gradients are at its start.
   std::int64_t point_gradients = 0;  ///< from one point's transformed gradients to the next
   std::int64_t point_inputs = 0;     ///< from one point's transformed inputs to the next
+  std::int64_t point_products = 0;   ///< from one point's products to the next, by points
   std::int64_t inputs_at = 0;
   std::int64_t products_at = 0;
   std::int64_t zeros_at = 0;

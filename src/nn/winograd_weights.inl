@@ -65,15 +65,16 @@ void winograd_block(std::int64_t tiles, const float* gradients, const float* inp
   block.store(row, Vec::kWidth);
 }
 
-/// A shard's block of products (points, kFilterRows, kTileColumns) to taps (9, kFilterRows, kTileColumns), added
-/// to the shards before it in ShardTree's order; `levels` holds the sums that wait.
+/// A shard's block of products (kFilterRows, kTileColumns) for each point, `stride` floats apart, to taps (9,
+/// kFilterRows, kTileColumns), added to the shards before it in ShardTree's order; `levels` holds the sums that
+/// wait.
 template <class F>
-void winograd_taps(const float* products, std::int64_t shard, std::int64_t shards, float* taps,
-                   float* levels) {
+void winograd_taps(const float* products, std::int64_t stride, std::int64_t shard, std::int64_t shards,
+                   float* taps, float* levels) {
   const bool last = shard + 1 == shards;
   for (std::int64_t at = 0; at < kBlockFloats; at += Vec::kWidth) {
     transform_tile<Vec, F::kPoints, kWinogradTaps, F::taps>(
-        [&](int i, int j) { return Vec::load(products + (i * F::kPoints + j) * kBlockFloats + at); },
+        [&](int i, int j) { return Vec::load(products + (i * F::kPoints + j) * stride + at); },
         [&](int i, int j, Vec value) {
           const std::int64_t place = (i * kWinogradTaps + j) * kBlockFloats + at;
           float* level = levels + place;
@@ -117,40 +118,91 @@ void for_each_weight_block(const WinogradWeights& w, std::int64_t c0, std::int64
   }
 }
 
+/// What a group's sums are computed from, and where they go.
+struct WinogradGroup {
+  const float* gradients;
+  const float* inputs;
+  float* products;
+  bool in_blocks;
+  float* to;
+};
+
+/// Where the taps of a block go: to their place, or first to `taps`.
+float* block_sums(const WinogradGroup& group, std::int64_t number, float* taps) {
+  return group.in_blocks ? group.to + number * kWeightTaps * kBlockFloats : taps;
+}
+
+/// The blocks of the channels [c0, c1), each for all shards and points: a block's products never leave the nearest
+/// cache.
 template <class F>
-void winograd_group(const WinogradWeights& w, const float* x, const float* grad_y, bool in_blocks, float* to,
-                    float* scratch) {
+void winograd_blocks_of_shards(const WinogradWeights& w, const WinogradGroup& group, std::int64_t c0,
+                               std::int64_t c1) {
   constexpr std::int64_t kPoints2 = F::kPoints * F::kPoints;
   alignas(64) float levels[kWinogradLevels * kWeightTaps * kBlockFloats];
   alignas(64) float taps[kWeightTaps * kBlockFloats];
-  float* inputs = scratch + w.inputs_at;
+  for_each_weight_block(w, c0, c1, [&](std::int64_t f, std::int64_t c, std::int64_t number) {
+    const float* a = group.gradients + f / kFilterPanel * kPoints2 * w.point_gradients + f % kFilterPanel;
+    const float* b = group.inputs + (c - c0) / kTileColumns * kPoints2 * w.point_inputs;
+    float* sums = block_sums(group, number, taps);
+    for (std::int64_t shard = 0; shard < w.group_shards; ++shard) {
+      for (std::int64_t p = 0; p < kPoints2; ++p) {
+        winograd_block(w.shard_tiles, a + p * w.point_gradients + shard * w.shard_tiles * kFilterPanel,
+                       b + p * w.point_inputs + shard * w.shard_tiles * kTileColumns, false,
+                       group.products + p * kBlockFloats);
+      }
+      winograd_taps<F>(group.products, kBlockFloats, shard, w.group_shards, sums, levels);
+    }
+    if (!group.in_blocks) winograd_store_taps(w, taps, f, c, group.to);
+  });
+}
+
+/// One shard, point by point, for the channels [c0, c1): a point's gradients and inputs never leave the nearest
+/// cache. `add`: to the sums over the tiles before these; `last`: there are no further tiles.
+template <class F>
+void winograd_blocks_of_points(const WinogradWeights& w, const WinogradGroup& group, std::int64_t tiles,
+                               std::int64_t c0, std::int64_t c1, bool add, bool last) {
+  constexpr std::int64_t kPoints2 = F::kPoints * F::kPoints;
+  const std::int64_t skipped = c0 / kTileColumns * (w.filters / kFilterRows);
+  for (std::int64_t p = 0; p < kPoints2; ++p) {
+    for_each_weight_block(w, c0, c1, [&](std::int64_t f, std::int64_t c, std::int64_t number) {
+      winograd_block(
+          tiles, group.gradients + (f / kFilterPanel * kPoints2 + p) * w.point_gradients + f % kFilterPanel,
+          group.inputs + ((c - c0) / kTileColumns * kPoints2 + p) * w.point_inputs, add,
+          group.products + p * w.point_products + (number - skipped) * kBlockFloats);
+    });
+  }
+  if (!last) return;
+  alignas(64) float taps[kWeightTaps * kBlockFloats];
+  for_each_weight_block(w, c0, c1, [&](std::int64_t f, std::int64_t c, std::int64_t number) {
+    const float* products = group.products + (number - skipped) * kBlockFloats;
+    winograd_taps<F>(products, w.point_products, 0, 1, block_sums(group, number, taps), nullptr);
+    if (!group.in_blocks) winograd_store_taps(w, taps, f, c, group.to);
+  });
+}
+
+template <class F>
+void winograd_group(const WinogradWeights& w, const float* x, const float* grad_y, bool in_blocks, float* to,
+                    float* scratch) {
+  const WinogradGroup group{.gradients = scratch,
+                            .inputs = scratch + w.inputs_at,
+                            .products = scratch + w.products_at,
+                            .in_blocks = in_blocks,
+                            .to = to};
   float* zeros = scratch + w.zeros_at;
   const std::int64_t most = w.channels > w.filters ? w.channels : w.filters;
   for (std::int64_t i = 0; i < most; ++i) zeros[i] = 0;
   const std::int64_t all_tiles = w.group_shards * w.shard_tiles;
   for (std::int64_t first = 0; first < all_tiles; first += w.tile_block) {
     const std::int64_t tiles = first + w.tile_block < all_tiles ? w.tile_block : all_tiles - first;
-    const bool one_block = tiles == all_tiles;
-    const std::int64_t depth = one_block ? w.shard_tiles : tiles;
     winograd_gradients<F>(w, grad_y, first, tiles, zeros, scratch);
     for (std::int64_t c0 = 0; c0 < w.channels; c0 += w.channel_block) {
       const std::int64_t c1 = c0 + w.channel_block < w.channels ? c0 + w.channel_block : w.channels;
-      winograd_inputs<F>(w, x, first, tiles, c0, c1, zeros, inputs);
-      for_each_weight_block(w, c0, c1, [&](std::int64_t f, std::int64_t c, std::int64_t number) {
-        float* products = scratch + w.products_at + (one_block ? 0 : number * kPoints2 * kBlockFloats);
-        const float* a = scratch + f / kFilterPanel * kPoints2 * w.point_gradients + f % kFilterPanel;
-        const float* b = inputs + (c - c0) / kTileColumns * kPoints2 * w.point_inputs;
-        float* sums = in_blocks ? to + number * kWeightTaps * kBlockFloats : taps;
-        for (std::int64_t shard = 0; shard < w.group_shards; ++shard) {
-          for (std::int64_t p = 0; p < kPoints2; ++p) {
-            winograd_block(depth, a + p * w.point_gradients + shard * depth * kFilterPanel,
-                           b + p * w.point_inputs + shard * depth * kTileColumns, first > 0,
-                           products + p * kBlockFloats);
-          }
-          if (first + tiles == all_tiles) winograd_taps<F>(products, shard, w.group_shards, sums, levels);
-        }
-        if (!in_blocks && first + tiles == all_tiles) winograd_store_taps(w, taps, f, c, to);
-      });
+      winograd_inputs<F>(w, x, first, tiles, c0, c1, zeros, scratch + w.inputs_at);
+      if (w.by_points) {
+        winograd_blocks_of_points<F>(w, group, tiles, c0, c1, first > 0, first + tiles == all_tiles);
+      } else {
+        winograd_blocks_of_shards<F>(w, group, c0, c1);
+      }
     }
   }
 }

@@ -194,6 +194,7 @@ TEST(WinogradWins, WhereItSavesEnoughProducts) {
   EXPECT_EQ(chosen(conv_geometry(1, 64, 32, 64, kPadded), ConvDirection::kForward), "winograd4");
   EXPECT_EQ(chosen(conv_geometry(1, 64, 32, 64, kPadded), ConvDirection::kWeights), "winograd4");
   EXPECT_EQ(chosen(conv_geometry(1, 512, 2, 512, kPadded), ConvDirection::kData), "winograd2");
+  EXPECT_EQ(chosen(conv_geometry(1, 512, 2, 512, kPadded), ConvDirection::kWeights), "winograd2");
   EXPECT_EQ(chosen(conv_geometry(1, 64, 5, 64, kBare), ConvDirection::kForward), "winograd4");
   EXPECT_FALSE(chosen(conv_geometry(1, 64, 5, 64, kBare), ConvDirection::kData).starts_with("winograd"));
 }
