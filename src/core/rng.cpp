@@ -18,6 +18,12 @@ std::uint64_t splitmix64(std::uint64_t x) {
 std::uint32_t low(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
 std::uint32_t high(std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); }
 
+// Philox4x32's constants; the keys step by the golden ratio and sqrt(3) - 1.
+constexpr std::uint32_t kMultiplier0 = 0xD2511F53;
+constexpr std::uint32_t kMultiplier1 = 0xCD9E8D57;
+constexpr std::uint32_t kWeyl0 = 0x9E3779B9;
+constexpr std::uint32_t kWeyl1 = 0xBB67AE85;
+
 template <std::size_t N>
 double polynomial(const std::array<double, N>& c, double x) {
   double sum = c[N - 1];
@@ -86,11 +92,11 @@ double inverse_normal_cdf(double p) {
 std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
                                         std::array<std::uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
-    const std::uint64_t p0 = std::uint64_t{0xD2511F53} * counter[0];
-    const std::uint64_t p1 = std::uint64_t{0xCD9E8D57} * counter[2];
+    const std::uint64_t p0 = std::uint64_t{kMultiplier0} * counter[0];
+    const std::uint64_t p1 = std::uint64_t{kMultiplier1} * counter[2];
     counter = {high(p1) ^ counter[1] ^ key[0], low(p1), high(p0) ^ counter[3] ^ key[1], low(p0)};
-    key[0] += 0x9E3779B9;  // Weyl sequence: the golden ratio
-    key[1] += 0xBB67AE85;  // sqrt(3) - 1
+    key[0] += kWeyl0;
+    key[1] += kWeyl1;
   }
   return counter;
 }
@@ -100,6 +106,40 @@ std::uint64_t name_id(std::string_view name) {
   for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3ULL;
   return splitmix64(hash);
 }
+
+namespace {
+
+constexpr std::size_t kLanes = 8;
+
+/// kLanes blocks in a row, each as philox4x32 makes it: in arrays, for the compiler to use whole registers.
+void philox_lanes(const std::array<std::uint32_t, 4>& first, std::array<std::uint32_t, 2> key,
+                  std::span<std::uint32_t> out) {
+  std::uint32_t c[4][kLanes];
+  const auto block = static_cast<std::uint64_t>(first[1]) << 32 | first[0];
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    c[0][lane] = low(block + lane);
+    c[1][lane] = high(block + lane);
+    c[2][lane] = first[2];
+    c[3][lane] = first[3];
+  }
+  for (int round = 0; round < 10; ++round) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      const std::uint64_t p0 = std::uint64_t{kMultiplier0} * c[0][lane];
+      const std::uint64_t p1 = std::uint64_t{kMultiplier1} * c[2][lane];
+      c[0][lane] = high(p1) ^ c[1][lane] ^ key[0];
+      c[2][lane] = high(p0) ^ c[3][lane] ^ key[1];
+      c[1][lane] = low(p1);
+      c[3][lane] = low(p0);
+    }
+    key[0] += kWeyl0;
+    key[1] += kWeyl1;
+  }
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    for (std::size_t word = 0; word < 4; ++word) out[4 * lane + word] = c[word][lane];
+  }
+}
+
+}  // namespace
 
 Rng::Rng(std::uint64_t seed, std::string_view purpose, std::uint64_t id, std::uint64_t step) {
   const std::uint64_t key = splitmix64(splitmix64(seed ^ name_id(purpose)) ^ step);
@@ -116,6 +156,18 @@ void Rng::refill() {
 std::uint32_t Rng::next() {
   if (used_ == block_.size()) refill();
   return block_[used_++];
+}
+
+void Rng::fill(std::span<std::uint32_t> out) {
+  std::size_t done = 0;
+  while (used_ < block_.size() && done < out.size()) out[done++] = block_[used_++];
+  for (; out.size() - done >= 4 * kLanes; done += 4 * kLanes) {
+    philox_lanes(counter_, key_, out.subspan(done, 4 * kLanes));
+    const auto block = (static_cast<std::uint64_t>(counter_[1]) << 32 | counter_[0]) + kLanes;
+    counter_[0] = low(block);
+    counter_[1] = high(block);
+  }
+  while (done < out.size()) out[done++] = next();
 }
 
 std::uint64_t Rng::next64() {

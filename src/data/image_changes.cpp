@@ -51,6 +51,59 @@ class NormalTable {
   std::array<float, kPieces> values_{};
 };
 
+/// An image with a frame of `fill` around each plane, for values between its pixels: their four neighbours
+/// need no test, since what lies outside is moved onto the frame.
+class Frame {
+ public:
+  /// The upper left of a place's neighbours, and how near it is to the others.
+  struct Place {
+    std::int32_t corner = 0;
+    float down = 0;
+    float right = 0;
+  };
+
+  void put(std::span<const float> image, const ImageSize& size, float fill) {
+    height_ = size.height;
+    width_ = size.width;
+    // A pixel wide above and at the left, two below and at the right.
+    stride_ = width_ + 3;
+    plane_ = (height_ + 3) * stride_;
+    values_.assign(static_cast<std::size_t>(size.channels * plane_), fill);
+    for (std::int64_t c = 0; c < size.channels; ++c) {
+      for (std::int64_t y = 0; y < height_; ++y) {
+        const auto* const from = image.data() + (c * height_ + y) * width_;
+        std::copy(from, from + width_, values_.data() + c * plane_ + (y + 1) * stride_ + 1);
+      }
+    }
+  }
+
+  /// In pixels of the image.
+  [[nodiscard]] Place place(float y, float x) const {
+    const float down = std::clamp(y + 1.0F, 0.0F, static_cast<float>(height_ + 1));
+    const float right = std::clamp(x + 1.0F, 0.0F, static_cast<float>(width_ + 1));
+    const auto row = static_cast<std::int32_t>(down);
+    const auto column = static_cast<std::int32_t>(right);
+    return {row * static_cast<std::int32_t>(stride_) + column, down - static_cast<float>(row),
+            right - static_cast<float>(column)};
+  }
+
+  /// Bilinear.
+  [[nodiscard]] float value(std::int64_t channel, const Place& place) const {
+    const auto* const upper = values_.data() + channel * plane_ + place.corner;
+    const auto* const lower = upper + stride_;
+    const float above = upper[0] + (upper[1] - upper[0]) * place.right;
+    const float below = lower[0] + (lower[1] - lower[0]) * place.right;
+    return above + (below - above) * place.down;
+  }
+
+ private:
+  std::int64_t height_ = 0;
+  std::int64_t width_ = 0;
+  std::int64_t stride_ = 0;
+  std::int64_t plane_ = 0;
+  std::vector<float> values_;
+};
+
 }  // namespace
 
 Box clipped(const Box& box, const ImageSize& size) {
@@ -105,57 +158,25 @@ void translate(std::span<const float> image, const ImageSize& size, std::int64_t
 
 void rotate(std::span<const float> image, const ImageSize& size, double degrees, float fill,
             std::span<float> out) {
-  const auto [channels, height, width] = size;
   const double angle = degrees * std::numbers::pi / 180.0;
   const auto cosine = static_cast<float>(std::cos(angle));
   const auto sine = static_cast<float>(std::sin(angle));
-  const float middle_y = 0.5F * static_cast<float>(height - 1);
-  const float middle_x = 0.5F * static_cast<float>(width - 1);
-
-  // With a frame of `fill` around each plane, a pixel's four neighbours need no test: whatever lies outside is
-  // moved onto the frame, which is a pixel wide, and two at the right and below.
-  const auto stride = width + 3;
-  const auto plane = (height + 3) * stride;
-  const auto last_x = static_cast<float>(width + 1);
-  const auto last_y = static_cast<float>(height + 1);
-  thread_local std::vector<float> framed;
-  framed.assign(static_cast<std::size_t>(channels * plane), fill);
-  for (std::int64_t c = 0; c < channels; ++c) {
-    for (std::int64_t y = 0; y < height; ++y) {
-      const auto* const from = image.data() + (c * height + y) * width;
-      std::copy(from, from + width, framed.data() + c * plane + (y + 1) * stride + 1);
-    }
-  }
-
-  // Where the pixels of one row come from: the upper left neighbour, and how near they are to the others.
-  thread_local std::vector<std::int32_t> corner;
-  thread_local std::vector<float> part_x;
-  thread_local std::vector<float> part_y;
-  for (auto* each : {&part_x, &part_y}) each->resize(static_cast<std::size_t>(width));
-  corner.resize(static_cast<std::size_t>(width));
-  for (std::int64_t y = 0; y < height; ++y) {
+  const float middle_y = 0.5F * static_cast<float>(size.height - 1);
+  const float middle_x = 0.5F * static_cast<float>(size.width - 1);
+  thread_local Frame frame;
+  frame.put(image, size, fill);
+  thread_local std::vector<Frame::Place> row;
+  row.resize(static_cast<std::size_t>(size.width));
+  for (std::int64_t y = 0; y < size.height; ++y) {
     const float dy = static_cast<float>(y) - middle_y;
-    for (std::size_t x = 0; x < corner.size(); ++x) {
+    for (std::size_t x = 0; x < row.size(); ++x) {
+      // Where the pixel comes from; rows count downwards.
       const float dx = static_cast<float>(static_cast<std::int32_t>(x)) - middle_x;
-      // In the framed plane; rows count downwards.
-      const float at_x = std::clamp(cosine * dx - sine * dy + middle_x + 1.0F, 0.0F, last_x);
-      const float at_y = std::clamp(sine * dx + cosine * dy + middle_y + 1.0F, 0.0F, last_y);
-      const auto column = static_cast<std::int32_t>(at_x);
-      const auto row = static_cast<std::int32_t>(at_y);
-      corner[x] = row * static_cast<std::int32_t>(stride) + column;
-      part_x[x] = at_x - static_cast<float>(column);
-      part_y[x] = at_y - static_cast<float>(row);
+      row[x] = frame.place(sine * dx + cosine * dy + middle_y, cosine * dx - sine * dy + middle_x);
     }
-    for (std::int64_t c = 0; c < channels; ++c) {
-      const auto* const upper_left = framed.data() + c * plane;
-      auto* const to = out.data() + (c * height + y) * width;
-      for (std::size_t x = 0; x < corner.size(); ++x) {
-        const auto* const upper = upper_left + corner[x];
-        const auto* const lower = upper + stride;
-        const float above = upper[0] + (upper[1] - upper[0]) * part_x[x];
-        const float below = lower[0] + (lower[1] - lower[0]) * part_x[x];
-        to[x] = above + (below - above) * part_y[x];
-      }
+    for (std::int64_t c = 0; c < size.channels; ++c) {
+      auto* const to = out.data() + (c * size.height + y) * size.width;
+      for (std::size_t x = 0; x < row.size(); ++x) to[x] = frame.value(c, row[x]);
     }
   }
 }
@@ -180,7 +201,12 @@ void paste_box(std::span<float> image, std::span<const float> from, const ImageS
 
 void add_noise(std::span<float> values, float deviation, Rng& rng) {
   static const NormalTable normal;
-  for (auto& value : values) value += deviation * normal(rng.next());
+  std::array<std::uint32_t, 1024> bits;
+  for (std::size_t done = 0; done < values.size(); done += bits.size()) {
+    const auto some = values.subspan(done, std::min(bits.size(), values.size() - done));
+    rng.fill(std::span(bits).first(some.size()));
+    for (std::size_t i = 0; i < some.size(); ++i) some[i] += deviation * normal(bits[i]);
+  }
 }
 
 }  // namespace impart::data

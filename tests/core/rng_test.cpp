@@ -66,6 +66,20 @@ std::vector<double> draw(const std::function<double(Rng&)>& one) {
 }
 
 // kat_vectors of Random123, the authors' own library, "philox4x32 10".
+TEST(Rng, FillsAsItDrawsOneByOne) {
+  for (const std::size_t before : {0U, 1U, 4U, 6U}) {
+    for (const std::size_t count : {0U, 3U, 31U, 32U, 33U, 100U, 1000U}) {
+      Rng single(5, "fill", 7, 9);
+      Rng bulk(5, "fill", 7, 9);
+      for (std::size_t i = 0; i < before; ++i) EXPECT_EQ(single.next(), bulk.next());
+      std::vector<std::uint32_t> drawn(count);
+      bulk.fill(drawn);
+      for (const auto value : drawn) ASSERT_EQ(value, single.next());
+      EXPECT_EQ(bulk.next64(), single.next64());
+    }
+  }
+}
+
 TEST(Philox, KnownAnswers) {
   EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}), (Block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   constexpr std::uint32_t kOnes = 0xffffffff;

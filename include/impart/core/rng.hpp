@@ -22,6 +22,8 @@ class Rng {
   Rng(std::uint64_t seed, std::string_view purpose, std::uint64_t id = 0, std::uint64_t step = 0);
 
   std::uint32_t next();
+  /// The next numbers, as `next` gives them one by one, several times as fast.
+  void fill(std::span<std::uint32_t> out);
   std::uint64_t next64();
   float uniform();          ///< in [0, 1), a multiple of 2^-24
   double uniform_double();  ///< in [0, 1), a multiple of 2^-53
