@@ -42,8 +42,9 @@ class Rectify final : public Layer {
     const auto grad = call.grad_output;
     const auto [to, add] = call.grad_inputs[0];
     for (std::size_t i = 0; i < to.size(); ++i) {
-      const float slope = y[i] > 0 ? (y[i] < top_ ? 1.0F : 0.0F) : slope_;
-      to[i] = slope * grad[i] + (add ? to[i] : 0.0F);
+      const float below = slope_ == 0 ? 0.0F : slope_ * grad[i];
+      const float passed = y[i] > 0 ? (y[i] < top_ ? grad[i] : 0.0F) : below;
+      to[i] = add ? to[i] + passed : passed;
     }
   }
 

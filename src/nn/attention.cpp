@@ -1,7 +1,7 @@
 // multi_head_attention (Vaswani et al. 2017, section 3.2), with PyTorch's parameters.
 //
-// Projections are convolutions of 1x1 over all steps of the batch; what follows happens for each sample and each
-// head on its own.
+// Projections are convolutions of 1x1 over all steps of the batch; what follows happens for each sample and
+// each head on its own.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -188,16 +188,18 @@ class MultiHeadAttention final : public Layer {
   [[nodiscard]] Block block_of(float* values, std::int64_t sample, std::int64_t head) const {
     return {values + sample * queries_ * width_ + head * head_, queries_, head_, width_};
   }
-  [[nodiscard]] Block probabilities(std::int64_t sample, std::int64_t head) {
+  /// One of the maps of (N, heads, queries, keys), or the only one when evaluating.
+  [[nodiscard]] Block map_of(AlignedBuffer<float>& maps, std::int64_t sample, std::int64_t head) const {
     const std::int64_t map = training_ ? sample * heads_ + head : 0;
-    return {probabilities_.data() + map * queries_ * keys_, queries_, keys_, keys_};
+    return {maps.data() + map * queries_ * keys_, queries_, keys_, keys_};
   }
   /// Keys that query `q` looks at.
   [[nodiscard]] std::int64_t seen(std::int64_t q) const { return causal_ ? q + 1 : keys_; }
   void attend(const Pass& pass, std::int64_t sample, std::int64_t head);
   void attend_backward(const Pass& pass, std::int64_t sample, std::int64_t head);
-  /// `weights` without those that dropout takes away, the others scaled, in `to`.
-  void drop(const Pass& pass, std::int64_t sample, std::int64_t head, const float* weights, float* to) const;
+  /// `from` without those weights that dropout takes away, the others scaled.
+  void drop(const Pass& pass, std::int64_t sample, std::int64_t head, const Block& from,
+            const Block& to) const;
   [[nodiscard]] bool drops(const Pass& pass) const { return pass.training && rate_ > 0; }
 
   std::string name_;
@@ -214,8 +216,8 @@ class MultiHeadAttention final : public Layer {
   std::vector<std::string> purposes_;  // of each head's random numbers
   std::vector<Source> sources_;        // of each input
   std::unique_ptr<Projection> out_;
-  AlignedBuffer<float>
-      probabilities_;                 // (N, heads, queries, keys) before dropout; of one head when evaluating
+  AlignedBuffer<float> weights_;      // (N, heads, queries, keys)
+  AlignedBuffer<float> dropped_;      // the same after dropout, when there is any
   AlignedBuffer<float> context_;      // (N, queries, width): what the heads have found
   std::vector<std::int64_t> places_;  // for transposing
   std::vector<std::size_t> offsets_;  // of Work, in bytes; a source's gradient each from kGradients
@@ -267,7 +269,8 @@ void MultiHeadAttention::setup(const Setup& setup) {
     purposes_.push_back(fmt::format("dropout:{}:{}", name_, head));
   set_up_projections(setup);
   const std::int64_t maps = training_ ? batch_ * heads_ : 1;
-  probabilities_ = AlignedBuffer<float>(static_cast<std::size_t>(maps * queries_ * keys_));
+  weights_ = AlignedBuffer<float>(static_cast<std::size_t>(maps * queries_ * keys_));
+  dropped_ = AlignedBuffer<float>(training_ && rate_ > 0 ? weights_.size() : 0);
   context_ = AlignedBuffer<float>(static_cast<std::size_t>(batch_ * queries_ * width_));
   places_.resize(static_cast<std::size_t>(std::max({queries_, keys_, head_})));
   plan_scratch(setup);
@@ -334,18 +337,25 @@ Block MultiHeadAttention::block(Role role, std::int64_t sample, std::int64_t hea
   return {values + sample * source.steps * stride + column, source.steps, head_, stride};
 }
 
-void MultiHeadAttention::drop(const Pass& pass, std::int64_t sample, std::int64_t head, const float* weights,
-                              float* to) const {
+void MultiHeadAttention::drop(const Pass& pass, std::int64_t sample, std::int64_t head, const Block& from,
+                              const Block& to) const {
   Rng rng(pass.seed, purposes_[static_cast<std::size_t>(head)],
           pass.sample_ids[static_cast<std::size_t>(sample)], pass.step);
   const float kept = 1.0F / (1.0F - rate_);
-  for (std::int64_t i = 0; i < queries_ * keys_; ++i)
-    to[i] = rng.uniform() < rate_ ? 0.0F : weights[i] * kept;
+  for (std::int64_t q = 0; q < queries_; ++q) {
+    const float* values = from.values + q * keys_;
+    float* row = to.values + q * keys_;
+    for (std::int64_t k = 0; k < seen(q); ++k) row[k] = rng.uniform() < rate_ ? 0.0F : values[k] * kept;
+    std::fill(row + seen(q), row + keys_, 0.0F);
+  }
 }
 
 void MultiHeadAttention::forward(const Pass& pass, Inputs inputs, std::span<float> output) {
-  if (drops(pass) && pass.sample_ids.size() != static_cast<std::size_t>(batch_)) {
-    throw Error("dropout needs the id of each sample of the batch");
+  if (drops(pass)) {
+    if (pass.sample_ids.size() != static_cast<std::size_t>(batch_)) {
+      throw Error("dropout needs the id of each sample of the batch");
+    }
+    if (dropped_.size() == 0) throw Error("a network that was built for evaluation cannot train");
   }
   for (std::size_t k = 0; k < sources_.size(); ++k) {
     sources_[k].projection->forward(inputs[k].data(), sources_[k].projected.data());
@@ -358,7 +368,7 @@ void MultiHeadAttention::forward(const Pass& pass, Inputs inputs, std::span<floa
 
 // softmax(Q K' / sqrt(head)) V: equation 1.
 void MultiHeadAttention::attend(const Pass& pass, std::int64_t sample, std::int64_t head) {
-  Block weights = probabilities(sample, head);
+  const Block weights = map_of(weights_, sample, head);
   pack_transposed(block(kKey, sample, head), places_, work(kPanels));
   multiply(block(kQuery, sample, head), work(kPanels), weights);
   const float scale = 1.0F / std::sqrt(static_cast<float>(head_));
@@ -367,12 +377,10 @@ void MultiHeadAttention::attend(const Pass& pass, std::int64_t sample, std::int6
     kernels().softmax(seen(q), scale, row, row);
     std::fill(row + seen(q), row + keys_, 0.0F);
   }
-  if (drops(pass)) {
-    drop(pass, sample, head, weights.values, work(kScores));
-    weights.values = work(kScores);
-  }
+  if (drops(pass)) drop(pass, sample, head, weights, map_of(dropped_, sample, head));
   pack(block(kValue, sample, head), work(kPanels));
-  multiply(weights, work(kPanels), block_of(context_.data(), sample, head));
+  multiply(map_of(drops(pass) ? dropped_ : weights_, sample, head), work(kPanels),
+           block_of(context_.data(), sample, head));
 }
 
 void MultiHeadAttention::backward(const Pass& pass, const Backward& call) {
@@ -400,22 +408,27 @@ void MultiHeadAttention::backward(const Pass& pass, const Backward& call) {
 
 void MultiHeadAttention::attend_backward(const Pass& pass, std::int64_t sample, std::int64_t head) {
   const Block context = block_of(work(kContextGradient), sample, head);
-  const Block kept = probabilities(sample, head);  // before dropout
+  const Block weights = map_of(weights_, sample, head);
+  const Block used = map_of(drops(pass) ? dropped_ : weights_, sample, head);
   const Block scores{work(kScores), queries_, keys_, keys_};
   const Block transposed{work(kTransposed), keys_, queries_, queries_};
   // Values: the weights, transposed, times the gradient of what was found.
-  if (drops(pass)) drop(pass, sample, head, kept.values, scores.values);
-  transpose(drops(pass) ? scores : kept, places_, transposed.values);
+  transpose(used, places_, transposed.values);
   pack(context, work(kPanels));
   multiply(transposed, work(kPanels), block(kValue, sample, head, true));
   // Scores, through the softmax.
   pack_transposed(block(kValue, sample, head), places_, work(kPanels));
   multiply(context, work(kPanels), scores);
-  if (drops(pass)) drop(pass, sample, head, scores.values, scores.values);
+  if (drops(pass)) {  // a weight of zero passes nothing on, whether it was dropped or not
+    const float kept = 1.0F / (1.0F - rate_);
+    for (std::int64_t i = 0; i < queries_ * keys_; ++i) {
+      scores.values[i] = used.values[i] > 0 ? scores.values[i] * kept : 0.0F;
+    }
+  }
   const float scale = 1.0F / std::sqrt(static_cast<float>(head_));
   for (std::int64_t q = 0; q < queries_; ++q) {
     float* row = scores.values + q * keys_;
-    kernels().softmax_backward(seen(q), scale, kept.values + q * keys_, row, row);
+    kernels().softmax_backward(seen(q), scale, weights.values + q * keys_, row, row);
     std::fill(row + seen(q), row + keys_, 0.0F);
   }
   // Queries and keys.

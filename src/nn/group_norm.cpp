@@ -1,5 +1,5 @@
-// group_norm (Wu and He 2018), over groups of channels of images, and layer_norm (Ba, Kiros and Hinton 2016), over
-// the features of each row: a group norm with one group and one pixel.
+// group_norm (Wu and He 2018), over groups of channels of images, and layer_norm (Ba, Kiros and Hinton 2016),
+// over the features of each row: a group norm with one group and one pixel.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -198,7 +198,7 @@ void GroupNorm::sum_gradients(std::size_t n, const float* x, const float* grad_y
   }
 }
 
-// inverse (weight g - mean(weight g) - normalised x mean(weight g normalised x)), with the means over the group.
+// inverse (weight g - mean(weight g) - normalised x mean(weight g normalised x)), means over the group.
 // REQUIRES: sum_gradients has just been called for this sample.
 void GroupNorm::write_input_gradient(std::size_t n, const float* x, const float* grad_y, bool add,
                                      float* grad_x) {

@@ -84,7 +84,8 @@ struct WindowGrid {
   ImageShape image;
   std::vector<Interval> rows, columns;
 
-  /// Calls body(output pixel, rows, columns, image) for each window; `image` is the offset of an image's values.
+  /// Calls body(output pixel, rows, columns, image) for each window, `image` being where its image's values
+  /// start.
   template <class Body>
   void for_each(Body body) const {
     std::size_t pixel = 0;

@@ -126,6 +126,53 @@ TEST(Spec, ShapesThatDoNotFitNameTheLayer) {
   EXPECT_THAT(complaint(model({4}, 4, {layer("relu", {}, "a/b")})), HasSubstr("bad name of a layer"));
 }
 
+// A model whose last layer reads two dense layers, `a` and `b`.
+ModelSpec joined(LayerSpec last, Shape input, LayerSpec a, LayerSpec b) {
+  a.name = "a";
+  b.name = "b";
+  b.from = {"input"};
+  last.from = {"a", "b"};
+  return model(std::move(input), 10,
+               {std::move(a), std::move(b), std::move(last), layer("flatten"), dense(10)});
+}
+
+TEST(Spec, InputsThatDoNotFitEachOther) {
+  EXPECT_THAT(complaint(joined(layer("add"), {3, 8, 8}, conv2d(4, 3), conv2d(5, 3))),
+              AllOf(HasSubstr("layer 'add1' (add)"), HasSubstr("expected 4x6x6"), HasSubstr("got 5x6x6"),
+                    HasSubstr("conv2d with kernel 1")));
+  EXPECT_THAT(complaint(model({8}, 8, {layer("add")})), AllOf(HasSubstr("two or more"), HasSubstr("from =")));
+  EXPECT_EQ(complaint(joined(layer("concat"), {3, 8, 8}, conv2d(4, 3), conv2d(5, 3))), "");
+  EXPECT_THAT(complaint(joined(layer("concat"), {3, 8, 8}, conv2d(4, 3), conv2d(4, 5))),
+              AllOf(HasSubstr("layer 'concat1'"), HasSubstr("4x6x6"), HasSubstr("got 4x4x4")));
+  EXPECT_THAT(complaint(joined(layer("concat"), {3, 8, 8}, conv2d(4, 3), layer("flatten"))),
+              HasSubstr("got 192"));
+  EXPECT_THAT(complaint(joined(layer("relu"), {8}, dense(4), dense(4))),
+              AllOf(HasSubstr("reads one input"), HasSubstr("got 2 in `from`")));
+  EXPECT_THAT(complaint(joined(attention(2), {5, 8}, dense(4), dense(6))),
+              AllOf(HasSubstr("differ in their features"), HasSubstr("expected 4"), HasSubstr("got 5x6")));
+}
+
+TEST(Spec, NormsAttentionAndPoolsSayWhatTheyWant) {
+  EXPECT_THAT(complaint(with_layer(layer("group_norm", {{"groups", whole(2)}}))),
+              AllOf(HasSubstr("`groups` does not divide the channels"), HasSubstr("a divisor of 1")));
+  EXPECT_THAT(complaint(with_layer(layer("group_norm"))), HasSubstr("group_norm needs `groups`"));
+  EXPECT_THAT(complaint(with_layer(layer("layer_norm"))), HasSubstr("got 1x8x8"));
+  EXPECT_THAT(complaint(with_layer(attention(2))),
+              AllOf(HasSubstr("steps x features"), HasSubstr("got 1x8x8")));
+  EXPECT_THAT(complaint(model({5, 6}, 6, {attention(4)})),
+              AllOf(HasSubstr("`heads` does not divide"), HasSubstr("a divisor of 6"), HasSubstr("got 4")));
+  EXPECT_THAT(complaint(with_layer(layer("embedding", {{"vocabulary", whole(5)}, {"width", whole(4)}}))),
+              HasSubstr("a list of indices"));
+  EXPECT_THAT(complaint(with_layer(layer("global_avg_pool2d", {{"size", whole(5)}}))),
+              HasSubstr("no settings"));
+  EXPECT_THAT(complaint(with_layer(layer("adaptive_avg_pool2d"))), HasSubstr("needs `size`"));
+  EXPECT_THAT(complaint(with_layer(layer("leaky_relu", {{"negative_slope", -0.5}}))),
+              HasSubstr("at least 0 and below 1"));
+  EXPECT_THAT(
+      complaint(model({4, 6}, 6, {layer("positional_encoding", {{"encoding", std::string("learnt")}})})),
+      HasSubstr("one of sinusoidal, learned"));
+}
+
 TEST(Spec, SizesThatNoMachineHoldsAreRefusedBeforeAnythingIsMade) {
   EXPECT_THAT(complaint(model({1 << 20, 1 << 20, 1 << 20}, 10, {layer("flatten"), dense(10)})),
               HasSubstr("bad value of `input`"));

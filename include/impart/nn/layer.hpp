@@ -129,7 +129,8 @@ class Layer {
   [[nodiscard]] virtual bool in_place() const { return false; }
   /// After `setup`.
   [[nodiscard]] virtual Needs needs() const { return {}; }
-  /// True when backward heeds InputGradient::add; otherwise the network adds. After `setup`.
+  /// True when backward heeds InputGradient::add, as layers of several inputs must; otherwise the network adds.
+  /// After `setup`.
   [[nodiscard]] virtual bool adds_gradients() const { return false; }
   /// Values have changed: pack them as the kernels want them. `state` is in the order of `parameters`, and
   /// stays valid and unchanged until the next call.
