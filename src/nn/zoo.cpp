@@ -83,6 +83,8 @@ ZooModel one_layer(const Settings& /*settings*/, int classes) {
 constexpr std::array<std::string_view, 2> kStemAndWidth{"stem", "width"};
 constexpr std::array<std::string_view, 3> kAndDropout{"stem", "width", "dropout"};
 constexpr std::array<std::string_view, 1> kHidden{"hidden"};
+constexpr std::array<std::string_view, 6> kTransformer{"layers", "width",   "heads",
+                                                       "ff",     "context", "dropout"};
 
 struct Entry {
   std::string_view name;
@@ -100,6 +102,7 @@ constexpr Entry kZoo[] = {
     {"cnn", cnn, {}},
     {"lenet5", lenet5, {}},
     {"mlp", mlp, kHidden},
+    {"transformer", transformer, kTransformer},
     {"linear", one_layer, {}, "mean_squared_error"},
     {"logistic", one_layer, {}},
     {"svm", one_layer, {}, "multiclass_hinge"},

@@ -28,5 +28,6 @@ ZooModel resnet50(const Settings& settings, int classes);
 ZooModel vgg16(const Settings& settings, int classes);
 ZooModel vgg16_bn(const Settings& settings, int classes);
 ZooModel mobilenet_v2(const Settings& settings, int classes);
+ZooModel transformer(const Settings& settings, int classes);
 
 }  // namespace impart::nn

@@ -1,4 +1,5 @@
 // Outputs, gradients and three steps of training against PyTorch's, as torch_reference.py has written them.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -11,6 +12,7 @@
 #include <sstream>
 
 #include "impart/nn/objective.hpp"
+#include "impart/nn/zoo.hpp"
 #include "nn/nn_testing.hpp"
 
 namespace impart::nn::testing {
@@ -54,14 +56,19 @@ void expect_state(const Reference& reference, const std::string& prefix, const S
   }
 }
 
-void compare(const Reference& reference) {
-  const auto spec = model_spec_from_json(reference.texts.at("spec"));
+StateDict state_before(const Reference& reference, const ModelSpec& spec) {
   StateDict state(state_layout(spec));
   for (const auto& entry : state.layout().entries()) {
     const auto& from = reference.values.at("before." + entry.name);
-    ASSERT_EQ(from.size(), state.values(entry).size()) << entry.name;
+    if (from.size() != state.values(entry).size()) throw std::runtime_error("another size of " + entry.name);
     std::copy(from.begin(), from.end(), state.values(entry).begin());
   }
+  return state;
+}
+
+void compare(const Reference& reference) {
+  const auto spec = model_spec_from_json(reference.texts.at("spec"));
+  auto state = state_before(reference, spec);
   const std::span<const float> inputs = reference.values.at("inputs");
   const auto& labels = reference.values.at("labels");
   const auto batch = static_cast<std::size_t>(reference.values.at("batch")[0]);
@@ -110,8 +117,9 @@ void compare(const Reference& reference) {
 TEST(Torch, EveryCaseAgrees) {
   std::vector<std::filesystem::path> paths;
   if (std::filesystem::is_directory(IMPART_TORCH_REFERENCE)) {
-    for (const auto& file : std::filesystem::directory_iterator(IMPART_TORCH_REFERENCE))
-      paths.push_back(file.path());
+    for (const auto& file : std::filesystem::directory_iterator(IMPART_TORCH_REFERENCE)) {
+      if (file.path().extension() == ".bin") paths.push_back(file.path());
+    }
   }
   if (paths.empty())
     GTEST_SKIP() << "no reference values: install Debian's python3-torch to compare with PyTorch";
@@ -119,6 +127,46 @@ TEST(Torch, EveryCaseAgrees) {
     SCOPED_TRACE(path.stem().string());
     compare(Reference(path));
   }
+}
+
+// The first steps of the zoo's transformer on a text, from the same weights and with the same batches.
+TEST(Torch, ACharacterModelLearnsAsThere) {
+  const std::filesystem::path path = std::filesystem::path(IMPART_TORCH_REFERENCE) / "characters.values";
+  if (!std::filesystem::exists(path))
+    GTEST_SKIP() << "no reference values: install Debian's python3-torch to compare with PyTorch";
+  const Reference reference(path);
+  const auto number = [&](const char* name) { return static_cast<int>(reference.values.at(name)[0]); };
+  const int classes = number("classes");
+  const auto spec = zoo_model("transformer", {number("context")}, classes,
+                              {{"width", whole(number("width"))},
+                               {"heads", whole(number("heads"))},
+                               {"layers", whole(number("layers"))}});
+  auto state = state_before(reference, spec);
+  StateDict gradients(state.layout_ptr());
+  const auto batch = static_cast<std::size_t>(number("batch"));
+  std::vector<std::uint64_t> ids(batch);
+  std::iota(ids.begin(), ids.end(), 0);
+  Network network(spec, number("batch"), {.training = true, .shards = 4});
+  std::vector<double> losses;
+  for (std::size_t step = 0; reference.values.contains(fmt::format("loss.{}", step)); ++step) {
+    network.load(state);
+    const Pass pass{.training = true, .step = step, .sample_ids = ids};
+    const auto outputs = network.forward(pass, reference.values.at(fmt::format("inputs.{}", step)));
+    const auto& labels = reference.values.at(fmt::format("labels.{}", step));
+    const std::vector<std::int32_t> wanted(labels.begin(), labels.end());
+    const auto rows = static_cast<double>(wanted.size());
+    std::vector<float> grad(outputs.size());
+    const double loss = make_cross_entropy()->evaluate(outputs, {.labels = wanted}, classes,
+                                                       static_cast<float>(1 / rows), grad);
+    network.backward(pass, grad, gradients);
+    losses.push_back(loss / rows);
+    const auto there = static_cast<double>(reference.values.at(fmt::format("loss.{}", step))[0]);
+    EXPECT_NEAR(losses.back() / there, 1, 1e-4) << "step " << step;
+    for (std::size_t i = 0; i < state.parameters().size(); ++i)
+      state.parameters()[i] -= reference.values.at("learning_rate")[0] * gradients.parameters()[i];
+  }
+  ASSERT_EQ(losses.size(), 20U);
+  EXPECT_LT(losses.back(), 0.85 * losses.front());
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 """Writes what PyTorch computes for small models, for test_torch.cpp to compare with.
 
-usage: torch_reference.py DIRECTORY
+usage: torch_reference.py DIRECTORY TEXT
 
 One file a case, a sequence of records: a line "name count", then count little-endian float32 values (for
 "spec", "objective" and "frozen": count bytes of text). Exit code 77 when PyTorch is not installed.
@@ -20,6 +20,8 @@ except ImportError as error:
 
 STEPS = 3
 LEARNING_RATE = 0.05
+CHARACTER_STEPS = 20
+CHARACTER_RATE = 0.2
 
 
 def layer(kind, **settings):
@@ -59,7 +61,7 @@ NORM = layer("layer_norm")
 
 
 def encoder(name, width, heads, inside, **attention):
-    """A block named as torch.nn.TransformerEncoderLayer(norm_first=True). `inside`: the layer that it reads."""
+    """A block named as torch.nn.TransformerEncoderLayer(norm_first=True); `inside` is what it reads."""
     attend = layer("multi_head_attention", heads=heads, **attention)
     return [
         named(f"{name}.norm1", NORM, inside),
@@ -73,9 +75,9 @@ def encoder(name, width, heads, inside, **attention):
     ]  # fmt: skip
 
 
-# name: (batch, input shape, layers, objective), and perhaps the frozen layers. Layers in the middle have layers
-# with parameters before them, so that the gradients of their inputs are compared as well. No bias before a batch
-# norm: it would be taken away again with the mean, and its gradient is nothing but rounding.
+# name: (batch, input shape, layers, objective), and perhaps the frozen layers. Layers in the middle have
+# layers with parameters before them, so that the gradients of their inputs are compared as well. No bias
+# before a batch norm: it would be taken away again with the mean, and its gradient is nothing but rounding.
 CASES = {
     "digits_cnn": (16, (1, 28, 28), DIGITS_CNN, "cross_entropy"),
     "digits_cnn_squared_error": (16, (1, 28, 28), DIGITS_CNN, "mean_squared_error"),
@@ -171,7 +173,8 @@ CASES = {
     "odd_graph": (  # an output read three times, one twice by the same layer, the input joined in again
         4, (3, 8, 8),
         [
-            named("a", conv(6, 3, padding=1)), named("a.relu", RELU), named("b", conv(6, 1, bias=False), "a.relu"),
+            named("a", conv(6, 3, padding=1)), named("a.relu", RELU),
+            named("b", conv(6, 1, bias=False), "a.relu"),
             named("c", conv(6, 3, padding=1, bias=False), "a.relu"), named("twice", layer("add"), "b", "b"),
             named("all", layer("add"), "a.relu", "twice", "c"),
             named("joined", layer("concat"), "all", "input"),
@@ -196,7 +199,8 @@ CASES = {
         [
             named("a", dense(6)), named("b", dense(4), "input"),
             named("joined", layer("concat"), "a", "b", "input"), named("a2", layer("gelu"), "a"),
-            named("c", dense(6), "joined"), named("sum", layer("add"), "c", "a2", "a"), named("head", dense(3)),
+            named("c", dense(6), "joined"), named("sum", layer("add"), "c", "a2", "a"),
+            named("head", dense(3)),
         ],
         "cross_entropy",
     ),
@@ -230,7 +234,8 @@ CASES = {
             named("add1", layer("add"), "positions", "self_attn"), named("norm2", NORM),
             named("multihead_attn", layer("multi_head_attention", heads=2), "norm2", "encoder.0.add2"),
             named("add2", layer("add"), "add1", "multihead_attn"),
-            named("three", layer("multi_head_attention", heads=4), "add2", "encoder.0.add2", "encoder.0.norm1"),
+            named("three", layer("multi_head_attention", heads=4), "add2", "encoder.0.add2",
+                  "encoder.0.norm1"),
             named("head", dense(11)),
         ],
         "cross_entropy",
@@ -439,6 +444,47 @@ def write_case(path, name, batch, shape, layers, objective, frozen=()):
     writer.values("evaluated", model(inputs[0]))
 
 
+class CharacterModel(torch.nn.TransformerEncoder):
+    """The zoo's transformer, of PyTorch's own parts."""
+
+    def __init__(self, classes, width, heads, layers, context):
+        block = torch.nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0, activation="gelu",
+                                                 batch_first=True, norm_first=True)
+        super().__init__(block, layers, torch.nn.LayerNorm(width))
+        self.embedding = torch.nn.Embedding(classes, width)
+        self.positions = Positions((context, width), "sinusoidal")
+        self.head = torch.nn.Linear(width, classes)
+        self.hidden = torch.ones(context, context).triu(1).bool()
+
+    def forward(self, x):
+        return self.head(super().forward(self.positions(self.embedding(x.long())), self.hidden))
+
+
+def write_characters(path, text):
+    """Losses of the first steps of a model of the next character."""
+    context, batch, width, heads, layers = 32, 16, 32, 4, 2
+    characters = sorted(set(text))
+    indices = torch.tensor([characters.index(c) for c in text])
+    torch.manual_seed(1)
+    model = CharacterModel(len(characters), width, heads, layers, context)
+    writer = Writer(path)
+    for name, value in (("classes", len(characters)), ("width", width), ("heads", heads), ("layers", layers),
+                        ("context", context), ("batch", batch), ("learning_rate", CHARACTER_RATE)):
+        writer.values(name, torch.tensor([float(value)]))
+    write_state(writer, "before", model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=CHARACTER_RATE)
+    for step in range(CHARACTER_STEPS):
+        starts = (torch.arange(batch) + step * batch) * context
+        windows = torch.stack([indices[start : start + context + 1] for start in starts])
+        optimizer.zero_grad()
+        loss = loss_of("cross_entropy", model(windows[:, :-1]), windows[:, 1:])
+        loss.backward()
+        optimizer.step()
+        writer.values(f"inputs.{step}", windows[:, :-1].float())
+        writer.values(f"labels.{step}", windows[:, 1:].float())
+        writer.values(f"loss.{step}", loss.reshape(1))
+
+
 def main():
     torch.set_num_threads(1)
     directory = pathlib.Path(sys.argv[1])
@@ -446,6 +492,7 @@ def main():
     directory.mkdir(parents=True)
     for name, case in CASES.items():
         write_case(directory / f"{name}.bin", name, *case)
+    write_characters(directory / "characters.values", pathlib.Path(sys.argv[2]).read_bytes())
     print(f"{len(CASES)} cases by PyTorch {torch.__version__}")
 
 

@@ -4,6 +4,7 @@
 
 #include "impart/core/error.hpp"
 #include "impart/nn/network.hpp"
+#include "impart/nn/zoo.hpp"
 #include "train/small_net.hpp"
 
 namespace impart::share {
@@ -45,6 +46,19 @@ TEST(Transfer, ListsWhatDoesNotFit) {
   auto wider = small_net(4);
   std::get<std::int64_t>(wider.layers[0].settings[0].second) = 8;
   EXPECT_THROW(transfer(source, wider, Head::kAuto, 9), Error);
+}
+
+TEST(Transfer, GivesATransformerANewHead) {
+  const auto spec =
+      nn::zoo_model("transformer", {8}, 5, {{"layers", std::int64_t{1}}, {"width", std::int64_t{8}}});
+  const auto source = nn::initial_state(spec, 1);
+  auto target = spec;
+  target.classes = 3;
+  std::get<std::int64_t>(target.layers.back().settings[0].second) = 3;
+  const auto result = transfer(source, target, Head::kAuto, 9);
+  EXPECT_EQ(result.replaced, (std::vector<std::string>{"head.weight", "head.bias"}));
+  const std::string name = "layers.0.self_attn.in_proj_weight";
+  EXPECT_TRUE(equal(result.state.values(name), source.values(name)));
 }
 
 }  // namespace

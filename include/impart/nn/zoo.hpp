@@ -28,6 +28,11 @@ std::vector<std::string_view> zoo_names();
 /// - "mlp": dense layers with rectifiers between; setting `hidden`, default [1200, 1200];
 /// - "linear", "logistic", "svm": one dense layer. What sets them apart is the loss, see zoo_objective.
 ///
+/// For sequences of `context` words, each an index below `classes`:
+/// - "transformer": a model of the word that follows each word, of blocks of causal attention and two dense
+///   layers, with norms in front, whose parameters have the names of PyTorch's TransformerEncoder; settings
+///   layers (4), width (128), heads (4), ff (4 width), context (64), dropout (0).
+///
 /// `input` may be empty: then the model has the one that is said here. Throws Error (usage) for an unknown
 /// name or setting, with the nearest known one, and for values out of range; shapes are check_model's matter.
 ModelSpec zoo_model(std::string_view name, const Shape& input, int classes, const SettingList& settings = {});
