@@ -79,6 +79,7 @@ template <class T>
 void TreeReducer<T>::sum_in_place(std::span<T> values) {
   const int rank = comm_.rank();
   const int ranks = comm_.size();
+  if (ranks == 1) return;
   if (scratch_.size() < values.size()) scratch_.resize(values.size());
 
   // Halving: at each distance the lower partner keeps the lower half of what both hold, the upper the upper.

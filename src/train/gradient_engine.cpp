@@ -21,7 +21,7 @@ namespace {
 enum Tail : std::size_t { kLoss = 0, kWeight = 1, kLabels = 2, kStop = 3, kTailSize = 16 };
 
 /// Activations and scratch of one pass may always take this much.
-constexpr std::size_t kPassBytes = std::size_t{64} << 20;
+constexpr std::size_t kPassBytes = std::size_t{128} << 20;
 
 /// Adds up the seconds of what runs while it lives.
 class Stopwatch {
