@@ -25,6 +25,7 @@ bool always_wins(const ConvGeometry& /*g*/, ConvDirection /*direction*/) { retur
 
 // Ours and oneDNN's kernels run at much the same speed, but for this:
 // - a gathered patch of few channels is copied in small pieces, for little use of each;
+// - without padding, taps of the gradient of the data that lie outside the image are multiplied as zeros;
 // - oneDNN's kernels for AVX2 reach 85% of the peak with a whole image, ours 70%;
 // - oneDNN's gradients of weights fall to half the speed and less on small images, where it writes the weights
 //   for each shard and ours write a tile once; on large images its are the faster ones.
@@ -35,6 +36,9 @@ bool gemm_wins(const ConvGeometry& g, ConvDirection direction) {
   if (pixels == 1) return true;
   if (g.channels / g.groups < kFewChannels || g.filters / g.groups < kFewChannels) return false;
   if (direction == ConvDirection::kWeights) return pixels <= 64 || strided;
+  const std::int64_t stride = g.window.stride;
+  if (direction == ConvDirection::kData && 5 * pixels * stride * stride < 4 * g.height * g.width)
+    return false;
   return have_avx512();
 }
 

@@ -84,6 +84,16 @@ struct OuterPanels {
   float* to = nullptr;
 };
 
+/// from (rows, columns) to the first rows of panels of `depth` rows, as Product::b.
+struct RowPanels {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  const float* from = nullptr;
+  std::int64_t stride = 0;
+  float* to = nullptr;
+  std::int64_t depth = 0;
+};
+
 /// to[to_row[j] + i] = from[i * stride + j]: a transposed matrix (rows, columns), whose rows go where
 /// `to_row` says; those with a negative place are left out.
 struct Transpose {

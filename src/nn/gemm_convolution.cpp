@@ -40,18 +40,22 @@ class ForwardPanels final : public PanelSource {
   void write(const ChannelBlock& block, std::int64_t column, std::int64_t columns, float* to) const override {
     constexpr std::int64_t kAtOnce = 64;
     std::int64_t to_row[kAtOnce];
+    const std::int64_t width = kernels().tile_columns;
     const std::int64_t filter = channels_ * taps_;
-    for (std::int64_t first = 0; first < block.count * taps_; first += kAtOnce) {
-      const std::int64_t count = std::min(kAtOnce, block.count * taps_ - first);
+    const std::int64_t depth = block.count * taps_;
+    for (std::int64_t first = 0; first < depth; first += kAtOnce) {
+      const std::int64_t count = std::min(kAtOnce, depth - first);
       for (std::int64_t k = 0; k < count; ++k) {
-        to_row[k] = ((first + k) % taps_ * block.count + (first + k) / taps_) * kernels().tile_columns;
+        to_row[k] = ((first + k) % taps_ * block.count + (first + k) / taps_) * width;
       }
-      kernels().transpose({.rows = columns,
-                           .columns = count,
-                           .from = weight_ + column * filter + block.first * taps_ + first,
-                           .stride = filter,
-                           .to = to,
-                           .to_row = to_row});
+      for (std::int64_t c = 0; c < columns; c += width) {
+        kernels().transpose({.rows = std::min(width, columns - c),
+                             .columns = count,
+                             .from = weight_ + (column + c) * filter + block.first * taps_ + first,
+                             .stride = filter,
+                             .to = to + c * depth,
+                             .to_row = to_row});
+      }
     }
   }
 
@@ -151,21 +155,30 @@ class BackwardPanels final : public PanelSource {
   void write(const ChannelBlock& block, std::int64_t column, std::int64_t columns, float* to) const override {
     const auto taps = static_cast<std::int64_t>(positions_.size());
     const std::int64_t width = kernels().tile_columns;
+    std::int64_t depth = 0;
     for (std::size_t t = 0; t < positions_.size(); ++t) {
       to_row_[t] = positions_[t] < 0 ? -1 : positions_[t] * block.count * width;
+      depth += positions_[t] < 0 ? 0 : block.count;
     }
-    for (std::int64_t f = 0; f < block.count; ++f, to += width) {
-      const float* from = weight_ + ((block.first + f) * channels_ + column) * taps;
-      if (taps == 1) {
-        std::copy(from, from + columns, to);
-        continue;
-      }
-      kernels().transpose({.rows = columns,
-                           .columns = taps,
+    const float* from = weight_ + (block.first * channels_ + column) * taps;
+    if (taps == 1) {
+      kernels().pack_rows({.rows = block.count,
+                           .columns = columns,
                            .from = from,
-                           .stride = taps,
+                           .stride = channels_,
                            .to = to,
-                           .to_row = to_row_.data()});
+                           .depth = depth});
+      return;
+    }
+    for (std::int64_t f = 0; f < block.count; ++f, from += channels_ * taps) {
+      for (std::int64_t c = 0; c < columns; c += width) {
+        kernels().transpose({.rows = std::min(width, columns - c),
+                             .columns = taps,
+                             .from = from + c * taps,
+                             .stride = taps,
+                             .to = to + c * depth + f * width,
+                             .to_row = to_row_.data()});
+      }
     }
   }
 

@@ -313,12 +313,28 @@ void gather_patches(const Patches& p, const PatchRows& rows) {
 }
 
 void pack_outer(const OuterPanels& p) {
+  const std::int64_t panel = p.rows * kTileRows;
   for (std::int64_t row = 0; row < p.rows; ++row) {
     const float* from = p.from + row * p.stride;
-    for (std::int64_t column = 0; column < p.columns; column += kTileRows) {
-      const std::int64_t width = p.columns - column < kTileRows ? p.columns - column : kTileRows;
-      copy_values(from + column, width, p.to + column * p.rows + row * kTileRows);
+    float* to = p.to + row * kTileRows;
+    std::int64_t column = 0;
+    for (; column + kTileRows <= p.columns; column += kTileRows, to += panel) {
+      copy_values(from + column, kTileRows, to);
     }
+    copy_values(from + column, p.columns - column, to);
+  }
+}
+
+void pack_rows(const RowPanels& p) {
+  const std::int64_t panel = p.depth * kTileColumns;
+  for (std::int64_t row = 0; row < p.rows; ++row) {
+    const float* from = p.from + row * p.stride;
+    float* to = p.to + row * kTileColumns;
+    std::int64_t column = 0;
+    for (; column + kTileColumns <= p.columns; column += kTileColumns, to += panel) {
+      copy_values(from + column, kTileColumns, to);
+    }
+    copy_values(from + column, p.columns - column, to);
   }
 }
 

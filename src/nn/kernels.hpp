@@ -83,6 +83,7 @@ struct KernelTable {
   void (*transpose)(const Transpose& t);
   void (*gather_patches)(const Patches& p, const PatchRows& rows);
   void (*pack_outer)(const OuterPanels& p);
+  void (*pack_rows)(const RowPanels& p);
 
   /// y = or += winograd's correlation of x with weight, plus bias (filters) or null, rectified when `w` says
   /// so. scratch has w.floats.

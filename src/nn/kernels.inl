@@ -33,6 +33,7 @@ const KernelTable& IMPART_KERNEL_TABLE() {
                                      .transpose = transpose_rows,
                                      .gather_patches = gather_patches,
                                      .pack_outer = pack_outer,
+                                     .pack_rows = pack_rows,
                                      .winograd_conv = winograd_conv,
                                      .winograd_weights = winograd_weights,
                                      .winograd_unblock = winograd_unblock,

@@ -94,12 +94,10 @@ void PatchProduct::pack_part(const Part& part, const PanelSource& weight, float*
   for (std::size_t b = part.first_block; b < part.last_block; ++b) {
     const std::int64_t depth = blocks_[b].count * static_cast<std::int64_t>(shape_.taps.size());
     float* to = packed + static_cast<std::int64_t>(b - part.first_block) * block_floats();
-    for (std::int64_t column = 0; column < part.columns; column += panel, to += depth * panel) {
-      const std::int64_t columns = std::min(panel, part.columns - column);
-      // Whatever the memory held might be slow to multiply with.
-      if (columns < panel) std::fill(to, to + depth * panel, 0.0F);
-      weight.write(blocks_[b], part.column + column, columns, to);
-    }
+    // Whatever the memory held beyond the last column might be slow to multiply with.
+    float* last = to + part.columns / panel * depth * panel;
+    if (part.columns % panel != 0) std::fill(last, last + depth * panel, 0.0F);
+    weight.write(blocks_[b], part.column, part.columns, to);
   }
 }
 

@@ -29,8 +29,8 @@ struct ChannelBlock {
 class PanelSource {
  public:
   virtual ~PanelSource() = default;
-  /// Writes one panel, (taps, block.count) x tile_columns, of the columns [column, column + columns), where
-  /// `columns` is at most tile_columns; what is beyond is zero already.
+  /// Writes the panels, each (taps, block.count) x tile_columns, of the columns [column, column + columns),
+  /// where `column` is the first of a panel. What is beyond the last column is zero already.
   virtual void write(const ChannelBlock& block, std::int64_t column, std::int64_t columns,
                      float* to) const = 0;
 };

@@ -13,10 +13,10 @@ namespace {
 std::size_t size_of(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 struct LayerShape {
-  std::int64_t channels, extent, filters, kernel, stride = 1, groups = 1, batch = 32;
+  std::int64_t channels, extent, filters, kernel, stride = 1, groups = 1, batch = 32, padding = -1;
 };
 
-// Without padding to one side only: a kernel of 3 is padded by 1, one of 1 by 0.
+// `padding` < 0: as much as keeps the extent.
 constexpr std::array kLayers{
     LayerShape{3, 32, 64, 3},   // first layers
     LayerShape{64, 32, 64, 3},  // ResNet-18, ResNet-50 and VGG-16
@@ -47,13 +47,17 @@ constexpr std::array kLayers{
     LayerShape{320, 4, 1280, 1},
     LayerShape{144, 32, 144, 3, 1, 144},
     LayerShape{192, 16, 192, 3, 2, 192},
+    LayerShape{32, 13, 64, 3, 1, 1, 128, 0},  // the small CNN
+    LayerShape{64, 5, 64, 3, 1, 1, 128, 0},
+    LayerShape{576, 1, 64, 1, 1, 1, 128},
+    LayerShape{64, 1, 10, 1, 1, 1, 128},
     LayerShape{784, 1, 1200, 1, 1, 1, 128},  // dense layers of the mlp
     LayerShape{1200, 1, 1200, 1, 1, 1, 128},
     LayerShape{1200, 1, 10, 1, 1, 1, 128},
 };
 
 ConvGeometry geometry(const LayerShape& l) {
-  const Window window{l.kernel, l.stride, l.kernel / 2};
+  const Window window{l.kernel, l.stride, l.padding < 0 ? l.kernel / 2 : l.padding};
   const std::int64_t out = window.output_extent(l.extent);
   return {.batch = l.batch,
           .channels = l.channels,

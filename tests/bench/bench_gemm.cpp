@@ -40,6 +40,9 @@ void product(benchmark::State& state) {
 }
 BENCHMARK(product)
     ->Args({14, 32, 256, 256})
+    ->Args({14, 32, 2048, 2064})
+    ->Args({128, 512, 288, 784})
+    ->Args({126, 512, 288, 784})
     ->Args({14, 32, 256, 272})
     ->Args({14, 512, 256, 272})
     ->Args({14, 512, 288, 304})
