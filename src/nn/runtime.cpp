@@ -1,5 +1,4 @@
 // The process's oneDNN engine, and the threads and instruction set that the libraries use.
-#include <cblas.h>
 #include <omp.h>
 
 #include "impart/nn/network.hpp"
@@ -12,12 +11,8 @@ const dnnl::engine& cpu_engine() {
   return engine;
 }
 
-void use_one_kernel_thread() {
-  // OpenMP's number of threads belongs to the calling thread, OpenBLAS's to the process.
-  omp_set_num_threads(1);
-  static const bool once = (openblas_set_num_threads(1), true);
-  static_cast<void>(once);
-}
+// OpenMP's number of threads belongs to the calling thread.
+void use_one_kernel_thread() { omp_set_num_threads(1); }
 
 std::string kernel_isa() {
   switch (dnnl::get_effective_cpu_isa()) {

@@ -23,9 +23,8 @@ StateDict initial_state(const ModelSpec& spec, std::uint64_t seed);
 /// Initial values of one layer's tensors alone, as for a replaced head.
 void initialise_layer(const ModelSpec& spec, const std::string& layer, std::uint64_t seed, StateDict& state);
 
-/// Sets the number of threads that oneDNN uses in the calling thread, and OpenBLAS in the process, to one:
-/// impart's parallelism is over shards. A Network does so by itself; code that calls the libraries beside it
-/// must, too.
+/// Sets the number of threads that oneDNN uses in the calling thread to one: impart's parallelism is over
+/// shards. A Network does so by itself; code that calls oneDNN beside it must, too.
 void use_one_kernel_thread();
 
 /// The instruction set that the kernels use here ("avx512_core"), for lineage.
