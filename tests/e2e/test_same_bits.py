@@ -1,6 +1,7 @@
 """The weights do not depend on ranks, threads, or on where a run was stopped and went on."""
 
 import os
+import random
 import signal
 import time
 import unittest
@@ -65,6 +66,59 @@ kind = "evaluate"
 models = ["teacher", "vote", "student", "moved", "clients"]
 dataset = "tiny"
 """
+# Every kind of layer that the pipeline above has not.
+GRAPHS = RUN + DATASET + """
+[dataset.words]
+format = "text"
+file = "words.txt"
+classes = 8
+context = 12
+stride = 4
+split = { train = 0.75, validation = 0.25 }
+
+[model.words]
+arch = "transformer"
+classes = 8
+context = 12
+layers = 2
+width = 16
+heads = 2
+dropout = 0.2
+
+[model.graph]
+input = [1, 8, 8]
+classes = 4
+layers = [
+  { kind = "conv2d", filters = 8, kernel = 3, padding = 1, name = "a" }, { kind = "batch_norm" },
+  { kind = "relu6", name = "a.out" }, { kind = "conv2d", filters = 8, kernel = 3, padding = 1, groups = 8 },
+  { kind = "group_norm", groups = 2, name = "b" }, { kind = "add", from = ["a.out", "b"], name = "sum" },
+  { kind = "leaky_relu" }, { kind = "concat", from = ["leaky_relu1", "a.out", "input"] },
+  { kind = "adaptive_max_pool2d", size = 5 }, { kind = "conv2d", filters = 6, kernel = 3, dilation = 2 },
+  { kind = "adaptive_avg_pool2d", size = 2 }, { kind = "gelu" }, { kind = "flatten" },
+  { kind = "dense", units = 12 }, { kind = "layer_norm" }, { kind = "tanh" },
+  { kind = "dense", units = 9 }, { kind = "sigmoid" }, { kind = "dense", units = 7 }, { kind = "softmax" },
+  { kind = "dense", units = 4 },
+]
+
+[[stage]]
+name = "writer"
+kind = "train"
+model = "words"
+dataset = "words"
+epochs = 2
+batch_size = 16
+optimizer = { kind = "adamw", learning_rate = 0.01 }
+
+[[stage]]
+name = "looker"
+kind = "train"
+model = "graph"
+dataset = "tiny"
+epochs = 2
+batch_size = 16
+optimizer = { kind = "sgd", learning_rate = 0.05, momentum = 0.9 }
+"""
+
 MODELS = ("teacher", "other", "mean", "vote", "student", "moved", "clients")
 
 LONG = (RUN + DATASET + MODEL + TRAIN).replace("epochs = 2", "epochs = 400")
@@ -73,11 +127,19 @@ LONG = (RUN + DATASET + MODEL + TRAIN).replace("epochs = 2", "epochs = 400")
 class SameBits(EndToEnd):
     def test_ranks_and_threads(self):
         self.deck(PIPELINE)
+        self.assert_same_everywhere(MODELS)
+
+    def test_ranks_and_threads_of_graphs(self):
+        self.write("words.txt", "".join(random.Random(2).choices("abcdefgh", k=700)))
+        self.deck(GRAPHS)
+        self.assert_same_everywhere(("writer", "looker"))
+
+    def assert_same_everywhere(self, models):
         self.run_deck(1, "--threads", 1, "--output", "r1")
         for ranks, threads in ((2, 1), (4, 1), (1, 2), (2, 2)):
             output = f"r{ranks}t{threads}"
             self.run_deck(ranks, "--threads", threads, "--output", output)
-            for stage in MODELS:
+            for stage in models:
                 self.assert_equal_models(self.model(stage, "r1"), self.model(stage, output))
             for one, other in zip(self.record("r1")["stages"], self.record(output)["stages"]):
                 self.assertEqual(one["metrics"], other["metrics"])
