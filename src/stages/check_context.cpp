@@ -51,6 +51,35 @@ std::optional<std::string> lonely_batch_norm(const nn::ModelSpec& spec,
   return std::nullopt;
 }
 
+// Throws Error when the settings don't fit what the file says of itself.
+DatasetOutline outline_of(const DatasetSettings& settings, const io::SampleInfo& info) {
+  DatasetOutline outline{info.shape, settings.classes, info.samples, info.labels_per_sample, {}};
+  for (std::size_t part = 0; part < kPartNames.size(); ++part)
+    outline.has_part[part] = settings.split[part] > 0;
+  const auto characters = static_cast<int>(info.vocabulary.size());
+  if (settings.format == DataFormat::kText && settings.classes != characters) {
+    throw Error("`classes` is not the number of characters")
+        .expected(fmt::format("{}, the distinct bytes of the {}", characters,
+                              settings.vocabulary.empty() ? "text" : "vocabulary"))
+        .got(std::to_string(settings.classes));
+  }
+  const bool limited = std::ranges::any_of(settings.limit, [](std::int64_t n) { return n != 0; });
+  if (limited && info.labels_per_sample == 0) throw Error("`limit` counts labels, and there are none");
+  if (settings.resize.rank() == 2) {
+    if (info.shape.rank() != 3) {
+      throw Error("only images can be resized").expected("samples of shape (C, H, W)").got(info.shape.str());
+    }
+    outline.shape = Shape{info.shape[0], settings.resize[0], settings.resize[1]};
+  }
+  const auto channels = static_cast<std::size_t>(data::channels_of(outline.shape));
+  if (!settings.mean.empty() && settings.mean.size() != channels) {
+    throw Error("`normalise` does not fit the channels")
+        .expected(fmt::format("{} means and deviations for samples of {}", channels, outline.shape.str()))
+        .got(std::to_string(settings.mean.size()));
+  }
+  return outline;
+}
+
 }  // namespace
 
 CheckContext::CheckContext(const Deck& deck, const CheckOptions& options, Problems& problems)
@@ -67,33 +96,8 @@ std::optional<DatasetOutline> CheckContext::open(const DatasetSettings& settings
   try {
     const auto source = open_source(settings);
     const auto& info = source->info();
-    DatasetOutline outline{info.shape, settings.classes, info.samples, info.labels_per_sample, {}};
-    const auto characters = static_cast<int>(info.vocabulary.size());
-    if (settings.format == DataFormat::kText && settings.classes != characters) {
-      throw Error("`classes` is not the number of characters")
-          .expected(fmt::format("{}, the distinct bytes of the {}", characters,
-                                settings.vocabulary.empty() ? "text" : "vocabulary"))
-          .got(std::to_string(settings.classes));
-    }
-    for (std::size_t part = 0; part < kPartNames.size(); ++part)
-      outline.has_part[part] = settings.split[part] > 0;
-    const bool limited = std::ranges::any_of(settings.limit, [](std::int64_t n) { return n != 0; });
-    if (limited && info.labels_per_sample == 0) throw Error("`limit` counts labels, and there are none");
+    auto outline = outline_of(settings, info);
     data_bytes_ += info.bytes() + static_cast<std::size_t>(info.labels()) * sizeof(std::int32_t);
-    if (settings.resize.rank() == 2) {
-      if (info.shape.rank() != 3) {
-        throw Error("only images can be resized")
-            .expected("samples of shape (C, H, W)")
-            .got(info.shape.str());
-      }
-      outline.shape = Shape{info.shape[0], settings.resize[0], settings.resize[1]};
-    }
-    const auto channels = static_cast<std::size_t>(data::channels_of(outline.shape));
-    if (!settings.mean.empty() && settings.mean.size() != channels) {
-      throw Error("`normalise` does not fit the channels")
-          .expected(fmt::format("{} means and deviations for samples of {}", channels, outline.shape.str()))
-          .got(std::to_string(settings.mean.size()));
-    }
     return outline;
   } catch (const Error& e) {
     problem("dataset." + settings.name, e.what());

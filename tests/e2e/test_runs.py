@@ -305,6 +305,11 @@ class Text(EndToEnd):
         self.assertEqual(process.returncode, 1)
         self.assertIn("a character that the model's vocabulary does not have", process.stderr_text)
 
+    def test_a_part_too_short_for_a_sample(self):
+        self.deck(TEXT.replace("validation = 0.2", "validation = 0.01"))
+        process = self.run_deck(2, code=1)
+        self.assertIn("dataset.text: split.validation: the part has no samples", process.stderr_text)
+
     def test_does_not_go_on_with_other_characters(self):
         self.run_deck(2)
         self.write("text.txt", b"vwx.vwy." * 60)
