@@ -24,12 +24,6 @@ std::array<data::Indices, 3> split_and_limit(const DatasetSettings& settings, co
                     : data::split_by_digest(*base, fractions);
   for (std::size_t part = 0; part < parts.size(); ++part) {
     parts[part] = std::move(split[part]);
-    if (settings.split[part] > 0 && parts[part].empty()) {
-      throw Error("the part has no samples")
-          .at(fmt::format("split.{}", kPartNames[part]))
-          .hint(text ? "a larger part, a longer text, or a smaller `context`"
-                     : "a larger part, or more samples");
-    }
     if (settings.limit[part] == 0 || parts[part].empty()) continue;
     const auto whole = data::subset(base, parts[part]);
     try {

@@ -16,9 +16,19 @@ RunContext::RunContext(const comm::Comm& comm, const Deck& deck, const RunOption
     : comm_(comm), deck_(deck), options_(options), on_event_(std::move(on_event)) {}
 
 const DataParts& RunContext::data(const std::string& name) {
-  auto found = data_.find(name);
-  if (found == data_.end()) found = data_.emplace(name, read_parts(comm_, *deck_.find_dataset(name))).first;
-  return found->second;
+  const auto found = data_.find(name);
+  if (found != data_.end()) return found->second;
+  const auto& settings = *deck_.find_dataset(name);
+  auto parts = read_parts(comm_, settings);
+  for (std::size_t part = 0; part < kPartNames.size(); ++part) {
+    if (settings.split[part] == 0 || parts.parts[part] != nullptr) continue;
+    throw Error("the part has no samples")
+        .at(fmt::format("dataset.{}: split.{}", name, kPartNames[part]))
+        .hint(settings.format == DataFormat::kText ? "a larger part, a longer text, or a smaller `context`"
+                                                   : "a larger part, or more samples")
+        .collective();
+  }
+  return data_.emplace(name, std::move(parts)).first->second;
 }
 
 data::DatasetPtr RunContext::training_data(const TrainingSettings& settings) {
