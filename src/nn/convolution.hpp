@@ -84,8 +84,8 @@ std::span<const ConvCandidate> conv_candidates();
 const ConvCandidate& choose_convolution(const ConvGeometry& g, ConvDirection direction,
                                         std::string_view name = {});
 
-/// The gradient of the bias (O): for each shard the sum of grad_y over its pixels, summed in the tree. `partial`
-/// has ShardTree::partial_floats(g.shards, g.filters).
+/// The gradient of the bias (O): for each shard the sum of grad_y over its pixels, summed in the tree.
+/// `partial` has ShardTree::partial_floats(g.shards, g.filters).
 void sum_bias_gradient(const ConvGeometry& g, const float* grad_y, float* partial, float* grad_bias);
 
 }  // namespace impart::nn

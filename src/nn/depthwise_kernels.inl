@@ -56,8 +56,8 @@ void depthwise_store(const DepthwiseConv& d, V value, float* to) {
   value.store(to);
 }
 
-/// kRows x kColumns outputs at (row, column) of a chunk, for the channels [c0, c1). Each is one chain of fused
-/// multiply-adds over the taps in their order.
+/// kRows x kColumns outputs at (row, column) of a chunk, for the channels [c0, c1). Each is one chain of
+/// fused multiply-adds over the taps in their order.
 template <class V, int kStride, int kRows, int kColumns>
 void depthwise_tile(const DepthwiseConv& d, const WindowChunk& chunk, std::int64_t row, std::int64_t column,
                     std::int64_t c0, std::int64_t c1, float* y) {
@@ -199,8 +199,8 @@ void depthwise_forward(const DepthwiseConv& d, const float* x, float* y) {
   }
 }
 
-/// The gradient of the data for 3x3 windows, stride 2 and padding 1: each 2x2 block of inputs, at even places,
-/// takes part in the same 2x2 outputs.
+/// The gradient of the data for 3x3 windows, stride 2 and padding 1: each 2x2 block of inputs, at even
+/// places, takes part in the same 2x2 outputs.
 void depthwise_data_by_two(const DepthwiseConv& d, const float* grad_y, float* grad_x) {
   const ConvGeometry& g = d.geometry;
   const auto gradient = [&](std::int64_t image, std::int64_t oy, std::int64_t ox) {

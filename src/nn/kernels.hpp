@@ -89,8 +89,8 @@ struct KernelTable {
   /// so. scratch has w.floats.
   void (*winograd_conv)(const WinogradConv& w, const float* x, const float* weight, const float* bias,
                         bool add, float* y, float* scratch);
-  /// The gradient of the weights from one group of shards, whose images start at x and grad_y, to `to`: as the
-  /// weights are, or in blocks as winograd_unblock takes them. scratch has w.floats.
+  /// The gradient of the weights from one group of shards, whose images start at x and grad_y, to `to`: as
+  /// the weights are, or in blocks as winograd_unblock takes them. scratch has w.floats.
   void (*winograd_weights)(const WinogradWeights& w, const float* x, const float* grad_y, bool in_blocks,
                            float* to, float* scratch);
   void (*winograd_unblock)(const WinogradWeights& w, const float* blocks, float* grad_weight);
@@ -100,8 +100,8 @@ struct KernelTable {
   void (*norm_measure)(std::int64_t rows, std::int64_t channels, const float* x, float* work, double* sums);
   /// y (rows, channels) from x and `other`, which may be null.
   void (*norm_forward)(const Norm& n, const float* x, const float* other, float* y);
-  /// Sums of g and of g * (x - mean) to `sums` (2, channels), where g is what the rectifier lets pass. Without
-  /// `other`, y is null. With it, y tells what passes, and grad_y becomes g. work (2, channels).
+  /// Sums of g and of g * (x - mean) to `sums` (2, channels), where g is what the rectifier lets pass.
+  /// Without `other`, y is null. With it, y tells what passes, and grad_y becomes g. work (2, channels).
   void (*norm_gradient_sums)(const Norm& n, const float* x, const float* y, float* grad_y, float* work,
                              double* sums);
   /// grad_x (rows, channels) = or += the gradient.

@@ -5,8 +5,8 @@ namespace {
 constexpr std::int64_t kRowsAtOnce = 8;    // whose sums stay in registers
 constexpr std::int64_t kRowsInFloat = 64;  // whose sums are float, before they go into double
 
-/// Two sums over rows at once, for each channel: add.template operator()<V>(row, c, first, second) adds one row's
-/// values. `sums` and `part` are (2, channels).
+/// Two sums over rows at once, for each channel: add.template operator()<V>(row, c, first, second) adds one
+/// row's values. `sums` and `part` are (2, channels).
 template <class Add>
 void sum_rows(std::int64_t rows, std::int64_t channels, float* part, double* sums, Add add) {
   for (std::int64_t c = 0; c < 2 * channels; ++c) sums[c] = 0;
@@ -83,8 +83,8 @@ void with_rectifier(Rectifier rectifier, Run run) {
   }
 }
 
-/// Calls body.template operator()<V>(first row, one past the last, c) for blocks of rows, so that what belongs
-/// to a channel is loaded once a block.
+/// Calls body.template operator()<V>(first row, one past the last, c) for blocks of rows, so that what
+/// belongs to a channel is loaded once a block.
 template <class Body>
 void for_each_block(const Norm& n, Body body) {
   for (std::int64_t r = 0; r < n.rows; r += kRowsAtOnce) {

@@ -41,8 +41,8 @@ void plan_blocks(WinogradConv& w) {
   const std::int64_t points2 = points(w.tile);
   const std::int64_t out = outputs(w.tile);
   const std::int64_t tiles = w.images * ((w.out_height + out - 1) / out) * ((w.out_width + out - 1) / out);
-  // Few weights: all of them, and as many tiles as then fit into the second cache with their products. Many: as
-  // many tiles as there are, since the weights are transformed once for each block of tiles.
+  // Few weights: all of them, and as many tiles as then fit into the second cache with their products. Many:
+  // as many tiles as there are, since the weights are transformed once for each block of tiles.
   w.all_weights = w.channels * w.filters * points2 <= std::int64_t{600'000};
   const std::int64_t budget = w.all_weights ? 80'000 : 1'300'000;
   const std::int64_t most = std::max<std::int64_t>(budget / (points2 * w.channels), 28);
@@ -264,8 +264,8 @@ WinogradTile small_tile(const ConvGeometry& g) {
   return pair ? WinogradTile::kPair : WinogradTile::kTwo;
 }
 
-// Transforms cost about a third of the products that remain. Gradients of weights are transformed back for each
-// shard, however few tiles it has.
+// Transforms cost about a third of the products that remain. Gradients of weights are transformed back for
+// each shard, however few tiles it has.
 bool pays(WinogradTile tile, const ConvGeometry& g, ConvDirection direction) {
   const bool many_points = direction == ConvDirection::kWeights && tile != WinogradTile::kPair;
   return saving(tile, g, direction) > (many_points ? 2.5 : 1.5);

@@ -1,8 +1,8 @@
 // Winograd's minimal filtering for 3x3 convolutions of stride 1 (Lavin and Gray 2015).
 //
-// An image is cut into tiles. Transformed tiles (rows) times transformed weights, once for each of 9, 16 or 36
-// points, give transformed outputs. Everything happens in blocks that stay in the cache, and no transformed
-// copy of the weights outlives a run.
+// An image is cut into tiles. Transformed tiles (rows) times transformed weights, once for each of 9, 16 or
+// 36 points, give transformed outputs. Everything happens in blocks that stay in the cache, and no
+// transformed copy of the weights outlives a run.
 #pragma once
 
 #include <cstdint>

@@ -123,8 +123,8 @@ struct WinogradF2 {
   }
 };
 
-/// A whole image of extent 2 with padding 1: the taps form the Toeplitz matrix (g1 g2; g0 g1), for which three
-/// products do, with g1, g2 - g1 and g0 - g1 (Karatsuba's). The padding takes no part, so kIn is 2.
+/// A whole image of extent 2 with padding 1: the taps form the Toeplitz matrix (g1 g2; g0 g1), for which
+/// three products do, with g1, g2 - g1 and g0 - g1 (Karatsuba's). The padding takes no part, so kIn is 2.
 template <class V>
 struct WinogradPair {
   static constexpr int kOut = 2;

@@ -66,8 +66,8 @@ void winograd_block(std::int64_t tiles, const float* gradients, const float* inp
 }
 
 /// A shard's block of products (kFilterRows, kTileColumns) for each point, `stride` floats apart, to taps (9,
-/// kFilterRows, kTileColumns), added to the shards before it in ShardTree's order; `levels` holds the sums that
-/// wait.
+/// kFilterRows, kTileColumns), added to the shards before it in ShardTree's order; `levels` holds the sums
+/// that wait.
 template <class F>
 void winograd_taps(const float* products, std::int64_t stride, std::int64_t shard, std::int64_t shards,
                    float* taps, float* levels) {
@@ -132,8 +132,8 @@ float* block_sums(const WinogradGroup& group, std::int64_t number, float* taps) 
   return group.in_blocks ? group.to + number * kWeightTaps * kBlockFloats : taps;
 }
 
-/// The blocks of the channels [c0, c1), each for all shards and points: a block's products never leave the nearest
-/// cache.
+/// The blocks of the channels [c0, c1), each for all shards and points: a block's products never leave the
+/// nearest cache.
 template <class F>
 void winograd_blocks_of_shards(const WinogradWeights& w, const WinogradGroup& group, std::int64_t c0,
                                std::int64_t c1) {
@@ -156,8 +156,8 @@ void winograd_blocks_of_shards(const WinogradWeights& w, const WinogradGroup& gr
   });
 }
 
-/// One shard, point by point, for the channels [c0, c1): a point's gradients and inputs never leave the nearest
-/// cache. `add`: to the sums over the tiles before these; `last`: there are no further tiles.
+/// One shard, point by point, for the channels [c0, c1): a point's gradients and inputs never leave the
+/// nearest cache. `add`: to the sums over the tiles before these; `last`: there are no further tiles.
 template <class F>
 void winograd_blocks_of_points(const WinogradWeights& w, const WinogradGroup& group, std::int64_t tiles,
                                std::int64_t c0, std::int64_t c1, bool add, bool last) {
