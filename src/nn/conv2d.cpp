@@ -208,8 +208,7 @@ void Conv2d::backward(const Pass& /*pass*/, const Backward& call) {
     kernels().max_pool_backward(pooling_, grad, winners_.data(), image());
     grad = image();
   } else if (relu_) {
-    const auto gradient = call.grad_output;
-    for (std::size_t i = 0; i < gradient.size(); ++i) gradient[i] = call.output[i] > 0 ? gradient[i] : 0;
+    rectify_gradient(call.output, call.grad_output);
   }
   if (!call.gradients[0].empty()) {
     backward_weights_->run(call.inputs[0].data(), grad, call.gradients[0].data(),

@@ -76,7 +76,7 @@ class Dense final : public Layer {
 
   void backward(const Pass& /*pass*/, const Backward& call) override {
     const auto grad = call.grad_output;
-    for (std::size_t i = 0; i < grad.size() && relu_; ++i) grad[i] = call.output[i] > 0 ? grad[i] : 0;
+    if (relu_) rectify_gradient(call.output, grad);
     if (!call.gradients[0].empty()) {
       backward_weights_->run(call.inputs[0].data(), grad.data(), call.gradients[0].data(),
                              bias_ ? call.gradients[1].data() : nullptr);

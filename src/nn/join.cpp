@@ -63,9 +63,7 @@ class Add final : public Layer {
 
   void backward(const Pass& /*pass*/, const Backward& call) override {
     const auto grad = call.grad_output;
-    if (relu_) {
-      for (std::size_t i = 0; i < grad.size(); ++i) grad[i] = call.output[i] > 0 ? grad[i] : 0;
-    }
+    if (relu_) rectify_gradient(call.output, grad);
     for (const auto& to : call.grad_inputs) {
       if (!to.values.empty()) pass_back(grad, to);
     }

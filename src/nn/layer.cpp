@@ -122,6 +122,16 @@ Shape window_output(const Window& window, const ImageShape& input, std::int64_t 
   return {channels, height, width};
 }
 
+void rectify_gradient(std::span<const float> output, std::span<float> grad) {
+  const float* y = output.data();
+  float* g = grad.data();
+  const std::size_t size = grad.size();
+  for (std::size_t i = 0; i < size; ++i) {
+    const float value = g[i];  // read in any case: no branch to mispredict
+    g[i] = y[i] > 0 ? value : 0.0F;
+  }
+}
+
 Init read_init(const Settings& settings) {
   static constexpr std::array<std::string_view, 5> words{"he", "he_fan_out", "glorot", "normal", "uniform"};
   static constexpr std::array<Init, 5> meanings{Init::kHe, Init::kHeFanOut, Init::kGlorot, Init::kNormal,

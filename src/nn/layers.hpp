@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "impart/core/tensor.hpp"
 #include "impart/nn/layer.hpp"
@@ -38,6 +39,9 @@ Window read_pool_window(const LayerSpec& spec);
 Init read_init(const Settings& settings);
 /// The bias that goes with `weight` (outputs, ...).
 ParameterSpec bias_of(const ParameterSpec& weight);
+
+/// grad = output > 0 ? grad : 0, backward through a rectifier that a layer has absorbed.
+void rectify_gradient(std::span<const float> output, std::span<float> grad);
 
 std::unique_ptr<Layer> make_conv2d(const LayerSpec& spec);
 std::unique_ptr<Layer> make_dense(const LayerSpec& spec);
