@@ -75,6 +75,7 @@ class Conv2d final : public Layer {
   void load(std::span<const std::span<const float>> state) override;
   [[nodiscard]] Needs needs() const override { return {.inputs = true, .output = relu_ && !pool_}; }
   [[nodiscard]] bool adds_gradients() const override { return !pool_; }
+  [[nodiscard]] Work work_of_pass() const override { return work_; }
   void forward(const Pass& pass, Inputs inputs, std::span<float> output) override;
   void backward(const Pass& pass, const Backward& call) override;
 
@@ -106,6 +107,7 @@ class Conv2d final : public Layer {
   std::vector<float> partial_;         // sums over shards, for few_taps_ and winner_
   Scratch* scratch_ = nullptr;
   std::size_t image_offset_ = 0;
+  Work work_;
 };
 
 void Conv2d::check_groups(std::int64_t channels) const {
@@ -128,12 +130,19 @@ void Conv2d::setup(const Setup& setup) {
                .groups = groups_,
                .shards = setup.shards};
   scratch_ = setup.scratch;
+  const int directions = (setup.need_input_gradient[0] ? 1 : 0) + (setup.trainable ? 1 : 0);
+  work_ = {.forward = geometry_.flops(), .backward = setup.training ? directions * geometry_.flops() : 0};
   if (pool_) set_up_pooling(setup);
-  if (few_taps_) return;
+  if (few_taps_) {
+    work_.kernels = "few_taps";
+    return;
+  }
   const bool backward = setup.training && !winner_;
   const ConvOptions options{.bias = bias_, .relu = relu_ && !pool_};
   const auto chosen = [&](ConvDirection direction) -> const ConvCandidate& {
-    return choose_convolution(geometry_, direction);
+    const auto& candidate = choose_convolution(geometry_, direction);
+    work_.kernels += fmt::format("{}{}", work_.kernels.empty() ? "" : ", ", candidate.name);
+    return candidate;
   };
   forward_ = chosen(ConvDirection::kForward).forward(geometry_, options, *scratch_);
   std::size_t used = forward_->scratch_bytes();
@@ -145,6 +154,7 @@ void Conv2d::setup(const Setup& setup) {
     backward_weights_ = chosen(ConvDirection::kWeights).weights(geometry_, options, *scratch_);
     used = std::max(used, backward_weights_->scratch_bytes());
   }
+  if (winner_) work_.kernels += ", winners";
   if (pool_) {
     image_offset_ = (used + kAlignment - 1) / kAlignment * kAlignment;
     const auto values = geometry_.batch * geometry_.out_height * geometry_.out_width * filters_;

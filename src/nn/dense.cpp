@@ -53,6 +53,8 @@ class Dense final : public Layer {
                          .window = {},
                          .shards = setup.shards};
     const ConvOptions options{.bias = bias_, .relu = relu_};
+    const int directions = (setup.need_input_gradient[0] ? 1 : 0) + (setup.trainable ? 1 : 0);
+    work_ = {"gemm", g.flops(), setup.training ? directions * g.flops() : 0};
     forward_ = make_gemm_forward(g, options, *setup.scratch);
     if (setup.training && setup.need_input_gradient[0]) {
       backward_data_ = make_gemm_backward_data(g, options, *setup.scratch);
@@ -68,6 +70,7 @@ class Dense final : public Layer {
   }
 
   [[nodiscard]] Needs needs() const override { return {.inputs = true, .output = relu_}; }
+  [[nodiscard]] Work work_of_pass() const override { return work_; }
   [[nodiscard]] bool adds_gradients() const override { return true; }
 
   void forward(const Pass& /*pass*/, Inputs inputs, std::span<float> output) override {
@@ -90,6 +93,7 @@ class Dense final : public Layer {
   bool bias_ = true;
   Init init_ = Init::kHe;
   bool relu_ = false;
+  Work work_;
   std::unique_ptr<ConvForward> forward_;
   std::unique_ptr<ConvBackwardData> backward_data_;
   std::unique_ptr<ConvBackwardWeights> backward_weights_;

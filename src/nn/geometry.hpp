@@ -41,6 +41,10 @@ struct ConvGeometry {
 
   /// Values of the weight of one filter.
   [[nodiscard]] std::int64_t taps() const { return channels / groups * window.kernel * window.kernel; }
+  /// Operations of the products of one direction, a multiplication and an addition being two.
+  [[nodiscard]] double flops() const {
+    return 2.0 * static_cast<double>(batch * out_height * out_width) * static_cast<double>(filters * taps());
+  }
   /// Values of one shard's images, before and after.
   [[nodiscard]] std::int64_t shard_input() const { return batch / shards * height * width * channels; }
   [[nodiscard]] std::int64_t shard_output() const {

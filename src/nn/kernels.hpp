@@ -125,6 +125,10 @@ struct KernelTable {
   void (*depthwise_data)(const DepthwiseConv& d, const float* grad_y, float* grad_x);
   /// Writes the sums over all pixels to `sums` (K * K, C).
   void (*depthwise_weights)(const DepthwiseConv& d, const float* x, const float* grad_y, float* sums);
+
+  /// Floating-point operations of one round of the loop, which does nothing but multiply-adds on registers.
+  std::int64_t peak_operations;
+  float (*multiply_add_chains)(std::int64_t rounds);
 };
 
 /// The kernels for the best instruction set of this machine.

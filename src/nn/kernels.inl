@@ -9,6 +9,7 @@
 #include "nn/depthwise_kernels.inl"
 #include "nn/gemm_kernels.inl"
 #include "nn/norm_kernels.inl"
+#include "nn/peak_kernels.inl"
 #include "nn/pool_kernels.inl"
 
 #include "nn/winograd_transforms.inl"
@@ -49,7 +50,9 @@ const KernelTable& IMPART_KERNEL_TABLE() {
                                      .softmax_backward = softmax_row_gradients,
                                      .depthwise_forward = depthwise_forward,
                                      .depthwise_data = depthwise_data,
-                                     .depthwise_weights = depthwise_weights};
+                                     .depthwise_weights = depthwise_weights,
+                                     .peak_operations = 2 * kPeakChains * Vec::kWidth,
+                                     .multiply_add_chains = multiply_add_chains};
   return table;
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <cmath>
 
 #include "impart/core/error.hpp"
@@ -48,6 +49,15 @@ struct Network::Impl {
   void start(std::span<const float> input);
   void backward_node(std::size_t i, const Pass& pass, std::span<float> grad_output, StateDict& gradients);
 
+  /// Runs `body`, and adds its seconds to those of node `i` when they are wanted.
+  template <class Body>
+  void timed(std::size_t i, double LayerTime::*seconds, Body body) {
+    if (times.empty()) return body();
+    const auto start = std::chrono::steady_clock::now();
+    body();
+    times[i].*seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+
   [[nodiscard]] bool shares_memory(std::size_t i) const;
   /// The node whose memory this node's output lies in.
   [[nodiscard]] std::size_t root(std::size_t i) const {
@@ -73,6 +83,7 @@ struct Network::Impl {
   std::size_t images_array = kNone;
   AlignedBuffer<float> block;  // what the plan laid out
   std::span<const float> first_input;
+  std::vector<LayerTime> times;  // of each node; empty when nobody asks
 };
 
 Network::Impl::Impl(const ModelSpec& given, std::int64_t batch_size, const NetworkOptions& options)
@@ -214,7 +225,7 @@ void Network::Impl::run_node(std::size_t i, const Pass& pass) {
   const auto& node = graph.nodes[i];
   auto& mine = memory[i];
   for (std::size_t k = 0; k < node.inputs.size(); ++k) mine.inputs[k] = value_of(node.inputs[k]);
-  node.layer->forward(pass, mine.inputs, mine.value);
+  timed(i, &LayerTime::forward_seconds, [&] { node.layer->forward(pass, mine.inputs, mine.value); });
 }
 
 void Network::Impl::backward_node(std::size_t i, const Pass& pass, std::span<float> grad_output,
@@ -242,7 +253,9 @@ void Network::Impl::backward_node(std::size_t i, const Pass& pass, std::span<flo
   for (std::size_t k = 0; k < node.tensors.size() && node.trainable; ++k) {
     mine.gradients[k] = gradients.values(node.tensors[k]);
   }
-  node.layer->backward(pass, {mine.inputs, mine.value, gradient_of(i), grad_inputs, mine.gradients});
+  timed(i, &LayerTime::backward_seconds, [&] {
+    node.layer->backward(pass, {mine.inputs, mine.value, gradient_of(i), grad_inputs, mine.gradients});
+  });
   if (summed == kNone) return;
   const auto to = gradient_of(static_cast<std::size_t>(node.inputs[summed]));
   const auto from = grad_inputs[summed].values;
@@ -263,6 +276,14 @@ NetworkMemory Network::memory_of(const ModelSpec& spec, std::int64_t batch, cons
   use_one_kernel_thread();
   const Impl impl(spec, batch, options);
   return {impl.plan.total() * sizeof(float), impl.scratch.bytes()};
+}
+
+std::vector<Work> Network::work_of(const ModelSpec& spec) {
+  use_one_kernel_thread();
+  const Impl impl(spec, 1, {.training = true, .tail = true});
+  std::vector<Work> work;
+  for (const auto& node : impl.graph.nodes) work.push_back(node.layer->work_of_pass());
+  return work;
 }
 
 std::int64_t Network::batch() const noexcept { return impl_->batch; }
@@ -315,6 +336,15 @@ std::optional<std::string> Network::first_not_finite(const Pass& pass, std::span
     }
   }
   return std::nullopt;
+}
+
+void Network::time_layers() { impl_->times = layer_times(); }
+
+std::vector<LayerTime> Network::layer_times() const {
+  auto times = impl_->times;
+  if (!times.empty()) return times;
+  for (const auto& node : impl_->graph.nodes) times.push_back({node.name, node.layer->work_of_pass(), 0, 0});
+  return times;
 }
 
 }  // namespace impart::nn

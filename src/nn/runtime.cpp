@@ -1,8 +1,12 @@
 // The process's oneDNN engine, and the threads and instruction set that the libraries use.
 #include <omp.h>
 
+#include <algorithm>
+#include <chrono>
+
 #include "impart/nn/network.hpp"
 #include "nn/dnnl_util.hpp"
+#include "nn/kernels.hpp"
 
 namespace impart::nn {
 
@@ -13,6 +17,19 @@ const dnnl::engine& cpu_engine() {
 
 // OpenMP's number of threads belongs to the calling thread.
 void use_one_kernel_thread() { omp_set_num_threads(1); }
+
+double peak_flops() {
+  constexpr std::int64_t kRounds = 100'000;
+  double best = 0;
+  for (int attempt = 0; attempt < 20; ++attempt) {
+    const auto start = std::chrono::steady_clock::now();
+    const volatile float kept = kernels().multiply_add_chains(kRounds);
+    static_cast<void>(kept);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    best = std::max(best, static_cast<double>(kRounds * kernels().peak_operations) / seconds.count());
+  }
+  return best;
+}
 
 std::string kernel_isa() {
   switch (dnnl::get_effective_cpu_isa()) {

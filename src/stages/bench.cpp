@@ -13,6 +13,7 @@
 #include "impart/stages/commands.hpp"
 #include "impart/stages/deck.hpp"
 #include "impart/stages/process.hpp"
+#include "impart/train/gradient_engine.hpp"
 #include "impart/train/trainer.hpp"
 #include "stages/deck_argument.hpp"
 
@@ -20,7 +21,6 @@ namespace impart::stages {
 
 namespace {
 
-constexpr int kShards = 8;
 constexpr std::int64_t kWarmUpSteps = 5;
 constexpr std::int64_t kDistinctSamples = 256;
 
@@ -62,16 +62,21 @@ class RandomDataset final : public data::Dataset {
   Digest digest_;
 };
 
+std::unique_ptr<nn::Objective> objective_of(const std::string& model) {
+  const bool known = model.find(':') == std::string::npos;
+  return nn::make_objective(known ? nn::zoo_objective(model) : "cross_entropy");
+}
+
 /// Seconds of `steps` steps of the Trainer.
 train::TrainSeconds measure(const comm::Comm& comm, const nn::ModelSpec& spec, const Options& options,
                             std::int64_t steps) {
   train::TrainerOptions trainer;
   trainer.stage = "bench";
   trainer.batch_size = options.batch;
-  trainer.shards = kShards;
+  trainer.shards = options.shards;
   trainer.threads = options.threads;
   trainer.optimizer.momentum = 0.9;
-  const auto objective = nn::make_cross_entropy();
+  const auto objective = objective_of(options.model);
   const train::TrainTask task{
       .spec = spec,
       .objective = *objective,
@@ -86,17 +91,99 @@ train::TrainSeconds measure(const comm::Comm& comm, const nn::ModelSpec& spec, c
   return train::train(comm, trainer, task, state).seconds;
 }
 
+/// Layer by layer, what one thread of this rank computes at once in the Trainer, in a network of its own.
+std::vector<nn::LayerTime> time_layers(const comm::Comm& comm, const nn::ModelSpec& spec,
+                                       const Options& options) {
+  const auto mine = comm::shards_of_rank(0, comm.size(), options.shards).size();
+  const auto each = mine / comm::largest_rank_count(mine, options.threads);
+  const train::EngineOptions engine{.batch_size = options.batch, .shards = options.shards};
+  const auto shards = train::shards_at_once(spec, engine, each);
+  const auto batch = options.batch / options.shards * shards;
+  nn::Network network(spec, batch, {.training = true, .shards = shards});
+  const auto state = nn::initial_state(spec, 0);
+  StateDict gradients(state.layout_ptr());
+  network.load(state);
+  const RandomDataset samples(spec.input, spec.classes, batch);
+  std::vector<float> input(static_cast<std::size_t>(batch * spec.input.elements()));
+  std::vector<std::uint64_t> ids;
+  for (std::int64_t i = 0; i < batch; ++i) {
+    const auto size = static_cast<std::size_t>(spec.input.elements());
+    samples.get(i, std::span(input).subspan(static_cast<std::size_t>(i) * size, size));
+    ids.push_back(samples.id(i));
+  }
+  for (std::int64_t step = -kWarmUpSteps; step < options.steps; ++step) {
+    if (step == 0) network.time_layers();
+    const nn::Pass pass{.training = true, .sample_ids = ids};
+    const auto output = network.forward(pass, input);
+    std::vector<float> gradient(output.begin(), output.end());  // as good as any
+    network.backward(pass, gradient, gradients);
+  }
+  return network.layer_times();
+}
+
+/// The table, and a line for all: milliseconds and GFLOP/s of one pass.
+std::string describe(const std::vector<nn::LayerTime>& layers, std::int64_t passes) {
+  std::size_t width = 5;
+  std::size_t kernels = 7;
+  nn::LayerTime sum{"all", {}, 0, 0};
+  for (const auto& layer : layers) {
+    width = std::max(width, layer.layer.size());
+    kernels = std::max(kernels, layer.work.kernels.size());
+    sum.forward_seconds += layer.forward_seconds;
+    sum.backward_seconds += layer.backward_seconds;
+    sum.work.forward += layer.work.forward;
+    sum.work.backward += layer.work.backward;
+  }
+  const auto speed = [&](double flops, double seconds) {
+    return flops == 0 ? std::string("-")
+                      : fmt::format("{:.1f}", flops * static_cast<double>(passes) / seconds / 1e9);
+  };
+  auto text = fmt::format("\n{:<{}}  {:<{}}  {:>10}  {:>8}  {:>11}  {:>8}\n", "layer", width, "kernels",
+                          kernels, "forward ms", "GFLOP/s", "backward ms", "GFLOP/s");
+  auto rows = layers;
+  rows.push_back(sum);
+  for (const auto& row : rows) {
+    const double each = 1000 / static_cast<double>(passes);
+    text += fmt::format("{:<{}}  {:<{}}  {:>10.3f}  {:>8}  {:>11.3f}  {:>8}\n", row.layer, width,
+                        row.work.kernels, kernels, row.forward_seconds * each,
+                        speed(row.work.forward, row.forward_seconds), row.backward_seconds * each,
+                        speed(row.work.backward, row.backward_seconds));
+  }
+  return text;
+}
+
+nlohmann::ordered_json to_json(const std::vector<nn::LayerTime>& layers, std::int64_t passes) {
+  auto list = nlohmann::ordered_json::array();
+  const auto each = 1000 / static_cast<double>(passes);
+  for (const auto& layer : layers) {
+    list.push_back({{"layer", layer.layer},
+                    {"kernels", layer.work.kernels},
+                    {"forward_ms", layer.forward_seconds * each},
+                    {"forward_gflop", layer.work.forward / 1e9},
+                    {"backward_ms", layer.backward_seconds * each},
+                    {"backward_gflop", layer.work.backward / 1e9}});
+  }
+  return list;
+}
+
+/// Floating-point operations of the products of one step: those of a network for one sample, times the batch.
+double step_flops(const nn::ModelSpec& spec, std::int64_t batch) {
+  double sum = 0;
+  for (const auto& layer : nn::Network::work_of(spec)) sum += layer.forward + layer.backward;
+  return sum * static_cast<double>(batch);
+}
+
 }  // namespace
 
 std::string bench(const comm::Comm& comm, const Options& options) {
-  if (options.batch % kShards != 0) {
+  if (options.batch % options.shards != 0) {
     throw Error("the batch cannot be cut into equal shards", ErrorKind::kUsage)
         .at("--batch")
-        .expected(fmt::format("a multiple of {}", kShards))
+        .expected(fmt::format("a multiple of {} shards", options.shards))
         .got(std::to_string(options.batch))
         .collective();
   }
-  comm::agree(comm, "bench", [&] { comm::check_rank_count(comm.size(), kShards); });
+  comm::agree(comm, "bench", [&] { comm::check_rank_count(comm.size(), options.shards); });
   const auto spec = model_argument(comm, options.model);
   // The first steps compile kernels and touch memory for the first time.
   measure(comm, spec, options, kWarmUpSteps);
@@ -108,11 +195,14 @@ std::string bench(const comm::Comm& comm, const Options& options) {
   const auto [total, peak] = slowest;
   const auto steps = static_cast<double>(options.steps);
   const auto milliseconds = [&](double part) { return 1000 * part / steps; };
-  const nlohmann::ordered_json result = {
+  const double gflops = step_flops(spec, options.batch) * steps / total / 1e9;
+  const double peak_gflops = nn::peak_flops() / 1e9 * comm.size() * options.threads;
+  nlohmann::ordered_json result = {
       {"model", options.model},
       {"batch", options.batch},
       {"ranks", comm.size()},
       {"threads", options.threads},
+      {"shards", options.shards},
       {"parameters", nn::state_layout(spec)->parameter_count()},
       {"samples_per_second", static_cast<double>(options.batch) * steps / total},
       {"step_ms", milliseconds(total)},
@@ -122,7 +212,13 @@ std::string bench(const comm::Comm& comm, const Options& options) {
       {"update_ms", milliseconds(seconds.update)},
       {"input_ms", milliseconds(seconds.input)},
       {"peak_rss_mb", peak},
+      {"gflops", gflops},
+      {"peak_gflops", peak_gflops},
+      {"share_of_peak", gflops / peak_gflops},
   };
+  std::vector<nn::LayerTime> layers;
+  if (options.layers) layers = time_layers(comm, spec, options);
+  if (options.json && options.layers) result["layers"] = to_json(layers, options.steps);
   if (options.json) return result.dump() + "\n";
   std::string text;
   for (const auto& [key, value] : result.items()) {
@@ -131,6 +227,7 @@ std::string bench(const comm::Comm& comm, const Options& options) {
             ? fmt::format("{:<20} {:.3f}\n", key, value.get<double>())
             : fmt::format("{:<20} {}\n", key, value.is_string() ? value.get<std::string>() : value.dump());
   }
+  if (options.layers) text += describe(layers, options.steps);
   return text;
 }
 

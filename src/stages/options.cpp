@@ -106,10 +106,13 @@ po::options_description describe(Command command, Options& options) {
         "memory-per-rank", po::value<std::string>(), "memory that each rank will have, as 4G");
   }
   if (command == Command::kBench) {
-    all.add_options()("model", po::value(&options.model), "cnn, or DECK:MODEL")(
+    all.add_options()("model", po::value(&options.model),
+                      "a model of the zoo, as resnet18 (10 classes, small images), or DECK:MODEL")(
         "batch", po::value(&options.batch), "samples in a batch of all ranks")(
-        "steps", po::value(&options.steps), "steps to measure")("json", po::bool_switch(&options.json),
-                                                                "print one JSON object");
+        "shards", po::value(&options.shards), "equal parts of a batch, as in a deck's [run]")(
+        "steps", po::value(&options.steps), "steps to measure")("layers", po::bool_switch(&options.layers),
+                                                                "a table of the layers, with their kernels")(
+        "json", po::bool_switch(&options.json), "print one JSON object");
   }
   if (command == Command::kPredict) {
     all.add_options()("data", po::value(&options.data), "DECK:DATASET")(
@@ -151,6 +154,7 @@ void take_values(const po::variables_map& values, Options& options) {
   at_least_one("--ranks", options.ranks);
   at_least_one("--batch", options.batch);
   at_least_one("--steps", options.steps);
+  at_least_one("--shards", options.shards);
 }
 
 }  // namespace

@@ -39,9 +39,7 @@ class Stopwatch {
 
 }  // namespace
 
-/// How many of a thread's shards a network computes at once: weights are then read, and gradients written, once
-/// for all of them. All, as far as activations do not grow far beyond what the parameters take anyway. The
-/// result is the same bits for any choice.
+// All, as far as activations do not grow far beyond what the parameters take anyway.
 int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int shards) {
   if (!std::has_single_bit(static_cast<unsigned>(shards))) return 1;
   const auto one = nn::Network::memory_of(spec, options.batch_size / options.shards,

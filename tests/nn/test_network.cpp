@@ -360,5 +360,33 @@ TEST(Network, LoadsAStateWhoseTensorsComeInAnotherOrder) {
   EXPECT_TRUE(bit_equal(a.forward({}, input), b.forward({}, input)));
 }
 
+TEST(Network, CountsTheWorkOfItsLayers) {
+  const auto work = Network::work_of(digits_cnn());
+  // What convolutions with relu and pool became, flatten, and two dense layers.
+  ASSERT_EQ(work.size(), 6U);
+  EXPECT_EQ(work[0].forward, 2.0 * 26 * 26 * 32 * 9);
+  EXPECT_EQ(work[0].backward, work[0].forward);  // nobody wants the gradient of the input
+  EXPECT_EQ(work[1].forward, 2.0 * 11 * 11 * 64 * 32 * 9);
+  EXPECT_EQ(work[1].backward, 2 * work[1].forward);
+  EXPECT_EQ(work[3].forward, 0);
+  EXPECT_EQ(work[5].forward, 2.0 * 64 * 10);
+  EXPECT_FALSE(work[5].kernels.empty());
+}
+
+TEST(Network, TimesItsLayersWhenAsked) {
+  Network network(digits_cnn(), 8);
+  const auto state = initial_state(digits_cnn(), 1);
+  network.load(state);
+  const auto input = normal_values(8 * 784, 2);
+  network.forward({}, input);
+  EXPECT_EQ(network.layer_times()[0].forward_seconds, 0);
+  network.time_layers();
+  network.forward({}, input);
+  for (const auto& layer : network.layer_times()) {
+    EXPECT_GT(layer.forward_seconds, 0) << layer.layer;
+    EXPECT_EQ(layer.backward_seconds, 0) << layer.layer;
+  }
+}
+
 }  // namespace
 }  // namespace impart::nn::testing

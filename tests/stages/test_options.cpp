@@ -48,12 +48,15 @@ TEST(Options, OfCheckAndBenchAndPredict) {
   EXPECT_EQ(check.command, Command::kCheck);
   EXPECT_EQ(check.ranks, 64);
   EXPECT_EQ(check.memory_per_rank, 4'000'000'000U);
-  const auto bench = parse({"bench", "--model", "d.toml:net", "--batch", "64", "--steps", "9", "--json"});
+  const auto bench = parse({"bench", "--model", "d.toml:net", "--batch", "64", "--steps", "9", "--json",
+                            "--shards", "4", "--layers"});
   EXPECT_EQ(bench.command, Command::kBench);
   EXPECT_EQ(bench.model, "d.toml:net");
   EXPECT_EQ(bench.batch, 64);
   EXPECT_EQ(bench.steps, 9);
   EXPECT_TRUE(bench.json);
+  EXPECT_TRUE(bench.layers);
+  EXPECT_EQ(bench.shards, 4);
   const auto predict = parse({"predict", "m.h5", "--data", "d.toml:x", "--output", "o.csv"});
   EXPECT_EQ(predict.command, Command::kPredict);
   EXPECT_EQ(predict.checkpoint, "m.h5");

@@ -100,6 +100,13 @@ struct Needs {
   bool output = true;
 };
 
+/// What a layer has to do in one pass over the batch, for reports.
+struct Work {
+  std::string kernels = {};  ///< who does it: "winograd4, gemm, gemm" for forward, data and weights
+  double forward = 0;  ///< floating-point operations of products: a multiplication and an addition are two
+  double backward = 0;
+};
+
 /// One layer of a network. A Network owns it, sets it up once for a batch size, and then only executes.
 /// Not for use by several threads at once: each thread has a Network of its own.
 ///
@@ -132,6 +139,8 @@ class Layer {
   /// True when backward heeds InputGradient::add, as layers of several inputs must; otherwise the network adds.
   /// After `setup`.
   [[nodiscard]] virtual bool adds_gradients() const { return false; }
+  /// After `setup`.
+  [[nodiscard]] virtual Work work_of_pass() const { return {}; }
   /// Values have changed: pack them as the kernels want them. `state` is in the order of `parameters`, and
   /// stays valid and unchanged until the next call.
   virtual void load(std::span<const std::span<const float>> state);

@@ -30,6 +30,10 @@ void use_one_kernel_thread();
 /// The instruction set that the kernels use here ("avx512_core"), for lineage.
 std::string kernel_isa();
 
+/// Floating-point operations a second of one core's multiply-add units, with that instruction set, as a loop
+/// over registers alone finds them. Takes about 20 ms.
+double peak_flops();
+
 /// What to build beside the forward pass.
 struct NetworkOptions {
   bool training = false;  ///< build backward, too
@@ -52,6 +56,14 @@ struct NetworkMemory {
   [[nodiscard]] std::size_t total() const noexcept { return activations + scratch; }
 };
 
+/// What one layer, with those that it has absorbed, does in a pass, and how long it took.
+struct LayerTime {
+  std::string layer;
+  Work work;
+  double forward_seconds = 0;
+  double backward_seconds = 0;
+};
+
 /// A model for batches of exactly `batch` samples. Shapes, kernels, memory plan and scratch are decided in
 /// the constructor; `forward` and `backward` allocate nothing. Not thread-safe: one Network a thread.
 class Network {
@@ -63,6 +75,8 @@ class Network {
 
   /// What Network(spec, batch, options) takes, without making room for it. Throws as the constructor does.
   static NetworkMemory memory_of(const ModelSpec& spec, std::int64_t batch, const NetworkOptions& options);
+  /// What each layer has to do to train with one sample, when nothing is frozen.
+  static std::vector<Work> work_of(const ModelSpec& spec);
 
   [[nodiscard]] std::int64_t batch() const noexcept;
   /// Takes the values of `state` (packs them). Call again after each change. `state` must outlive the next
@@ -78,6 +92,11 @@ class Network {
 
   /// A forward pass that stops at the first layer whose parameters or output are not finite, and names it.
   [[nodiscard]] std::optional<std::string> first_not_finite(const Pass& pass, std::span<const float> input);
+
+  /// From now on the seconds that each layer takes are added up.
+  void time_layers();
+  /// In the order of the forward pass.
+  [[nodiscard]] std::vector<LayerTime> layer_times() const;
 
  private:
   struct Impl;

@@ -30,6 +30,8 @@ struct Options {
   std::string model = "cnn";  ///< bench: a name of the zoo, or DECK:MODEL
   std::int64_t batch = 128;   ///< bench
   std::int64_t steps = 50;    ///< bench
+  int shards = 8;             ///< bench: as RunSettings::shards
+  bool layers = false;        ///< bench: a table of layers, too
   bool json = false;          ///< bench
 
   std::filesystem::path checkpoint;  ///< predict
