@@ -18,19 +18,10 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def torch_cnn(torch):
-    """inputs/digits.toml's CNN: 93,322 parameters. Returns the network, one sample's shape, and the classes."""
-    nn = torch.nn
-    network = nn.Sequential(
-        nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(),
-        nn.Linear(576, 64), nn.ReLU(), nn.Linear(64, 10))
-    return network, (1, 28, 28), 10
-
-
-# What `impart bench --model` calls it -> the same in PyTorch. A further model is one more function and row.
-MODELS = {"cnn": torch_cnn}
+# What is measured, with the batch and the number of timed steps of one run. Names are those of impart's zoo.
+MODELS = {"cnn": (128, 40), "mlp": (128, 40), "resnet18": (32, 4), "vgg16": (32, 4), "resnet50": (32, 2),
+          "mobilenet_v2": (32, 6), "lenet5": (128, 40), "vgg16_bn": (32, 4), "logistic": (128, 40)}
+ALL = ("cnn", "mlp", "resnet18", "vgg16", "resnet50", "mobilenet_v2")
 
 
 def train_torch(model, batch, steps, warmup):
@@ -42,11 +33,16 @@ def train_torch(model, batch, steps, warmup):
 
     torch.set_num_threads(1)
     torch.manual_seed(7)
-    network, shape, classes = MODELS[model](torch)
+    sys.path.insert(0, str(ROOT / "tests"))
+    import torch_models
+
+    small = {"stem": "cifar"} if model in ("resnet18", "resnet50", "vgg16", "vgg16_bn", "mobilenet_v2") else {}
+    network, shape = torch_models.make_model(model, classes=10, **small)
+    network.train()
     loss_of = torch.nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     samples = torch.randn(batch, *shape)
-    labels = torch.randint(0, classes, (batch,))
+    labels = torch.randint(0, 10, (batch,))
 
     def step():
         optimizer.zero_grad()
@@ -69,20 +65,36 @@ def train_torch(model, batch, steps, warmup):
     }
 
 
-def run_pinned(command, core):
-    """The JSON object that `command`, bound to one core and one thread, prints."""
+def run_pinned(command, cores):
+    """The JSON object that `command`, bound to these cores ("0", "0,1"), prints; libraries have one thread."""
     environment = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
-    done = subprocess.run(["taskset", "-c", str(core), *command], env=environment, stdin=subprocess.DEVNULL,
+    done = subprocess.run(["taskset", "-c", str(cores), *command], env=environment, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\nfailed with exit code {done.returncode}:\n{done.stdout}{done.stderr}")
     return json.loads(done.stdout)
 
 
+def impart_command(options, threads=1, shards=8):
+    return [str(options.impart), "bench", "--model", options.model, "--batch", str(options.batch), "--steps",
+            str(options.steps), "--threads", str(threads), "--shards", str(shards), "--json"]
+
+
+def compare_with_itself(options, what, command, cores):
+    """The medians of paired runs of impart: `what` against one thread and the default shards on one core."""
+    ratios = []
+    for number in range(options.rounds):
+        runs = [(impart_command(options), options.core), (command, cores)]
+        speeds = [run_pinned(*run)["samples_per_second"] for run in runs[::1 if number % 2 == 0 else -1]]
+        ours, other = speeds[::1 if number % 2 == 0 else -1]
+        ratios.append(other / ours)
+    return {"model": options.model, "batch": options.batch, "what": what,
+            "speed_ratio": round(statistics.median(ratios), 3), "speed_ratios": [round(r, 3) for r in ratios]}
+
+
 def compare(options):
     batch, steps = str(options.batch), str(options.steps)
-    impart = [str(options.impart), "bench", "--model", options.model, "--batch", batch, "--steps", steps,
-              "--threads", "1", "--json"]
+    impart = impart_command(options)
     torch = [sys.executable, str(pathlib.Path(__file__).resolve()), "--torch-only", "--model", options.model,
              "--batch", batch, "--steps", steps]
     ours, theirs = [], []
@@ -118,20 +130,53 @@ def compare(options):
     }
 
 
+def print_table(rows):
+    head = ("model", "batch", "impart/s", "torch/s", "speed", "impart MB", "torch MB", "memory")
+    print("{:<14}{:>6}{:>11}{:>11}{:>8}{:>11}{:>10}{:>8}".format(*head))
+    for row in rows:
+        ours, theirs = row["impart"], row["torch"]
+        print(f"{row['model']:<14}{row['batch']:>6}{ours['samples_per_second']:>11}{theirs['samples_per_second']:>11}"
+              f"{row['speed_ratio']:>7}x{ours['peak_rss_mb']:>11}{theirs['peak_rss_mb']:>10}{row['memory_ratio']:>7}x")
+
+
+def set_defaults(options, model):
+    """The table's batch and steps, where the command line says nothing."""
+    batch, steps = MODELS[model]
+    made = argparse.Namespace(**vars(options))
+    made.model = model
+    made.batch = options.batch or batch
+    made.steps = options.steps or steps
+    return made
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--impart", type=pathlib.Path, default=ROOT / "build/release/bin/impart", help="the program")
     parser.add_argument("--model", choices=sorted(MODELS), default="cnn")
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=40, help="timed steps of a run, after the warm-up")
+    parser.add_argument("--all", action="store_true", help="a table of the six models that are compared")
+    parser.add_argument("--threads", type=int, help="impart alone: so many threads on so many cores against one")
+    parser.add_argument("--shards", type=int, help="impart alone: so many shards against the default of 8")
+    parser.add_argument("--batch", type=int, help="default: 128 or 32, by model")
+    parser.add_argument("--steps", type=int, help="timed steps of a run, after the warm-up; default: by model")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="the core both are bound to")
     parser.add_argument("--torch-only", action="store_true", help="one run of PyTorch alone, in this process")
     options = parser.parse_args()
+    chosen = set_defaults(options, options.model)
+    if options.all:
+        print_table([compare(set_defaults(options, model)) for model in ALL])
+        return
     if options.torch_only:
-        result = train_torch(options.model, options.batch, options.steps, warmup=5)
+        result = train_torch(chosen.model, chosen.batch, chosen.steps, warmup=2)
+    elif options.threads:
+        cores = ",".join(map(str, sorted(os.sched_getaffinity(0))[-options.threads:]))
+        result = compare_with_itself(chosen, f"{options.threads} threads",
+                                     impart_command(chosen, threads=options.threads), cores)
+    elif options.shards:
+        result = compare_with_itself(chosen, f"{options.shards} shards",
+                                     impart_command(chosen, shards=options.shards), options.core)
     else:
-        result = compare(options)
+        result = compare(chosen)
     json.dump(result, sys.stdout, indent=None if options.torch_only else 2)
     print()
 
