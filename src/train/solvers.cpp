@@ -53,7 +53,7 @@ std::string why_not(SolverKind kind, const nn::ModelSpec& spec) {
 
 LinearModel linear_model(const nn::ModelSpec& spec) {
   if (const auto reason = why_not_linear(spec); !reason.empty())
-    throw Error("this model cannot be solved for", ErrorKind::kUsage).at(spec.name).got(reason);
+    throw Error("this model cannot be solved for", ErrorKind::kUsage).at(spec.name).got(reason).collective();
   const auto layout = nn::state_layout(spec);
   const auto name = nn::head_of(spec);
   const bool bias = layout->find(name + ".bias") != nullptr;

@@ -16,7 +16,7 @@ struct LinearModel {
   std::int64_t inputs = 0;
   std::int64_t outputs = 0;
 };
-/// Throws Error (usage), which says why, for any other model.
+/// Throws Error (usage, collective: specs are equal), which says why, for any other model.
 LinearModel linear_model(const nn::ModelSpec& spec);
 
 /// Samples whose values are converted and multiplied together.

@@ -191,5 +191,18 @@ class NotFinite(EndToEnd):
             self.assertFalse(self.model().exists())
 
 
+class Singular(EndToEnd):
+    def test_the_columns_are_named(self):
+        line = MODEL.replace("model.net", "model.line").split("layers")[0] + """
+layers = [{ kind = "flatten" }, { kind = "dense", units = 4 }]
+"""
+        stage = TRAIN.replace('"net"', '"line"').split("epochs")[0] + """
+train_part = { index = 0, of = 2 }
+optimizer = { kind = "least_squares" }
+"""
+        self.deck(RUN + DATASET + line + stage)
+        self.assert_refused(1, "the columns of the", "depends on", "give the optimizer a ridge above 0")
+
+
 if __name__ == "__main__":
     unittest.main()

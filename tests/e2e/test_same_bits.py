@@ -61,9 +61,49 @@ partition = { kind = "dirichlet", alpha = 5.0, min_samples = 2 }
 batch_size = 4
 
 [[stage]]
+name = "averaged"
+kind = "train"
+model = "net"
+dataset = "tiny"
+epochs = 2
+batch_size = 8
+accumulate = 2
+objective = { kind = "cross_entropy", class_weights = [1, 2, 0.5, 1], label_smoothing = 0.1, l2 = 1e-3 }
+optimizer = { kind = "lamb", clip_norm = 1.0 }
+average = { kind = "ema", decay = 0.9 }
+
+[model.line]
+input = [1, 8, 8]
+classes = 4
+layers = [{ kind = "flatten" }, { kind = "dense", units = 4 }]
+
+[[stage]]
+name = "ridge"
+kind = "train"
+model = "line"
+dataset = "tiny"
+optimizer = { kind = "least_squares", ridge = 1.0 }
+
+[[stage]]
+name = "logistic"
+kind = "train"
+model = "line"
+dataset = "tiny"
+optimizer = { kind = "newton", l2 = 0.1 }
+
+[[stage]]
+name = "quasi"
+kind = "train"
+model = "line"
+dataset = "tiny"
+batch_size = 16
+objective = "huber"
+optimizer = { kind = "lbfgs", l2 = 0.01, max_iterations = 20 }
+
+[[stage]]
 name = "result"
 kind = "evaluate"
-models = ["teacher", "vote", "student", "moved", "clients"]
+models = ["teacher", "vote", "student", "moved", "clients", "ridge", "logistic"]
 dataset = "tiny"
 """
 # Every kind of layer that the pipeline above has not.
@@ -119,7 +159,9 @@ batch_size = 16
 optimizer = { kind = "sgd", learning_rate = 0.05, momentum = 0.9 }
 """
 
-MODELS = ("teacher", "other", "mean", "vote", "student", "moved", "clients")
+MODELS = (
+    "teacher", "other", "mean", "vote", "student", "moved", "clients", "averaged", "ridge", "logistic", "quasi",
+)  # fmt: skip
 
 LONG = (RUN + DATASET + MODEL + TRAIN).replace("epochs = 2", "epochs = 400")
 
