@@ -14,6 +14,7 @@
 #include "nn/kernel_tables.hpp"
 #include "nn/shard_tree.hpp"
 #include "nn/winograd.hpp"
+#include "nn/wisdom.hpp"
 
 namespace impart::nn {
 
@@ -60,6 +61,8 @@ std::span<const ConvCandidate> conv_candidates() { return kCandidates; }
 
 const ConvCandidate& choose_convolution(const ConvGeometry& g, ConvDirection direction,
                                         std::string_view name) {
+  ChoiceRecorder::note(g, direction);
+  if (name.empty()) name = wisdom_choice(g, direction);
   std::vector<std::string_view> serving;
   for (const auto& candidate : kCandidates) {
     if (!candidate.serves(g, direction)) continue;

@@ -78,8 +78,9 @@ struct ConvCandidate {
 /// All candidates; the last one serves everything.
 std::span<const ConvCandidate> conv_candidates();
 
-/// The candidate for this shape and direction: the one named, or the first that serves and wins when `name`
-/// is empty. A fixed rule: two runs on machines with the same instruction set choose alike.
+/// The candidate for this shape and direction: the one named, or, when `name` is empty, the one that use_wisdom
+/// has brought, or else the first that serves and wins. That is a fixed rule: two runs on machines with the same
+/// instruction set choose alike.
 /// Throws Error (usage) when there is none of that name, or it does not serve.
 const ConvCandidate& choose_convolution(const ConvGeometry& g, ConvDirection direction,
                                         std::string_view name = {});

@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "impart/comm/tree_reducer.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/rng.hpp"
 #include "impart/nn/network.hpp"
+#include "impart/nn/wisdom.hpp"
 #include "impart/nn/zoo.hpp"
 #include "impart/stages/commands.hpp"
 #include "impart/stages/deck.hpp"
@@ -91,14 +93,38 @@ train::TrainSeconds measure(const comm::Comm& comm, const nn::ModelSpec& spec, c
   return train::train(comm, trainer, task, state).seconds;
 }
 
-/// Layer by layer, what one thread of this rank computes at once in the Trainer, in a network of its own.
-std::vector<nn::LayerTime> time_layers(const comm::Comm& comm, const nn::ModelSpec& spec,
-                                       const Options& options) {
+/// What one thread of a rank computes at once in the Trainer.
+struct Portion {
+  std::int64_t batch = 0;
+  int shards = 1;
+};
+
+Portion portion_of(const comm::Comm& comm, const nn::ModelSpec& spec, const Options& options) {
   const auto mine = comm::shards_of_rank(0, comm.size(), options.shards).size();
   const auto each = mine / comm::largest_rank_count(mine, options.threads);
   const train::EngineOptions engine{.batch_size = options.batch, .shards = options.shards};
   const auto shards = train::shards_at_once(spec, engine, each);
-  const auto batch = options.batch / options.shards * shards;
+  return {options.batch / options.shards * shards, shards};
+}
+
+/// One rank measures and writes the file, and all use it from then on.
+void tune(const comm::Comm& comm, const nn::ModelSpec& spec, const Options& options) {
+  std::string wisdom;
+  comm::agree(comm, "--tune", [&] {
+    if (!comm.is_root()) return;
+    const auto [batch, shards] = portion_of(comm, spec, options);
+    wisdom = nn::tune(spec, batch, shards);
+    std::ofstream file(options.tune);
+    if (!(file << wisdom).flush()) throw Error("cannot write the file").at(options.tune.string());
+  });
+  comm.broadcast(wisdom, 0, "wisdom");
+  comm::agree(comm, "--tune", [&] { nn::use_wisdom(wisdom); });
+}
+
+/// Layer by layer, a thread's portion, in a network of its own.
+std::vector<nn::LayerTime> time_layers(const comm::Comm& comm, const nn::ModelSpec& spec,
+                                       const Options& options) {
+  const auto [batch, shards] = portion_of(comm, spec, options);
   nn::Network network(spec, batch, {.training = true, .shards = shards});
   const auto state = nn::initial_state(spec, 0);
   StateDict gradients(state.layout_ptr());
@@ -185,6 +211,7 @@ std::string bench(const comm::Comm& comm, const Options& options) {
   }
   comm::agree(comm, "bench", [&] { comm::check_rank_count(comm.size(), options.shards); });
   const auto spec = model_argument(comm, options.model);
+  if (!options.tune.empty()) tune(comm, spec, options);
   // The first steps compile kernels and touch memory for the first time.
   measure(comm, spec, options, kWarmUpSteps);
   const auto seconds = measure(comm, spec, options, options.steps);

@@ -9,8 +9,10 @@
 #include "impart/comm/tree_reducer.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/suggest.hpp"
+#include "impart/nn/wisdom.hpp"
 #include "impart/stages/runner.hpp"
 #include "stages/check_context.hpp"
+#include "stages/run_record.hpp"
 
 namespace impart::stages {
 
@@ -61,6 +63,15 @@ void check_selection(const Deck& deck, const std::vector<std::string>& only, Pro
   }
 }
 
+void check_wisdom(const Deck& deck, Problems& problems) {
+  if (deck.run.wisdom.empty()) return;
+  try {
+    nn::use_wisdom(read_file(deck.resolve(deck.run.wisdom)));
+  } catch (const Error& e) {
+    problems.add(deck.places, "run.wisdom", e.what());
+  }
+}
+
 }  // namespace
 
 void check_deck(const Deck& deck, const CheckOptions& options, Problems& problems) {
@@ -70,6 +81,7 @@ void check_deck(const Deck& deck, const CheckOptions& options, Problems& problem
     problems.add(deck.places, "run.shards", e.what());
   }
   check_selection(deck, options.only, problems);
+  check_wisdom(deck, problems);
   CheckContext context(deck, options, problems);
   for (const auto& settings : deck.stages) {
     if (settings.kind.empty()) {  // a problem already; stages that name this one are not to blame

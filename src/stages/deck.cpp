@@ -33,6 +33,7 @@ RunSettings read_run(TableReader table, const std::filesystem::path& deck) {
   table.read("output", run.output);
   table.read("seed", run.seed);
   table.read("shards", run.shards, between(1, 4096));
+  table.read("wisdom", run.wisdom);
   table.read("reproducible", run.reproducible);
   if (!is_plain_name(run.name)) {
     table.problem("name", "expected a name of letters, digits, '_', '-' and '.', got '" + run.name + "'");

@@ -110,8 +110,10 @@ po::options_description describe(Command command, Options& options) {
                       "a model of the zoo, as resnet18 (10 classes, small images), or DECK:MODEL")(
         "batch", po::value(&options.batch), "samples in a batch of all ranks")(
         "shards", po::value(&options.shards), "equal parts of a batch, as in a deck's [run]")(
-        "steps", po::value(&options.steps), "steps to measure")("layers", po::bool_switch(&options.layers),
-                                                                "a table of the layers, with their kernels")(
+        "steps", po::value(&options.steps), "steps to measure")(
+        "tune", po::value<std::string>(),
+        "FILE: measure all kernels on the model's convolutions, and write the fastest to a wisdom file")(
+        "layers", po::bool_switch(&options.layers), "a table of the layers, with their kernels")(
         "json", po::bool_switch(&options.json), "print one JSON object");
   }
   if (command == Command::kPredict) {
@@ -150,6 +152,7 @@ void take_values(const po::variables_map& values, Options& options) {
   if (values.count("memory-per-rank") != 0) {
     options.memory_per_rank = parse_bytes(values["memory-per-rank"].as<std::string>());
   }
+  if (values.count("tune") != 0) options.tune = values["tune"].as<std::string>();
   if (values.count("threads") != 0) at_least_one("--threads", options.threads);
   at_least_one("--ranks", options.ranks);
   at_least_one("--batch", options.batch);

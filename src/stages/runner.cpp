@@ -12,6 +12,7 @@
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 #include "impart/nn/network.hpp"
+#include "impart/nn/wisdom.hpp"
 #include "impart/stages/commands.hpp"
 #include "stages/directory_lock.hpp"
 #include "stages/run_context.hpp"
@@ -48,6 +49,7 @@ class Runner {
   }
 
   RunReport execute() {
+    take_wisdom();
     comm::agree(comm_, "run directory", [&] { prepare(); });
     for (std::size_t i = 0; i < stages_.size(); ++i) {
       if (!selected(stages_[i]->name())) {
@@ -66,6 +68,16 @@ class Runner {
  private:
   [[nodiscard]] bool selected(const std::string& stage) const {
     return options_.only.empty() || std::ranges::find(options_.only, stage) != options_.only.end();
+  }
+
+  // One rank reads it, so that all have the same kernels.
+  void take_wisdom() {
+    std::string text;
+    comm::agree(comm_, "wisdom", [&] {
+      if (comm_.is_root() && !deck_.run.wisdom.empty()) text = read_file(deck_.resolve(deck_.run.wisdom));
+    });
+    comm_.broadcast(text, 0, "wisdom");
+    comm::agree(comm_, "wisdom", [&] { nn::use_wisdom(text); });
   }
 
   void prepare() {
@@ -286,7 +298,7 @@ class Runner {
     lineage.ranks = comm_.size();
     lineage.mesh = fmt::format("data={}", comm_.size());
     lineage.isa = nn::kernel_isa();
-    lineage.kernels = version_line();
+    lineage.kernels = fmt::format("{}, {}", version_line(), nn::kernel_choice());
     const auto from = fs::absolute(directory_ / stage.name());
     for (const auto& use : stage.uses().artifacts) {
       const auto& [path, digest] = *context_.find(use.name);

@@ -7,6 +7,7 @@
 
 #include "impart/core/digest.hpp"
 #include "impart/nn/spec.hpp"
+#include "impart/nn/wisdom.hpp"
 
 namespace impart::stages {
 
@@ -20,11 +21,13 @@ Json settings_of(const Deck& deck, const Stage& stage) {
   for (const auto& name : uses.models) models[name] = Json::parse(nn::to_json(*deck.find_model(name)));
   Json datasets = Json::object();
   for (const auto& name : uses.datasets) datasets[name] = Json::parse(deck.find_dataset(name)->resolved);
-  return {{"stage", Json::parse(stage.common().resolved)},
-          {"models", std::move(models)},
-          {"datasets", std::move(datasets)},
-          {"seed", deck.run.seed},
-          {"shards", deck.run.shards}};
+  Json settings{{"stage", Json::parse(stage.common().resolved)},
+                {"models", std::move(models)},
+                {"datasets", std::move(datasets)},
+                {"seed", deck.run.seed},
+                {"shards", deck.run.shards}};
+  if (!deck.run.wisdom.empty()) settings["kernels"] = nn::kernel_choice();  // other kernels, other bits
+  return settings;
 }
 
 }  // namespace

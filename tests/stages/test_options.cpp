@@ -49,7 +49,7 @@ TEST(Options, OfCheckAndBenchAndPredict) {
   EXPECT_EQ(check.ranks, 64);
   EXPECT_EQ(check.memory_per_rank, 4'000'000'000U);
   const auto bench = parse({"bench", "--model", "d.toml:net", "--batch", "64", "--steps", "9", "--json",
-                            "--shards", "4", "--layers"});
+                            "--shards", "4", "--layers", "--tune", "w.json"});
   EXPECT_EQ(bench.command, Command::kBench);
   EXPECT_EQ(bench.model, "d.toml:net");
   EXPECT_EQ(bench.batch, 64);
@@ -57,6 +57,7 @@ TEST(Options, OfCheckAndBenchAndPredict) {
   EXPECT_TRUE(bench.json);
   EXPECT_TRUE(bench.layers);
   EXPECT_EQ(bench.shards, 4);
+  EXPECT_EQ(bench.tune, "w.json");
   const auto predict = parse({"predict", "m.h5", "--data", "d.toml:x", "--output", "o.csv"});
   EXPECT_EQ(predict.command, Command::kPredict);
   EXPECT_EQ(predict.checkpoint, "m.h5");

@@ -26,7 +26,8 @@ struct RunSettings {
   std::string name;             ///< default: the deck's file name without ".toml"
   std::string output = "runs";  ///< the run directory is output/name, relative to the working directory
   std::uint64_t seed = 0;
-  int shards = 8;  ///< of a global batch; results do not depend on the rank count, which must divide it
+  int shards = 8;      ///< of a global batch; results do not depend on the rank count, which must divide it
+  std::string wisdom;  ///< a file of impart bench --tune, relative to the deck; empty: the rule's kernels
   bool reproducible = true;  ///< false allows what is faster; until there is such a thing, both are the same
 };
 
