@@ -103,7 +103,9 @@ struct Needs {
 /// What a layer has to do in one pass over the batch, for reports.
 struct Work {
   std::string kernels = {};  ///< who does it: "winograd4, gemm, gemm" for forward, data and weights
-  double forward = 0;  ///< floating-point operations of products: a multiplication and an addition are two
+  /// Floating-point operations of the products as plain loops would do them, a multiplication and an addition
+  /// being two. Winograd's convolutions do fewer, so they may be "faster" than the machine's peak.
+  double forward = 0;
   double backward = 0;
 };
 
