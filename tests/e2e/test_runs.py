@@ -148,9 +148,10 @@ class Commands(EndToEnd):
             process = self.impart(2, "bench", "--model", model, "--batch", 16, "--steps", 3, "--threads", 1, "--json")
             self.assertEqual(process.returncode, 0, process.stderr_text)
             result = json.loads(process.stdout_text)
-            self.assertEqual(list(result), ["model", "batch", "ranks", "threads", "parameters", "samples_per_second",
-                                            "step_ms", "forward_ms", "backward_ms", "communication_ms", "update_ms",
-                                            "input_ms", "peak_rss_mb"])
+            self.assertEqual(list(result), ["model", "batch", "ranks", "threads", "shards", "parameters",
+                                            "samples_per_second", "step_ms", "forward_ms", "backward_ms",
+                                            "communication_ms", "update_ms", "input_ms", "peak_rss_mb", "gflops",
+                                            "peak_gflops", "share_of_peak"])
             self.assertEqual((result["batch"], result["ranks"]), (16, 2))
             self.assertGreater(result["samples_per_second"], 0)
         self.assertEqual(json.loads(self.impart(1, "bench", "--json", "--steps", 1).stdout_text)["parameters"], 93322)
