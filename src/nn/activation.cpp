@@ -53,7 +53,9 @@ class Rectify final : public Layer {
   float top_;
 };
 
-class Sigmoid final : public Layer {
+// A function of each value by itself, in `Kernel`, whose slope is known from what it returned.
+template <auto Kernel, float (*Slope)(float y)>
+class Squash final : public Layer {
  public:
   [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
     return only_input(inputs);
@@ -63,35 +65,17 @@ class Sigmoid final : public Layer {
   [[nodiscard]] Needs needs() const override { return {.inputs = false, .output = true}; }
 
   void forward(const Pass& /*pass*/, Inputs inputs, std::span<float> output) override {
-    kernels().sigmoid(static_cast<std::int64_t>(output.size()), inputs[0].data(), output.data());
+    (kernels().*Kernel)(static_cast<std::int64_t>(output.size()), inputs[0].data(), output.data());
   }
 
   void backward(const Pass& /*pass*/, const Backward& call) override {
-    const auto y = call.output;
     const auto to = call.grad_inputs[0].values;
-    for (std::size_t i = 0; i < to.size(); ++i) to[i] = call.grad_output[i] * (y[i] * (1.0F - y[i]));
+    for (std::size_t i = 0; i < to.size(); ++i) to[i] = call.grad_output[i] * Slope(call.output[i]);
   }
 };
 
-class Tanh final : public Layer {
- public:
-  [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
-    return only_input(inputs);
-  }
-  void setup(const Setup& /*setup*/) override {}
-  [[nodiscard]] bool in_place() const override { return true; }
-  [[nodiscard]] Needs needs() const override { return {.inputs = false, .output = true}; }
-
-  void forward(const Pass& /*pass*/, Inputs inputs, std::span<float> output) override {
-    kernels().tanh(static_cast<std::int64_t>(output.size()), inputs[0].data(), output.data());
-  }
-
-  void backward(const Pass& /*pass*/, const Backward& call) override {
-    const auto y = call.output;
-    const auto to = call.grad_inputs[0].values;
-    for (std::size_t i = 0; i < to.size(); ++i) to[i] = call.grad_output[i] * (1.0F - y[i] * y[i]);
-  }
-};
+float sigmoid_slope(float y) { return y * (1.0F - y); }
+float tanh_slope(float y) { return 1.0F - y * y; }
 
 // x times the probability that a standard normal variable is below x (Hendrycks and Gimpel 2016).
 class Gelu final : public Layer {
@@ -174,12 +158,12 @@ std::unique_ptr<Layer> make_gelu(const LayerSpec& spec) {
 
 std::unique_ptr<Layer> make_sigmoid(const LayerSpec& spec) {
   const Settings none(spec, {});
-  return std::make_unique<Sigmoid>();
+  return std::make_unique<Squash<&KernelTable::sigmoid, sigmoid_slope>>();
 }
 
 std::unique_ptr<Layer> make_tanh(const LayerSpec& spec) {
   const Settings none(spec, {});
-  return std::make_unique<Tanh>();
+  return std::make_unique<Squash<&KernelTable::tanh, tanh_slope>>();
 }
 
 std::unique_ptr<Layer> make_softmax(const LayerSpec& spec) {
