@@ -13,68 +13,14 @@
 #include "impart/core/aligned.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/rng.hpp"
-#include "nn/gemm_convolution.hpp"
 #include "nn/kernels.hpp"
 #include "nn/layers.hpp"
+#include "nn/projection.hpp"
 #include "nn/settings.hpp"
 
 namespace impart::nn {
 
 namespace {
-
-/// y = x W' + b for all rows of a batch, and its gradients.
-class Projection {
- public:
-  struct Options {
-    std::int64_t rows = 0;
-    std::int64_t width = 0;    ///< of x
-    std::int64_t outputs = 0;  ///< of y
-    std::int64_t shards = 1;
-    bool data_gradient = false;
-    bool weight_gradient = false;
-  };
-
-  Projection(const Options& options, Scratch& scratch) {
-    const ConvGeometry g{.batch = options.rows,
-                         .channels = options.width,
-                         .height = 1,
-                         .width = 1,
-                         .filters = options.outputs,
-                         .out_height = 1,
-                         .out_width = 1,
-                         .window = {},
-                         .shards = options.shards};
-    const ConvOptions with_bias{.bias = true};
-    forward_ = make_gemm_forward(g, with_bias, scratch);
-    scratch_bytes_ = forward_->scratch_bytes();
-    if (options.data_gradient) {
-      data_ = make_gemm_backward_data(g, with_bias, scratch);
-      scratch_bytes_ = std::max(scratch_bytes_, data_->scratch_bytes());
-    }
-    if (options.weight_gradient) {
-      weights_ = make_gemm_backward_weights(g, with_bias, scratch);
-      scratch_bytes_ = std::max(scratch_bytes_, weights_->scratch_bytes());
-    }
-  }
-
-  [[nodiscard]] std::size_t scratch_bytes() const { return scratch_bytes_; }
-  /// weight (outputs, width), bias (outputs).
-  void load(const float* weight, const float* bias) {
-    forward_->load(weight, bias);
-    if (data_) data_->load(weight);
-  }
-  void forward(const float* x, float* y) { forward_->run(x, y); }
-  void data_gradient(const float* grad_y, float* grad_x, bool add) { data_->run(grad_y, grad_x, add); }
-  void weight_gradient(const float* x, const float* grad_y, float* grad_weight, float* grad_bias) {
-    weights_->run(x, grad_y, grad_weight, grad_bias);
-  }
-
- private:
-  std::unique_ptr<ConvForward> forward_;
-  std::unique_ptr<ConvBackwardData> data_;
-  std::unique_ptr<ConvBackwardWeights> weights_;
-  std::size_t scratch_bytes_ = 0;
-};
 
 /// A matrix within a larger one: rows are `stride` values apart.
 struct Block {

@@ -1,10 +1,11 @@
-// dense: y = x W^T + b for each row of features, a convolution of images of one pixel.
+// dense: y = x W^T + b for each row of features.
 #include <array>
 #include <memory>
+#include <optional>
 
 #include "impart/core/error.hpp"
-#include "nn/gemm_convolution.hpp"
 #include "nn/layers.hpp"
+#include "nn/projection.hpp"
 #include "nn/settings.hpp"
 
 namespace impart::nn {
@@ -43,49 +44,38 @@ class Dense final : public Layer {
 
   void setup(const Setup& setup) override {
     const auto sample = row_shape(setup.inputs[0].without_batch());
-    const ConvGeometry g{.batch = setup.inputs[0][0] * sample.rows,
-                         .channels = sample.features,
-                         .height = 1,
-                         .width = 1,
-                         .filters = units_,
-                         .out_height = 1,
-                         .out_width = 1,
-                         .window = {},
-                         .shards = setup.shards};
-    const ConvOptions options{.bias = bias_, .relu = relu_};
-    const int directions = (setup.need_input_gradient[0] ? 1 : 0) + (setup.trainable ? 1 : 0);
-    work_ = {"gemm", g.flops(), setup.training ? directions * g.flops() : 0};
-    forward_ = make_gemm_forward(g, options, *setup.scratch);
-    if (setup.training && setup.need_input_gradient[0]) {
-      backward_data_ = make_gemm_backward_data(g, options, *setup.scratch);
-    }
-    if (setup.training && setup.trainable) {
-      backward_weights_ = make_gemm_backward_weights(g, options, *setup.scratch);
-    }
+    projection_.emplace(Projection::Options{.rows = setup.inputs[0][0] * sample.rows,
+                                            .width = sample.features,
+                                            .outputs = units_,
+                                            .shards = setup.shards,
+                                            .bias = bias_,
+                                            .relu = relu_,
+                                            .data_gradient = setup.training && setup.need_input_gradient[0],
+                                            .weight_gradient = setup.training && setup.trainable},
+                        *setup.scratch);
   }
 
   void load(std::span<const std::span<const float>> state) override {
-    forward_->load(state[0].data(), bias_ ? state[1].data() : nullptr);
-    if (backward_data_) backward_data_->load(state[0].data());
+    projection_->load(state[0].data(), bias_ ? state[1].data() : nullptr);
   }
 
   [[nodiscard]] Needs needs() const override { return {.inputs = true, .output = relu_}; }
-  [[nodiscard]] Work work_of_pass() const override { return work_; }
+  [[nodiscard]] Work work_of_pass() const override { return projection_->work(); }
   [[nodiscard]] bool adds_gradients() const override { return true; }
 
   void forward(const Pass& /*pass*/, Inputs inputs, std::span<float> output) override {
-    forward_->run(inputs[0].data(), output.data());
+    projection_->forward(inputs[0].data(), output.data());
   }
 
   void backward(const Pass& /*pass*/, const Backward& call) override {
     const auto grad = call.grad_output;
     if (relu_) rectify_gradient(call.output, grad);
     if (!call.gradients[0].empty()) {
-      backward_weights_->run(call.inputs[0].data(), grad.data(), call.gradients[0].data(),
-                             bias_ ? call.gradients[1].data() : nullptr);
+      projection_->weight_gradient(call.inputs[0].data(), grad.data(), call.gradients[0].data(),
+                                   bias_ ? call.gradients[1].data() : nullptr);
     }
     const auto& to = call.grad_inputs[0];
-    if (!to.values.empty()) backward_data_->run(grad.data(), to.values.data(), to.add);
+    if (!to.values.empty()) projection_->data_gradient(grad.data(), to.values.data(), to.add);
   }
 
  private:
@@ -93,10 +83,7 @@ class Dense final : public Layer {
   bool bias_ = true;
   Init init_ = Init::kHe;
   bool relu_ = false;
-  Work work_;
-  std::unique_ptr<ConvForward> forward_;
-  std::unique_ptr<ConvBackwardData> backward_data_;
-  std::unique_ptr<ConvBackwardWeights> backward_weights_;
+  std::optional<Projection> projection_;
 };
 
 }  // namespace
