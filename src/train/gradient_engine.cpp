@@ -37,10 +37,23 @@ class Stopwatch {
   Clock::time_point start_ = Clock::now();
 };
 
+/// Threads that share a rank's shards, and how many shards each has.
+struct ThreadPlan {
+  int threads = 1;
+  int shards = 1;
+};
+
+ThreadPlan plan_threads(const EngineOptions& options, int ranks) {
+  const int mine = comm::shards_of_rank(0, ranks, options.shards).size();
+  const int threads = comm::largest_rank_count(mine, options.threads);
+  return {threads, mine / threads};
+}
+
 }  // namespace
 
-// All, as far as activations do not grow far beyond what the parameters take anyway.
-int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int shards) {
+// All of a thread's, as far as activations do not grow far beyond what the parameters take anyway.
+int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int ranks) {
+  int shards = plan_threads(options, ranks).shards;
   if (!std::has_single_bit(static_cast<unsigned>(shards))) return 1;
   const auto one = nn::Network::memory_of(spec, options.batch_size / options.shards,
                                           {.training = true, .trainable = options.trainable, .tail = true});
@@ -80,7 +93,7 @@ struct GradientEngine::Impl {
         range((comm::check_rank_count(comm.size(), options.shards),
                comm::shards_of_rank(comm.rank(), comm.size(), options.shards))),
         reducer(comm),
-        team(comm::largest_rank_count(range.size(), options.threads)),
+        team(plan_threads(options, comm.size()).threads),
         workers(static_cast<std::size_t>(team.size())) {
     if (options.batch_size < 1 || options.batch_size % options.shards != 0) {
       throw Error("the batch cannot be cut into equal shards", ErrorKind::kUsage)
@@ -89,7 +102,7 @@ struct GradientEngine::Impl {
           .got(std::to_string(options.batch_size));
     }
     const auto shard_size = options.batch_size / options.shards;
-    at_once = shards_at_once(spec, options, shards_each());
+    at_once = shards_at_once(spec, options, comm.size());
     team.run([&](int w) {
       nn::use_one_kernel_thread();
       auto& worker = workers[static_cast<std::size_t>(w)];
@@ -236,15 +249,14 @@ struct GradientEngine::Impl {
 };
 
 EngineMemory engine_memory(const nn::ModelSpec& spec, const EngineOptions& options, int ranks) {
-  const int shards = std::max(1, options.shards / std::max(1, ranks));
-  const int threads = comm::largest_rank_count(shards, options.threads);
-  const int at_once = shards_at_once(spec, options, shards / threads);
+  const auto [threads, shards] = plan_threads(options, ranks);
+  const int at_once = shards_at_once(spec, options, ranks);
   const auto one = nn::Network::memory_of(
       spec, options.batch_size / options.shards * at_once,
       {.training = true, .trainable = options.trainable, .tail = true, .shards = at_once});
   const auto arena = nn::state_layout(spec)->arena_size() * sizeof(float);
   const auto each = static_cast<std::size_t>(threads);
-  const auto depth = static_cast<std::size_t>(comm::tree_depth(shards / threads / at_once));
+  const auto depth = static_cast<std::size_t>(comm::tree_depth(shards / at_once));
   return {each * depth * arena, each * one.activations, each * one.scratch};
 }
 

@@ -27,9 +27,9 @@ struct EngineOptions {
   double l2 = 0;                                                     ///< as nn::ObjectiveOptions
 };
 
-/// How many of a thread's `shards` shards a network computes at once: weights are then read, and gradients
+/// How many shards a network of one of `ranks` ranks computes at once: weights are then read, and gradients
 /// written, once for all of them. The result is the same bits for any choice.
-int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int shards);
+int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int ranks);
 
 /// What one global batch gave.
 struct StepResult {
