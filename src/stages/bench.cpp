@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -29,15 +30,21 @@ constexpr std::int64_t kDistinctSamples = 256;
 // Random samples with random labels; a few distinct ones stand for many, so that memory is the network's.
 class RandomDataset final : public data::Dataset {
  public:
-  RandomDataset(Shape shape, int classes, std::int64_t size)
-      : shape_(std::move(shape)),
-        classes_(classes),
+  RandomDataset(const nn::ModelSpec& spec, std::int64_t size)
+      : shape_(spec.input),
+        classes_(spec.classes),
         size_(size),
         values_(shape_.with_batch(kDistinctSamples)) {
+    const auto output = nn::check_model(spec).back();
+    if (output.rank() == 2) labels_per_sample_ = output[0];
+    const auto classes = static_cast<std::uint64_t>(classes_);
+    const bool words = spec.layers.front().kind == "embedding";  // which reads indices
     Rng rng(0, "bench samples");
-    for (auto& value : values_.values()) value = static_cast<float>(rng.normal());
-    for (std::int64_t i = 0; i < kDistinctSamples; ++i) {
-      labels_.push_back(static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(classes))));
+    for (auto& value : values_.values()) {
+      value = words ? static_cast<float>(rng.below(classes)) : static_cast<float>(rng.normal());
+    }
+    for (std::int64_t i = 0; i < kDistinctSamples * labels_per_sample_; ++i) {
+      labels_.push_back(static_cast<std::int32_t>(rng.below(classes)));
     }
   }
 
@@ -50,7 +57,11 @@ class RandomDataset final : public data::Dataset {
     std::copy(from.begin(), from.end(), out.begin());
   }
   [[nodiscard]] std::int32_t label(std::int64_t i) const override {
-    return labels_[static_cast<std::size_t>(i % kDistinctSamples)];
+    return labels_[static_cast<std::size_t>(i % kDistinctSamples * labels_per_sample_)];
+  }
+  [[nodiscard]] std::int64_t labels_per_sample() const override { return labels_per_sample_; }
+  void labels(std::int64_t i, std::span<std::int32_t> out) const override {
+    std::copy_n(labels_.begin() + i % kDistinctSamples * labels_per_sample_, out.size(), out.begin());
   }
   [[nodiscard]] std::uint64_t id(std::int64_t i) const override { return static_cast<std::uint64_t>(i); }
   [[nodiscard]] const Digest& digest(std::int64_t) const override { return digest_; }
@@ -60,6 +71,7 @@ class RandomDataset final : public data::Dataset {
   int classes_;
   std::int64_t size_;
   Tensor values_;
+  std::int64_t labels_per_sample_ = 1;  // of a sequence: one for each step
   std::vector<std::int32_t> labels_;
   Digest digest_;
 };
@@ -79,15 +91,14 @@ train::TrainSeconds measure(const comm::Comm& comm, const nn::ModelSpec& spec, c
   trainer.threads = options.threads;
   trainer.optimizer.momentum = 0.9;
   const auto objective = objective_of(options.model);
-  const train::TrainTask task{
-      .spec = spec,
-      .objective = *objective,
-      .train = std::make_shared<RandomDataset>(spec.input, spec.classes, options.batch * steps),
-      .validation = nullptr,
-      .on_event = {},
-      .stop = nullptr,
-      .state_directory = {},
-      .state_key = {}};
+  const train::TrainTask task{.spec = spec,
+                              .objective = *objective,
+                              .train = std::make_shared<RandomDataset>(spec, options.batch * steps),
+                              .validation = nullptr,
+                              .on_event = {},
+                              .stop = nullptr,
+                              .state_directory = {},
+                              .state_key = {}};
   auto state = nn::initial_state(spec, 0);
   comm.barrier();
   return train::train(comm, trainer, task, state).seconds;
@@ -100,10 +111,9 @@ struct Portion {
 };
 
 Portion portion_of(const comm::Comm& comm, const nn::ModelSpec& spec, const Options& options) {
-  const auto mine = comm::shards_of_rank(0, comm.size(), options.shards).size();
-  const auto each = mine / comm::largest_rank_count(mine, options.threads);
-  const train::EngineOptions engine{.batch_size = options.batch, .shards = options.shards};
-  const auto shards = train::shards_at_once(spec, engine, each);
+  const train::EngineOptions engine{
+      .batch_size = options.batch, .shards = options.shards, .threads = options.threads};
+  const auto shards = train::shards_at_once(spec, engine, comm.size());
   return {options.batch / options.shards * shards, shards};
 }
 
@@ -129,7 +139,7 @@ std::vector<nn::LayerTime> time_layers(const comm::Comm& comm, const nn::ModelSp
   const auto state = nn::initial_state(spec, 0);
   StateDict gradients(state.layout_ptr());
   network.load(state);
-  const RandomDataset samples(spec.input, spec.classes, batch);
+  const RandomDataset samples(spec, batch);
   std::vector<float> input(static_cast<std::size_t>(batch * spec.input.elements()));
   std::vector<std::uint64_t> ids;
   for (std::int64_t i = 0; i < batch; ++i) {
