@@ -1,16 +1,27 @@
 #include "impart/share/transfer.hpp"
 
 #include <algorithm>
+#include <set>
 
 #include "impart/core/error.hpp"
+#include "impart/nn/layer.hpp"
 #include "impart/nn/network.hpp"
 
 namespace impart::share {
 
 namespace {
 
-bool belongs_to(const StateEntry& entry, const std::string& layer) {
-  return entry.name.starts_with(layer + ".");
+/// Full names of a layer's tensors. Not all that begins with the layer's name is its own: layers' names may
+/// have dots.
+std::set<std::string> tensors_of(nn::ModelSpec spec, const std::string& layer) {
+  nn::name_layers(spec);
+  const auto tensors = nn::model_tensors(spec);
+  std::set<std::string> names;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (spec.layers[i].name != layer) continue;
+    for (const auto& tensor : tensors[i]) names.insert(layer + "." + tensor.name);
+  }
+  return names;
 }
 
 bool fits(const StateEntry& wanted, const StateEntry* found) {
@@ -22,17 +33,18 @@ bool fits(const StateEntry& wanted, const StateEntry* found) {
 TransferResult transfer(const StateDict& source, const nn::ModelSpec& target, Head head, std::uint64_t seed) {
   TransferResult result{StateDict(nn::state_layout(target)), {}, {}};
   const auto head_layer = nn::head_of(target);
+  const auto head_tensors = tensors_of(target, head_layer);
   const auto& layout = result.state.layout();
 
   const bool head_fits =
       std::all_of(layout.entries().begin(), layout.entries().end(), [&](const StateEntry& entry) {
-        return !belongs_to(entry, head_layer) || fits(entry, source.layout().find(entry.name));
+        return !head_tensors.contains(entry.name) || fits(entry, source.layout().find(entry.name));
       });
   const bool replace = head == Head::kReplace || (head == Head::kAuto && !head_fits);
 
   std::string misfits;
   for (const auto& entry : layout.entries()) {
-    if (replace && belongs_to(entry, head_layer)) {
+    if (replace && head_tensors.contains(entry.name)) {
       result.replaced.push_back(entry.name);
       continue;
     }
