@@ -29,10 +29,12 @@ struct Memory {
   std::size_t value_array = kNone;
   std::size_t gradient_array = kNone;  // of the output; kNone: the caller's, or not needed
   std::size_t sum_array = kNone;       // for a gradient that the network adds
+  std::size_t summed = kNone;          // the input whose gradient that is
   std::span<float> value;              // the output
   std::vector<std::span<const float>> inputs;
   std::vector<std::span<const float>> state;
   std::vector<std::span<float>> gradients;
+  std::vector<InputGradient> grad_inputs;
 };
 
 }  // namespace
@@ -190,6 +192,16 @@ void Network::Impl::make_room() {
     mine.inputs.resize(node.inputs.size());
     mine.state.resize(node.tensors.size());
     mine.gradients.resize(node.tensors.size());
+    mine.grad_inputs.resize(node.inputs.size());
+    if (!training || !node.needs_gradient) continue;
+    for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+      if (!graph.needs_gradient(node.inputs[k]) || graph.writes_gradient_first(i, k)) continue;
+      if (node.layer->adds_gradients()) {
+        mine.grad_inputs[k].add = true;
+      } else {
+        mine.summed = k;
+      }
+    }
   }
 }
 
@@ -237,28 +249,21 @@ void Network::Impl::backward_node(std::size_t i, const Pass& pass, std::span<flo
     const auto array = memory[n].gradient_array;
     return array == kNone ? grad_output.first(size) : block.span().subspan(plan.offset(array), size);
   };
-  std::vector<InputGradient> grad_inputs(node.inputs.size());
-  std::size_t summed = kNone;  // the input whose gradient the network adds
   for (std::size_t k = 0; k < node.inputs.size(); ++k) {
     if (!graph.needs_gradient(node.inputs[k])) continue;
-    const auto input = static_cast<std::size_t>(node.inputs[k]);
-    grad_inputs[k].values = gradient_of(input);
-    grad_inputs[k].add = !graph.writes_gradient_first(i, k);
-    if (grad_inputs[k].add && !node.layer->adds_gradients()) {
-      summed = k;
-      grad_inputs[k] = {block.span().subspan(plan.offset(mine.sum_array), grad_inputs[k].values.size()),
-                        false};
-    }
+    const auto to = gradient_of(static_cast<std::size_t>(node.inputs[k]));
+    mine.grad_inputs[k].values =
+        k == mine.summed ? block.span().subspan(plan.offset(mine.sum_array), to.size()) : to;
   }
   for (std::size_t k = 0; k < node.tensors.size() && node.trainable; ++k) {
     mine.gradients[k] = gradients.values(node.tensors[k]);
   }
   timed(i, &LayerTime::backward_seconds, [&] {
-    node.layer->backward(pass, {mine.inputs, mine.value, gradient_of(i), grad_inputs, mine.gradients});
+    node.layer->backward(pass, {mine.inputs, mine.value, gradient_of(i), mine.grad_inputs, mine.gradients});
   });
-  if (summed == kNone) return;
-  const auto to = gradient_of(static_cast<std::size_t>(node.inputs[summed]));
-  const auto from = grad_inputs[summed].values;
+  if (mine.summed == kNone) return;
+  const auto to = gradient_of(static_cast<std::size_t>(node.inputs[mine.summed]));
+  const auto from = mine.grad_inputs[mine.summed].values;
   for (std::size_t j = 0; j < to.size(); ++j) to[j] += from[j];
 }
 
