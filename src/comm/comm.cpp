@@ -5,6 +5,8 @@
 #include <limits>
 #include <utility>
 
+#include "comm/board.hpp"
+#include "impart/comm/watch.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 
@@ -22,10 +24,24 @@ int mpi_count(std::size_t n, const char* hint) {
   return static_cast<int>(n);
 }
 
+// All ranks make the same communicators in the same order (splitmix64, Steele et al. 2014).
+std::uint64_t child_id(std::uint64_t parent, std::uint64_t number, std::uint64_t color) {
+  std::uint64_t id = 0;
+  for (const auto part : {parent, number, color}) {
+    id += part + 0x9e3779b97f4a7c15;
+    id = (id ^ (id >> 30)) * 0xbf58476d1ce4e5b9;
+    id = (id ^ (id >> 27)) * 0x94d049bb133111eb;
+    id ^= id >> 31;
+  }
+  return id == 0 ? 1 : id;
+}
+
 template <class T>
-void all_reduce(std::span<T> values, MPI_Op op, MPI_Comm comm, int size, const char* hint) {
-  if (size == 1) return;
-  MPI_Allreduce(MPI_IN_PLACE, values.data(), mpi_count(values.size(), hint), MpiType<T>::get(), op, comm);
+void all_reduce(std::span<T> values, MPI_Op op, const Comm& comm, const char* hint) {
+  if (comm.size() == 1) return;
+  const Waiting waiting(comm, hint);
+  MPI_Allreduce(MPI_IN_PLACE, values.data(), mpi_count(values.size(), hint), MpiType<T>::get(), op,
+                comm.mpi());
 }
 
 // A shared window lies there; a container's is often small, and running out of it would be a fatal signal.
@@ -45,8 +61,8 @@ void check_shared_space(std::size_t size) {
 
 MpiSession::MpiSession(int* argc, char*** argv) {
   int provided = 0;
-  // The loader's and the checkpoint's threads make no MPI calls.
-  MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
+  // Beside the main thread the watchdog's calls MPI; the loader's and the checkpoint's threads do not.
+  MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
 }
 
 MpiSession::~MpiSession() {
@@ -57,73 +73,84 @@ MpiSession::~MpiSession() {
   }
 }
 
-Comm::Comm(MPI_Comm comm, bool owned) : comm_(comm), owned_(owned) {
-  if (!owned) return;
+Comm::Comm(MPI_Comm comm, std::uint64_t id) : comm_(comm), id_(id) {
   MPI_Comm_rank(comm_, &rank_);
   MPI_Comm_size(comm_, &size_);
+  if (size_ > 1) count_calls_on(id_);
 }
 
 Comm Comm::world() {
+  static std::uint64_t worlds = 0;
   MPI_Comm copy = MPI_COMM_NULL;
   MPI_Comm_dup(MPI_COMM_WORLD, &copy);
-  return {copy, true};
+  return {copy, child_id(0, ++worlds, 0)};
 }
 
-Comm Comm::self() { return {MPI_COMM_SELF, false}; }
+Comm Comm::self() {
+  Comm alone;
+  alone.comm_ = MPI_COMM_SELF;
+  return alone;
+}
 
-Comm::Comm(Comm&& other) noexcept
-    : comm_(std::exchange(other.comm_, MPI_COMM_NULL)),
-      owned_(std::exchange(other.owned_, false)),
-      rank_(other.rank_),
-      size_(other.size_) {}
+Comm::Comm(Comm&& other) noexcept { *this = std::move(other); }
 
 Comm& Comm::operator=(Comm&& other) noexcept {
   std::swap(comm_, other.comm_);
-  std::swap(owned_, other.owned_);
-  rank_ = other.rank_;
-  size_ = other.size_;
+  std::swap(id_, other.id_);
+  std::swap(children_, other.children_);
+  std::swap(rank_, other.rank_);
+  std::swap(size_, other.size_);
   return *this;
 }
 
 Comm::~Comm() {
+  if (id_ == 0) return;
+  forget_calls_on(id_);
   // Freeing is collective: while an exception is in flight the other ranks may never come.
-  if (owned_ && std::uncaught_exceptions() == 0) MPI_Comm_free(&comm_);
+  if (std::uncaught_exceptions() == 0) MPI_Comm_free(&comm_);
 }
 
 Comm Comm::split(int color, int key) const {
+  const Waiting waiting(*this, "split");
   MPI_Comm part = MPI_COMM_NULL;
   MPI_Comm_split(comm_, color, key, &part);
-  return {part, true};
+  return {part, child_id(id_, ++children_, static_cast<std::uint64_t>(color))};
 }
 
 Comm Comm::split_by_node() const {
+  const Waiting waiting(*this, "split by node");
   MPI_Comm node = MPI_COMM_NULL;
   MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node);
-  return {node, true};
+  int first = rank_;
+  MPI_Bcast(&first, 1, MPI_INT, 0, node);
+  return {node, child_id(id_, ++children_, static_cast<std::uint64_t>(first))};
 }
 
 void Comm::barrier() const {
-  if (size_ > 1) MPI_Barrier(comm_);
+  if (size_ == 1) return;
+  const Waiting waiting(*this, "barrier");
+  MPI_Barrier(comm_);
 }
 
 template <class T>
 void Comm::sum_in_place(std::span<T> values, const char* hint) const {
-  all_reduce(values, MPI_SUM, comm_, size_, hint);
+  all_reduce(values, MPI_SUM, *this, hint);
 }
 
 template <class T>
 void Comm::max_in_place(std::span<T> values, const char* hint) const {
-  all_reduce(values, MPI_MAX, comm_, size_, hint);
+  all_reduce(values, MPI_MAX, *this, hint);
 }
 
 template <class T>
 void Comm::min_in_place(std::span<T> values, const char* hint) const {
-  all_reduce(values, MPI_MIN, comm_, size_, hint);
+  all_reduce(values, MPI_MIN, *this, hint);
 }
 
 template <class T>
 void Comm::broadcast(std::span<T> values, int root, const char* hint) const {
   if (size_ == 1) return;
+  const Waiting waiting(*this, hint);
   MPI_Bcast(values.data(), mpi_count(values.size(), hint), MpiType<T>::get(), root, comm_);
 }
 
@@ -132,6 +159,7 @@ void Comm::broadcast(std::string& text, int root, const char* hint) const {
   auto length = static_cast<std::uint64_t>(text.size());
   broadcast(std::span(&length, 1), root, hint);
   text.resize(length);
+  const Waiting waiting(*this, hint);
   MPI_Bcast(text.data(), mpi_count(text.size(), hint), MPI_CHAR, root, comm_);
 }
 
@@ -143,6 +171,7 @@ void Comm::exchange(std::span<const T> send, std::span<T> receive, int peer) con
 
 std::vector<std::string> Comm::gather_strings(const std::string& mine, const char* hint) const {
   if (size_ == 1) return {mine};
+  const Waiting waiting(*this, hint);
   const int length = mpi_count(mine.size(), hint);
   std::vector<int> lengths(is_root() ? static_cast<std::size_t>(size_) : 0);
   MPI_Gather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, 0, comm_);
@@ -192,6 +221,7 @@ void agree(const Comm& comm, const std::string& what, const std::function<void()
     failed = true;  // whatever it was, the other ranks must not wait for this one
     message = "an unknown exception";
   }
+  const Waiting waiting(comm, what.c_str());
   int lowest = failed ? comm.rank() : comm.size();
   comm.min_in_place(std::span(&lowest, 1), "agree");
   if (lowest == comm.size()) return;
@@ -227,7 +257,9 @@ NodeBuffer::~NodeBuffer() {
 void NodeBuffer::publish() const {
   // Between processes the barrier orders the writer's stores before the readers' loads; the fence says so to
   // MPI.
-  if (window_ != MPI_WIN_NULL) MPI_Win_fence(0, window_);
+  if (window_ == MPI_WIN_NULL) return;
+  const Waiting waiting(node_, "publish");
+  MPI_Win_fence(0, window_);
 }
 
 }  // namespace impart::comm

@@ -68,6 +68,8 @@ class Comm {
   [[nodiscard]] int size() const noexcept { return size_; }
   [[nodiscard]] bool is_root() const noexcept { return rank_ == 0; }
   [[nodiscard]] MPI_Comm mpi() const noexcept { return comm_; }
+  /// The same number on all its ranks, and another for each communicator; 0 for `self`.
+  [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
 
   void barrier() const;
 
@@ -90,10 +92,12 @@ class Comm {
   [[nodiscard]] std::vector<std::string> gather_strings(const std::string& mine, const char* hint) const;
 
  private:
-  Comm(MPI_Comm comm, bool owned);
+  Comm() = default;
+  Comm(MPI_Comm comm, std::uint64_t id);
 
   MPI_Comm comm_ = MPI_COMM_NULL;
-  bool owned_ = false;
+  std::uint64_t id_ = 0;                // 0: not ours to free
+  mutable std::uint64_t children_ = 0;  // how many were split off
   int rank_ = 0;
   int size_ = 1;
 };

@@ -1,0 +1,194 @@
+#include "impart/comm/watch.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "comm/board.hpp"
+#include "comm/node_news.hpp"
+#include "impart/core/log.hpp"
+
+namespace impart::comm {
+
+namespace {
+
+constexpr auto kPeriod = std::chrono::seconds(1);  // between two looks
+constexpr double kSignOfLife = 5.0;     // a rank whose watchdog is silent for longer is stopped or dead
+constexpr std::size_t kNamedRanks = 8;  // in a message
+
+thread_local int nested = 0;  // a call may be made of others; the outermost counts
+
+std::string where(const Place& place) {
+  if (place.stage[0] == '\0') return "before the first stage";
+  const auto stage = fmt::format("stage {}", place.stage.data());
+  return place.step < 0 ? stage : fmt::format("{}, step {}", stage, place.step);
+}
+
+std::string describe(const Place& place) {
+  if (place.silent > kSignOfLife) {
+    return fmt::format("rank {} ({}; no sign of life for {:.0f} s: stopped, dead, or cut off)", place.rank,
+                       where(place), place.silent);
+  }
+  return fmt::format("rank {} ({}; {})", place.rank, where(place),
+                     place.waiting_in != 0 ? fmt::format("waits in '{}'", place.call.data()) : "works");
+}
+
+std::string list(const std::vector<std::string>& ranks) {
+  if (ranks.empty()) return "nobody: all ranks have arrived, and the messages do not";
+  std::string text;
+  for (std::size_t i = 0; i < std::min(ranks.size(), kNamedRanks); ++i)
+    text += (i == 0 ? "" : ", ") + ranks[i];
+  if (ranks.size() > kNamedRanks) text += fmt::format(" and {} more", ranks.size() - kNamedRanks);
+  return text;
+}
+
+}  // namespace
+
+void enter_stage(std::string_view name) {
+  my_slot().stage.store(name);
+  my_slot().step = -1;
+}
+
+void enter_step(std::int64_t step) { my_slot().step.store(step, std::memory_order_relaxed); }
+
+Waiting::Waiting(const Comm& comm, const char* call) : span_(call), active_(comm.size() > 1) {
+  if (!active_ || nested++ > 0) return;
+  auto& slot = my_slot();
+  slot.call.store(call);
+  slot.since.store(now_ns(), std::memory_order_relaxed);
+  for (auto& calls : slot.calls) {
+    if (calls.comm.load(std::memory_order_relaxed) != comm.id()) continue;
+    calls.count.fetch_add(1, std::memory_order_relaxed);
+    slot.waiting_in.store(comm.id(), std::memory_order_release);
+  }
+}
+
+Waiting::~Waiting() {
+  if (active_ && --nested == 0) my_slot().waiting_in.store(0, std::memory_order_release);
+}
+
+struct Watchdog::Impl {
+  Impl(const Comm& world, const Comm& node, StallLimits limits)
+      : rank_on_node(node.rank()),
+        ranks(static_cast<std::size_t>(node.size())),
+        board(node, ranks.size() * sizeof(Slot)),
+        news(world, node),
+        warning(limits.warning),
+        abort(limits.abort) {
+    ranks[static_cast<std::size_t>(rank_on_node)] = world.rank();
+    node.sum_in_place(std::span(ranks), "watchdog");
+    auto& mine = slot(rank_on_node);
+    new (&mine) Slot;
+    move_my_slot(&mine);
+    node.barrier();  // nobody looks at a slot that is not there yet
+    news.meet(places());
+    thread = std::thread([this] { watch(); });
+  }
+
+  ~Impl() {
+    {
+      const std::scoped_lock lock(mutex);
+      ended = true;
+    }
+    wake.notify_one();
+    thread.join();
+    move_my_slot(nullptr);
+  }
+
+  [[nodiscard]] Slot& slot(int i) const { return *(reinterpret_cast<Slot*>(board.bytes().data()) + i); }
+
+  /// Of this node's ranks, now.
+  [[nodiscard]] std::vector<Place> places() const {
+    std::vector<Place> here;
+    const auto now = now_ns();
+    for (std::size_t i = 0; i < ranks.size(); ++i) {
+      here.push_back(place_of(slot(static_cast<int>(i)), ranks[i], now));
+    }
+    return here;
+  }
+
+  void watch() {
+    std::unique_lock lock(mutex);
+    while (!wake.wait_for(lock, kPeriod, [&] { return ended; })) {
+      slot(rank_on_node).beat.store(now_ns(), std::memory_order_relaxed);
+      const auto here = places();
+      const auto elsewhere = news.exchange(here);
+      if (speaks_for_node(here)) judge(here, elsewhere);
+    }
+  }
+
+  /// The lowest rank of the node that lives.
+  [[nodiscard]] bool speaks_for_node(const std::vector<Place>& here) const {
+    const auto first = std::ranges::find_if(here, [](const Place& p) { return p.silent <= kSignOfLife; });
+    return first != here.end() && first - here.begin() == rank_on_node;
+  }
+
+  /// Of all living ranks that wait in one call, the lowest is spoken for, by its node.
+  void judge(const std::vector<Place>& here, const std::vector<Place>& elsewhere) {
+    auto all = here;
+    all.insert(all.end(), elsewhere.begin(), elsewhere.end());
+    std::ranges::sort(all, {}, &Place::rank);
+    std::map<std::uint64_t, double> waits;
+    for (const auto& place : all) {
+      if (place.waiting_in == 0 || place.silent > kSignOfLife || waits.contains(place.waiting_in)) continue;
+      waits[place.waiting_in] = place.waited;
+      const bool mine = std::ranges::find(here, place.rank, &Place::rank) != here.end();
+      if (mine) consider(place, all);
+    }
+    std::erase_if(spoken, [&](const auto& entry) {
+      const auto found = waits.find(entry.first);
+      return found == waits.end() || found->second < entry.second;
+    });
+  }
+
+  void consider(const Place& waiting, const std::vector<Place>& all) {
+    const bool ends = abort > 0 && waiting.waited >= abort;
+    const auto last = spoken.find(waiting.waiting_in);
+    const double due = last == spoken.end() ? warning.load() : 2 * last->second;
+    if (!ends && (warning <= 0 || waiting.waited < due)) return;
+    spoken[waiting.waiting_in] = waiting.waited;
+    std::vector<std::string> missing;
+    for (const auto& place : all) {
+      const auto arrived = place.calls_on(waiting.waiting_in);  // of what does not live it may be old
+      const bool late = arrived && *arrived < *waiting.calls_on(waiting.waiting_in);
+      if (late || place.silent > kSignOfLife) missing.push_back(describe(place));
+    }
+    const auto text = fmt::format("rank {} ({}) has waited {:.0f} s in '{}' for {}", waiting.rank,
+                                  where(waiting), waiting.waited, waiting.call.data(), list(missing));
+    if (!ends) return log::warn(text);
+    log::error(text + "; the job ends (stall_abort)");
+    MPI_Abort(MPI_COMM_WORLD, 1);
+  }
+
+  int rank_on_node;
+  std::vector<std::int32_t> ranks;  // of the world, on this node
+  NodeBuffer board;
+  NodeNews news;
+  std::atomic<double> warning;
+  std::atomic<double> abort;
+  std::map<std::uint64_t, double> spoken;  // how long the wait in a call was when it was last told
+  std::mutex mutex;
+  std::condition_variable wake;
+  bool ended = false;
+  std::thread thread;
+};
+
+Watchdog::Watchdog(const Comm& world, const Comm& node, StallLimits limits)
+    : impl_(std::make_unique<Impl>(world, node, limits)) {}
+
+Watchdog::~Watchdog() = default;
+
+void Watchdog::set_limits(StallLimits limits) {
+  impl_->warning = limits.warning;
+  impl_->abort = limits.abort;
+}
+
+}  // namespace impart::comm

@@ -1,0 +1,42 @@
+// The last rank does not come: it is stopped, dead, or busy. The watchdog of the others must name it, and end the job.
+//
+// usage: stalled_rank busy|stopped|elsewhere [nodes]      nodes: every rank is a node of its own
+
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <string_view>
+#include <thread>
+
+#include "impart/comm/comm.hpp"
+#include "impart/comm/watch.hpp"
+#include "impart/core/log.hpp"
+
+int main(int argc, char** argv) {
+  using namespace impart;
+  const comm::MpiSession session(&argc, &argv);
+  const auto world = comm::Comm::world();
+  log::configure(world.rank(), world.size());
+  const std::string_view how = argc > 1 ? argv[1] : "busy";
+  const auto node = argc > 2 ? world.split(world.rank(), 0) : world.split_by_node();
+  const auto pair = world.split(world.rank() / 2, world.rank());
+  const comm::Watchdog watchdog(world, node, {.warning = 1.5, .abort = 9});
+  comm::enter_stage("base");
+  world.barrier();
+  comm::enter_step(41);
+  if (world.rank() == world.size() - 1) {
+    if (how == "stopped") {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2500));  // so that its place is known elsewhere
+      raise(SIGSTOP);
+    }
+    if (how == "elsewhere") pair.barrier();  // where its partner does not come
+    std::this_thread::sleep_for(std::chrono::seconds(60));
+  }
+  comm::enter_step(42);
+  int value = 1;
+  world.sum_in_place(std::span(&value, 1), "gradients");
+  std::puts("passed the sum");
+  return 0;
+}
