@@ -92,21 +92,23 @@ def compare_with_itself(options, what, command, cores):
             "speed_ratio": round(statistics.median(ratios), 3), "speed_ratios": [round(r, 3) for r in ratios]}
 
 
-def compare(options):
-    batch, steps = str(options.batch), str(options.steps)
-    impart = impart_command(options)
-    torch = [sys.executable, str(pathlib.Path(__file__).resolve()), "--torch-only", "--model", options.model,
-             "--batch", batch, "--steps", steps]
+def torch_command(options):
+    return [sys.executable, str(pathlib.Path(__file__).resolve()), "--torch-only", "--model", options.model,
+            "--batch", str(options.batch), "--steps", str(options.steps)]
+
+
+def compare(options, other, command):
+    """Paired runs of impart and of `command`, which is `other` doing the same."""
     ours, theirs = [], []
     for number in range(options.rounds):
         # Who comes first changes each round.
-        for command, results in ((impart, ours), (torch, theirs))[::1 if number % 2 == 0 else -1]:
-            results.append(run_pinned(command, options.core))
+        for run, results in ((impart_command(options), ours), (command, theirs))[::1 if number % 2 == 0 else -1]:
+            results.append(run_pinned(run, options.core))
         print(f"round {number + 1}: impart {ours[-1]['samples_per_second']:.0f}, "
-              f"torch {theirs[-1]['samples_per_second']:.0f} samples/s", file=sys.stderr)
+              f"{other} {theirs[-1]['samples_per_second']:.0f} samples/s", file=sys.stderr)
     for a, b in zip(ours, theirs):
         if (a["batch"], a["parameters"]) != (b["batch"], b["parameters"]):
-            sys.exit(f"not the same work: impart {a}, torch {b}")
+            sys.exit(f"not the same work: impart {a}, {other} {b}")
 
     def median_of(results, key):
         return statistics.median(result[key] for result in results)
@@ -123,7 +125,7 @@ def compare(options):
         "steps": options.steps,
         "rounds": options.rounds,
         "impart": summary(ours),
-        "torch": {**summary(theirs), "version": theirs[0]["version"]},
+        other: {**summary(theirs), "version": theirs[0]["version"]},
         "speed_ratio": round(statistics.median(speed), 3),
         "speed_ratios": [round(ratio, 3) for ratio in speed],
         "memory_ratio": round(statistics.median(memory), 3),
@@ -164,7 +166,8 @@ def main():
     options = parser.parse_args()
     chosen = set_defaults(options, options.model)
     if options.all:
-        print_table([compare(set_defaults(options, model)) for model in ALL])
+        every = [set_defaults(options, model) for model in ALL]
+        print_table([compare(each, "torch", torch_command(each)) for each in every])
         return
     if options.torch_only:
         result = train_torch(chosen.model, chosen.batch, chosen.steps, warmup=2)
@@ -176,7 +179,7 @@ def main():
         result = compare_with_itself(chosen, f"{options.shards} shards",
                                      impart_command(chosen, shards=options.shards), options.core)
     else:
-        result = compare(chosen)
+        result = compare(chosen, "torch", torch_command(chosen))
     json.dump(result, sys.stdout, indent=None if options.torch_only else 2)
     print()
 
