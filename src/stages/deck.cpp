@@ -203,7 +203,7 @@ bool check_layers(TableReader& table, const nn::ModelSpec& spec, const std::vect
 }
 
 // A model of the zoo: what else its table says are the model's settings.
-bool read_arch(TableReader& table, nn::ModelSpec& spec) {
+bool read_arch(TableReader& table, nn::ModelSpec& spec, Deck& deck) {
   std::string arch;
   table.read("arch", arch);
   const auto settings = table.read_rest();
@@ -212,6 +212,7 @@ bool read_arch(TableReader& table, nn::ModelSpec& spec) {
     auto made = nn::zoo_model(arch, spec.input, spec.classes, settings);
     spec.input = std::move(made.input);
     spec.layers = std::move(made.layers);
+    deck.architectures.emplace(spec.name, arch);
     return true;
   } catch (const Error& e) {
     table.problem("arch", e.what());
@@ -219,8 +220,7 @@ bool read_arch(TableReader& table, nn::ModelSpec& spec) {
   }
 }
 
-nn::ModelSpec read_model(const std::string& name, TableReader table, const Places& places,
-                         Problems& problems) {
+nn::ModelSpec read_model(const std::string& name, TableReader table, Deck& deck, Problems& problems) {
   nn::ModelSpec spec;
   spec.name = name;
   std::vector<std::string> layer_paths;
@@ -228,7 +228,7 @@ nn::ModelSpec read_model(const std::string& name, TableReader table, const Place
   bool complete = table.require("classes", spec.classes, classes);
   if (table.has("arch")) {
     table.read("input", spec.input);  // a model of the zoo has one of its own
-    complete &= read_arch(table, spec);
+    complete &= read_arch(table, spec, deck);
     layer_paths.assign(spec.layers.size(), table.path());
   } else {
     complete &= table.require("input", spec.input);
@@ -247,7 +247,7 @@ nn::ModelSpec read_model(const std::string& name, TableReader table, const Place
     nn::name_layers(spec);
   }
   table.finish();
-  if (!complete || !check_layers(table, spec, layer_paths, problems, places)) spec.layers.clear();
+  if (!complete || !check_layers(table, spec, layer_paths, problems, deck.places)) spec.layers.clear();
   return spec;
 }
 
@@ -265,6 +265,14 @@ const DatasetSettings* Deck::find_dataset(std::string_view name) const {
 const nn::ModelSpec* Deck::find_model(std::string_view name) const {
   const auto found = std::ranges::find(models, name, &nn::ModelSpec::name);
   return found == models.end() ? nullptr : &*found;
+}
+
+nn::ObjectiveKind Deck::objective_of(const std::string& model) const {
+  const auto arch = architectures.find(model);
+  if (arch == architectures.end()) return nn::ObjectiveKind::kCrossEntropy;
+  const auto names = nn::objective_names();
+  const auto chosen = std::ranges::find(names, nn::zoo_objective(arch->second));
+  return static_cast<nn::ObjectiveKind>(chosen - names.begin());
 }
 
 std::filesystem::path Deck::run_directory() const { return std::filesystem::path(run.output) / run.name; }
@@ -287,11 +295,11 @@ Deck read_deck(const std::string& text, const std::filesystem::path& path,
     deck.datasets.push_back(read_dataset(name, table, deck));
   }
   for (auto& [name, table] : root->named_tables("model")) {
-    deck.models.push_back(read_model(name, table, deck.places, problems));
+    deck.models.push_back(read_model(name, table, deck, problems));
   }
   if (!root->has("stage")) root->problem("", "the deck has no [[stage]]");
   for (auto& table : root->tables("stage")) {
-    auto stage = read_stage(table, deck.run);
+    auto stage = read_stage(table, deck);
     if (!stage) continue;
     if (!is_plain_name(stage->name)) {
       problems.add(

@@ -9,7 +9,7 @@ namespace {
 
 struct Kind {
   std::string_view name;
-  AnySettings (*read)(TableReader& table, const RunSettings& run);
+  AnySettings (*read)(TableReader& table, const Deck& deck);
   std::unique_ptr<Stage> (*make)(const StageSettings& settings);
 };
 
@@ -28,14 +28,14 @@ std::vector<std::string_view> stage_kinds() {
   return names;
 }
 
-std::optional<StageSettings> read_stage(TableReader& table, const RunSettings& run) {
+std::optional<StageSettings> read_stage(TableReader& table, const Deck& deck) {
   StageSettings stage;
   stage.path = table.path();
   const bool named = table.require("name", stage.name);
   if (!table.has("kind")) table.missing("kind");
   if (const auto kind = table.find_word("kind", stage_kinds())) {
     stage.kind = kKinds[*kind].name;
-    stage.settings = kKinds[*kind].read(table, run);
+    stage.settings = kKinds[*kind].read(table, deck);
     table.finish();
     stage.resolved = table.resolved();
   }

@@ -69,6 +69,7 @@ void read_solver(TableReader& table, SolverKind kind, TrainingSettings& training
     training.objective.kind = nn::ObjectiveKind::kMeanSquaredError;
     return;
   }
+  if (kind == SolverKind::kNewton) training.objective.kind = nn::ObjectiveKind::kCrossEntropy;
   if (kind == SolverKind::kLbfgs) {
     solver.tolerance = 1e-5;  // no more can be told of slopes in float32
     table.read("memory", solver.memory, between(1, 1000));
@@ -97,6 +98,7 @@ void read_objective(TableReader& stage, nn::ObjectiveOptions& objective) {
     table.read("margin", objective.margin, above(0));
     table.read("power", objective.power, between(1, 2));
   }
+  if (objective.l2 > 0 && table.has("l2")) table.problem("l2", "the optimizer has an l2, too: give it once");
   table.read("l2", objective.l2, at_least(0));
   table.finish();
 }
@@ -147,7 +149,10 @@ void check_solver(TableReader& stage, const TrainingSettings& training) {
   const bool bends = objective.kind == kL1 || objective.kind == kHinge ||
                      (objective.kind == kMulticlassHinge && objective.power == 1);
   if (kind == SolverKind::kLbfgs && bends)
-    stage.problem("objective", "lbfgs needs one whose slope changes without a jump (such as huber)");
+    stage.problem("objective",
+                  fmt::format("lbfgs needs one whose slope changes without a jump (such as huber, or "
+                              "multiclass_hinge with power = 2), got {}",
+                              nn::objective_names()[static_cast<std::size_t>(objective.kind)]));
 }
 
 void read_schedule(TableReader table, train::ScheduleOptions& schedule) {

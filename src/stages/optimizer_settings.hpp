@@ -6,7 +6,8 @@
 
 namespace impart::stages {
 
-/// `objective` of a stage: a kind, or a table of it and its settings.
+/// `objective` of a stage: a kind, or a table of it and its settings. What `objective` holds is the default;
+/// an l2 in it is the optimizer's, and there can be no other.
 void read_objective(TableReader& stage, nn::ObjectiveOptions& objective);
 /// `optimizer` of a stage: one that takes steps, or a solver. REQUIRES: before `read_objective`, whose
 /// default it may change.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 
 #include "impart/share/combine.hpp"
 #include "stages/augment_settings.hpp"
@@ -59,8 +60,9 @@ void read_groups(TableReader& table, TrainingSettings& training) {
   for (const auto& pattern : frozen) training.groups.push_back({.pattern = pattern, .frozen = true});
 }
 
-TrainingSettings read_training(TableReader& table, const RunSettings& run) {
+TrainingSettings read_training(TableReader& table, const Deck& deck, nn::ObjectiveKind objective) {
   TrainingSettings training;
+  training.objective.kind = objective;
   read_steps(table, training, "epochs");
   read_train_part(table.table("train_part"), training.train_part);
   read_schedule(table.table("schedule"), training.schedule);
@@ -75,10 +77,27 @@ TrainingSettings read_training(TableReader& table, const RunSettings& run) {
   stopping.read("min_delta", training.min_delta, at_least(0));
   stopping.finish();
   read_groups(table, training);
-  training.seed = run.seed;
+  training.seed = deck.run.seed;
   table.read("seed", training.seed);
   read_mesh(table.table("mesh"), training.mesh_data);
   return training;
+}
+
+// Name of the model that the stage of that name makes; empty when the deck does not say it.
+std::string model_of(std::span<const StageSettings> earlier, const std::string& name) {
+  const auto found = std::ranges::find(earlier, name, &StageSettings::name);
+  if (found == earlier.end()) return "";
+  const auto before = earlier.first(static_cast<std::size_t>(found - earlier.begin()));
+  const auto* any = &found->settings;
+  if (const auto* train = std::get_if<TrainSettings>(any)) return train->model;
+  if (const auto* distil = std::get_if<DistilSettings>(any)) return distil->model;
+  if (const auto* federate = std::get_if<FederateSettings>(any)) return federate->model;
+  if (const auto* merge = std::get_if<MergeSettings>(any); merge != nullptr && !merge->inputs.empty()) {
+    return model_of(before, merge->inputs.front());
+  }
+  const auto* transfer = std::get_if<TransferSettings>(any);
+  if (transfer == nullptr) return "";
+  return transfer->model.empty() ? model_of(before, transfer->from) : transfer->model;
 }
 
 // Weights of several inputs: one for each, not all zero.
@@ -102,26 +121,27 @@ void read_inputs(TableReader& table, std::string_view key, std::vector<std::stri
 
 }  // namespace
 
-AnySettings read_train(TableReader& table, const RunSettings& run) {
+AnySettings read_train(TableReader& table, const Deck& deck) {
   TrainSettings settings;
   table.require("model", settings.model);
   table.read("init", settings.init);
-  settings.training = read_training(table, run);
+  settings.training = read_training(table, deck, deck.objective_of(settings.model));
   return settings;
 }
 
-AnySettings read_transfer(TableReader& table, const RunSettings& run) {
+AnySettings read_transfer(TableReader& table, const Deck& deck) {
   TransferSettings settings;
   table.require("from", settings.from);
   table.read("model", settings.model);
   table.choose(
       "head", settings.head,
       {{"auto", share::Head::kAuto}, {"replace", share::Head::kReplace}, {"keep", share::Head::kKeep}});
-  settings.training = read_training(table, run);
+  const auto model = settings.model.empty() ? model_of(deck.stages, settings.from) : settings.model;
+  settings.training = read_training(table, deck, deck.objective_of(model));
   return settings;
 }
 
-AnySettings read_merge(TableReader& table, const RunSettings&) {
+AnySettings read_merge(TableReader& table, const Deck&) {
   MergeSettings settings;
   read_inputs(table, "inputs", settings.inputs, 2);
   const auto names = share::combiner_names();
@@ -135,7 +155,7 @@ AnySettings read_merge(TableReader& table, const RunSettings&) {
   return settings;
 }
 
-AnySettings read_ensemble(TableReader& table, const RunSettings&) {
+AnySettings read_ensemble(TableReader& table, const Deck&) {
   EnsembleSettings settings;
   read_inputs(table, "members", settings.members, 2);
   read_weights(table, settings.weights, settings.members.size(), above(0));
@@ -147,13 +167,13 @@ AnySettings read_ensemble(TableReader& table, const RunSettings&) {
   return settings;
 }
 
-AnySettings read_distil(TableReader& table, const RunSettings& run) {
+AnySettings read_distil(TableReader& table, const Deck& deck) {
   DistilSettings settings;
   read_inputs(table, "teachers", settings.teachers, 1);
   table.require("model", settings.model);
   table.read("kd_weight", settings.kd_weight, between(0, 1));
   table.read("temperature", settings.temperature, above(0));
-  settings.training = read_training(table, run);
+  settings.training = read_training(table, deck, nn::ObjectiveKind::kCrossEntropy);
   const auto& objective = settings.training.objective;
   if (objective.kind != nn::ObjectiveKind::kCrossEntropy || !objective.class_weights.empty()) {
     table.problem("objective",
@@ -163,7 +183,7 @@ AnySettings read_distil(TableReader& table, const RunSettings& run) {
   return settings;
 }
 
-AnySettings read_federate(TableReader& table, const RunSettings& run) {
+AnySettings read_federate(TableReader& table, const Deck& deck) {
   FederateSettings settings;
   auto& training = settings.training;
   table.require("model", settings.model);
@@ -171,9 +191,10 @@ AnySettings read_federate(TableReader& table, const RunSettings& run) {
   table.require("clients", settings.clients, between(1, 1 << 20));
   table.read("rounds", settings.rounds, between(1, 1'000'000));
   table.read("fraction_fit", settings.fraction_fit, Range{.low = 0, .high = 1, .low_open = true});
+  training.objective.kind = deck.objective_of(settings.model);
   read_steps(table, training, "local_epochs");
   read_groups(table, training);
-  training.seed = run.seed;
+  training.seed = deck.run.seed;
   table.read("seed", training.seed);
 
   const auto words = {std::pair<std::string_view, PartitionKind>{"iid", PartitionKind::kIid},
@@ -192,7 +213,7 @@ AnySettings read_federate(TableReader& table, const RunSettings& run) {
   return settings;
 }
 
-AnySettings read_evaluate(TableReader& table, const RunSettings&) {
+AnySettings read_evaluate(TableReader& table, const Deck&) {
   EvaluateSettings settings;
   read_inputs(table, "models", settings.models, 1);
   read_inputs(table, "dataset", settings.datasets, 1);

@@ -181,6 +181,89 @@ TEST(Deck, SolversAndWhatGoesWithThem) {
               ElementsAre(HasSubstr("unknown key 'learning_rate'")));
 }
 
+TEST(Deck, AModelOfTheZooChoosesItsObjective) {
+  using enum nn::ObjectiveKind;
+  const auto deck_of = [](const std::string& arch, const std::string& settings) {
+    const std::string text = kDeck;
+    const auto model = text.find("layers = [");
+    const auto stage = text.find("epochs = 5");
+    const auto end = text.find("[[stage]]", stage);
+    return text.substr(0, model) + "arch = '" + arch + "'\n" +
+           text.substr(text.find("[[stage]]"), stage - text.find("[[stage]]")) + settings + "\n" +
+           text.substr(end);
+  };
+  const auto chosen = [&](const std::string& arch, const std::string& settings = "") {
+    const auto [deck, problems] = read(deck_of(arch, settings));
+    EXPECT_THAT(problems, IsEmpty()) << arch << settings;
+    return std::get<TrainSettings>(deck.stages.at(0).settings).training.objective;
+  };
+  EXPECT_EQ(chosen("svm").kind, kMulticlassHinge);
+  EXPECT_EQ(chosen("linear").kind, kMeanSquaredError);
+  EXPECT_EQ(chosen("logistic").kind, kCrossEntropy);
+  EXPECT_EQ(chosen("svm", "objective = 'hinge'").kind, kHinge);
+  const auto squared = chosen("svm", "objective = { power = 2, l2 = 0.1 }");
+  EXPECT_EQ(squared.kind, kMulticlassHinge);
+  EXPECT_EQ(squared.power, 2);
+  EXPECT_EQ(chosen("linear", "optimizer = { kind = 'newton' }").kind, kCrossEntropy);
+  EXPECT_EQ(chosen("svm", "optimizer = { kind = 'least_squares' }").kind, kMeanSquaredError);
+  EXPECT_EQ(chosen("linear", "optimizer = { kind = 'lbfgs' }").kind, kMeanSquaredError);
+  EXPECT_THAT(read(deck_of("svm", "optimizer = { kind = 'lbfgs' }")).problems,
+              ElementsAre(HasSubstr("lbfgs needs one whose slope changes without a jump")));
+
+  // It is part of the stage's settings, so that another choice makes another key. A distillation has its own.
+  const auto svm = read(deck_of("svm", "")).deck;
+  EXPECT_THAT(svm.stages.at(0).resolved, HasSubstr(R"("objective":"multiclass_hinge")"));
+  EXPECT_THAT(svm.stages.at(1).resolved, HasSubstr(R"("objective":"cross_entropy")"));
+
+  // A transfer goes on with its source's model, through whatever lies between.
+  const std::string on = R"(
+[[stage]]
+name = "mean"
+kind = "merge"
+inputs = ["teacher", "teacher"]
+[[stage]]
+name = "next"
+kind = "transfer"
+from = "mean"
+dataset = "digits"
+[[stage]]
+name = "itself"
+kind = "transfer"
+from = "itself"
+dataset = "digits"
+[[stage]]
+name = "last"
+kind = "transfer"
+from = "itself"
+dataset = "digits"
+)";
+  const auto moved = read(deck_of("svm", "") + on).deck;
+  const auto objective = [&](std::size_t stage) {
+    return std::get<TransferSettings>(moved.stages.at(stage).settings).training.objective.kind;
+  };
+  EXPECT_EQ(objective(3), kMulticlassHinge);
+  EXPECT_EQ(objective(5), kCrossEntropy);
+}
+
+TEST(Deck, OneL2) {
+  const auto solver = [&](const std::string& optimizer, const std::string& objective) {
+    const std::string text = kDeck;
+    const auto from = text.find("epochs = 5");
+    const auto to = text.find("[[stage]]", from);
+    return read(text.substr(0, from) + optimizer + "\n" + objective + "\n" + text.substr(to));
+  };
+  const auto both = solver("optimizer = { kind = 'newton', l2 = 0.1 }", "objective = { l2 = 0.2 }");
+  EXPECT_THAT(both.problems,
+              ElementsAre(HasSubstr("stage.teacher.objective.l2: the optimizer has an l2, too")));
+  for (const auto& [optimizer, objective] :
+       {std::pair("optimizer = { kind = 'lbfgs', l2 = 0.1 }", "objective = { label_smoothing = 0.1 }"),
+        std::pair("optimizer = { kind = 'lbfgs' }", "objective = { l2 = 0.1 }")}) {
+    const auto one = solver(optimizer, objective);
+    EXPECT_THAT(one.problems, IsEmpty());
+    EXPECT_DOUBLE_EQ(std::get<TrainSettings>(one.deck.stages.at(0).settings).training.objective.l2, 0.1);
+  }
+}
+
 TEST(Deck, EveryKindOfStageIsKnown) {
   EXPECT_THAT(stage_kinds(),
               ElementsAre("train", "transfer", "merge", "ensemble", "distil", "federate", "evaluate"));

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -167,12 +168,15 @@ struct Deck {
   RunSettings run;
   std::vector<DatasetSettings> datasets;
   std::vector<nn::ModelSpec> models;
+  std::map<std::string, std::string> architectures;  ///< of models that are of the zoo: their `arch`
   std::vector<StageSettings> stages;
   Places places;
   std::vector<std::string> overrides;  ///< the `--set` that are in it
 
   [[nodiscard]] const DatasetSettings* find_dataset(std::string_view name) const;
   [[nodiscard]] const nn::ModelSpec* find_model(std::string_view name) const;
+  /// What a model is trained with when a stage does not say it: nn::zoo_objective of its `arch`.
+  [[nodiscard]] nn::ObjectiveKind objective_of(const std::string& model) const;
   [[nodiscard]] std::filesystem::path run_directory() const;
   /// A path in the deck, which is relative to the deck's directory.
   [[nodiscard]] std::filesystem::path resolve(const std::string& file) const;
