@@ -11,6 +11,7 @@
 #include "impart/comm/tree_reducer.hpp"
 #include "impart/core/aligned.hpp"
 #include "impart/core/error.hpp"
+#include "impart/core/trace.hpp"
 #include "train/vector_sums.hpp"
 
 namespace impart::train {
@@ -23,10 +24,10 @@ enum Tail : std::size_t { kLoss = 0, kWeight = 1, kLabels = 2, kStop = 3, kTailS
 /// Activations and scratch of one pass may always take this much.
 constexpr std::size_t kPassBytes = std::size_t{128} << 20;
 
-/// Adds up the seconds of what runs while it lives.
+/// Adds up the seconds of what runs while it lives, and shows it in a trace.
 class Stopwatch {
  public:
-  explicit Stopwatch(double& seconds) : seconds_(seconds) {}
+  Stopwatch(double& seconds, const char* what) : seconds_(seconds), span_(what) {}
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;
   ~Stopwatch() { seconds_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
@@ -34,6 +35,7 @@ class Stopwatch {
  private:
   using Clock = std::chrono::steady_clock;
   double& seconds_;
+  trace::Span span_;
   Clock::time_point start_ = Clock::now();
 };
 
@@ -154,14 +156,14 @@ struct GradientEngine::Impl {
     pass.sample_ids = {shards->sample_ids.data(), number * shards->sample_ids.size()};
     std::span<const float> outputs;
     {
-      const Stopwatch watch(worker.forward_seconds);
+      const Stopwatch watch(worker.forward_seconds, "forward");
       if (loaded != round) {
         network.load(state);
         loaded = round;
       }
       outputs = network.forward(pass, {shards->inputs.data(), number * shards->inputs.size()});
     }
-    const Stopwatch watch(worker.backward_seconds);
+    const Stopwatch watch(worker.backward_seconds, "backward");
     worker.grad_output.resize(outputs.size());
     worker.tails.assign(number * kTailSize, 0.0F);
     const auto part = outputs.size() / number;
@@ -287,7 +289,7 @@ StepResult GradientEngine::compute(const StateDict& state, const data::Batch& ba
   const auto tail = sum.last(kTailSize);
   tail[kStop] = want_stop ? 1.0F : 0.0F;
   {
-    const Stopwatch watch(engine.communication_seconds);
+    const Stopwatch watch(engine.communication_seconds, "reduction");
     engine.reducer.sum_in_place(sum);
   }
   const auto weight = static_cast<double>(tail[kWeight]);

@@ -7,8 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "impart/comm/watch.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
+#include "impart/core/trace.hpp"
 #include "impart/data/batch_loader.hpp"
 #include "impart/train/gradient_engine.hpp"
 #include "impart/train/saved_run.hpp"
@@ -87,7 +89,7 @@ class Run {
         step_);
     while (step_ < total_steps_) {
       const auto start = Clock::now();
-      const auto& batch = loader.next();
+      const auto& batch = next_batch(loader);
       result_.seconds.input += since(start);
 
       const bool want_stop = task_.stop != nullptr && task_.stop->load();
@@ -106,7 +108,13 @@ class Run {
     }
   }
 
+  static const data::Batch& next_batch(data::BatchLoader& loader) {
+    const trace::Span span("input");
+    return loader.next();
+  }
+
   StepResult step(const data::Batch& batch, bool want_stop) {
+    comm::enter_step(step_);
     const auto start = Clock::now();
     const double exchanged = engine_.seconds().communication;
     const auto outcome = engine_.compute(state_, batch, want_stop);
@@ -132,6 +140,7 @@ class Run {
   /// Updates the weights, unless more batches belong to the update. A run stops and is saved after an update
   /// only, so that a sum of gradients need not be.
   void update(double weight) {
+    const trace::Span span("update");
     const auto in_epoch = step_ % steps_per_epoch_;
     updated_ = (in_epoch + 1) % options_.accumulate == 0 || in_epoch + 1 == steps_per_epoch_;
     if (options_.accumulate > 1) accumulate(weight, in_epoch % options_.accumulate == 0);
@@ -210,6 +219,7 @@ class Run {
 
   /// Records the validation metrics of what is measured, and what they mean for the learning rate.
   void measure() {
+    const trace::Span span("evaluate");
     const auto start = Clock::now();
     record_.measure(step_ / steps_per_epoch_, step_, measured());
     find_plateau();
@@ -250,6 +260,7 @@ class Run {
   }
 
   void save() {
+    const trace::Span span("save");
     result_.seconds.checkpoint += saved_.save([&] {
       auto checkpoint = snapshot(state_);
       checkpoint.optimizer = io::OptimizerRecord{std::string(optimizer_.kind()), optimizer_.snapshot()};
