@@ -15,6 +15,7 @@
 #include <string>
 
 #include "impart/comm/comm.hpp"
+#include "impart/comm/watch.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 #include "impart/stages/commands.hpp"
@@ -54,6 +55,8 @@ stages::Options read_options(int argc, char** argv) {
 }
 
 int run(const comm::Comm& world, const stages::Options& options, const std::atomic<bool>& stop) {
+  comm::Watchdog watchdog(world, world.split_by_node());
+
   // 4. The deck: read by one rank, so that all have the same.
   stages::Problems problems;
   const auto text = stages::read_deck_text(world, options.deck);
@@ -67,10 +70,12 @@ int run(const comm::Comm& world, const stages::Options& options, const std::atom
   const auto found = stages::check_together(world, deck, limits, std::move(problems));
   if (!found.empty()) return world.is_root() ? report_problems(found, options.deck) : kWrongUsage;
 
-  // 6. The stages, one after another, on all ranks. A signal stops them at a step boundary.
+  // 6. The stages. A signal stops them at a step boundary.
+  watchdog.set_limits({.warning = deck.run.stall_warning, .abort = deck.run.stall_abort});
   const auto report = stages::run_deck(world, deck,
                                        {.only = options.only,
                                         .fresh = options.fresh,
+                                        .trace = options.trace,
                                         .threads = options.threads,
                                         .progress = options.progress,
                                         .stop = &stop});

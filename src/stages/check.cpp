@@ -12,6 +12,7 @@
 #include "impart/nn/wisdom.hpp"
 #include "impart/stages/runner.hpp"
 #include "stages/check_context.hpp"
+#include "stages/rank_groups.hpp"
 #include "stages/run_record.hpp"
 
 namespace impart::stages {
@@ -72,6 +73,22 @@ void check_wisdom(const Deck& deck, Problems& problems) {
   }
 }
 
+void check_ranks(const Deck& deck, const StageSettings& stage, int ranks, Problems& problems) {
+  if (stage.ranks < 1) return;
+  const auto path = stage.path + ".ranks";
+  const auto wanted = wanted_ranks(stage.ranks, ranks, deck.run.shards);
+  if (wanted > ranks) {
+    problems.add(deck.places, path,
+                 fmt::format("the stage asks for {} ranks, and there are {}", wanted, ranks));
+    return;
+  }
+  try {
+    comm::check_rank_count(wanted, deck.run.shards);
+  } catch (const Error& e) {
+    problems.add(deck.places, path, e.what());
+  }
+}
+
 }  // namespace
 
 void check_deck(const Deck& deck, const CheckOptions& options, Problems& problems) {
@@ -88,6 +105,7 @@ void check_deck(const Deck& deck, const CheckOptions& options, Problems& problem
       context.leave(settings.name, std::nullopt);
       continue;
     }
+    check_ranks(deck, settings, options.ranks, problems);
     context.leave(settings.name, make_stage(settings)->check(context));
   }
   check_output(deck, context.disk_bytes(), problems);

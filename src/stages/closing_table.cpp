@@ -4,12 +4,11 @@
 #include <array>
 
 #include "impart/stages/runner.hpp"
+#include "stages/run_record.hpp"
 
 namespace impart::stages {
 
 namespace {
-
-using Row = std::array<std::string, 5>;
 
 // What a reader looks for first.
 std::string chief_metric(const std::map<std::string, double>& metrics) {
@@ -47,10 +46,53 @@ std::string what_of(const StageSummary& stage) {
   return what;
 }
 
+template <std::size_t N>
+std::string aligned(const std::vector<std::array<std::string, N>>& rows, std::string_view sides) {
+  std::array<std::size_t, N> width{};
+  for (const auto& row : rows) {
+    for (std::size_t c = 0; c < N; ++c) width[c] = std::max(width[c], row[c].size());
+  }
+  std::string table;
+  for (const auto& row : rows) {
+    std::string line;
+    for (std::size_t c = 0; c < N; ++c) {
+      line += c == 0 ? "" : "  ";
+      line +=
+          sides[c] == '<' ? fmt::format("{:<{}}", row[c], width[c]) : fmt::format("{:>{}}", row[c], width[c]);
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    table += line + '\n';
+    if (&row == &rows.front()) table += std::string(line.size(), '-') + '\n';
+  }
+  return table;
+}
+
+// Where the time of stages that train went: the mean over their ranks, and who was last.
+std::string time_table(const RunReport& report) {
+  std::vector<std::array<std::string, 7>> rows = {
+      {"stage", "ranks", "compute", "communication", "input", "checkpoint", "slowest rank"}};
+  for (const auto& stage : report.stages) {
+    if (stage.times.empty() || stage.status == StageStatus::kReused) continue;
+    double parts[4] = {};
+    for (const auto& [rank, seconds] : stage.times) {
+      parts[0] += seconds.compute;
+      parts[1] += seconds.communication;
+      parts[2] += seconds.input;
+      parts[3] += seconds.checkpoint;
+    }
+    const double all = parts[0] + parts[1] + parts[2] + parts[3];
+    const auto share = [&](int i) { return fmt::format("{:.1f}%", 100 * parts[i] / all); };
+    const auto [rank, behind] = slowest_rank(stage.times);
+    rows.push_back({stage.name, std::to_string(stage.times.size()), share(0), share(1), share(2), share(3),
+                    stage.times.size() == 1 ? "" : fmt::format("{} (+{:.1f}%)", rank, 100 * behind)});
+  }
+  return rows.size() == 1 ? "" : '\n' + aligned(rows, "<>>>>><");
+}
+
 }  // namespace
 
 std::string closing_table(const RunReport& report) {
-  std::vector<Row> rows = {{"stage", "what", "metric", "seconds", "artifact"}};
+  std::vector<std::array<std::string, 5>> rows = {{"stage", "what", "metric", "seconds", "artifact"}};
   for (const auto& stage : report.stages) {
     rows.push_back({stage.name, what_of(stage), chief_metric(stage.metrics),
                     fmt::format("{:.1f}", stage.seconds), stage.artifact});
@@ -60,20 +102,7 @@ std::string closing_table(const RunReport& report) {
                       chief_metric(each.metrics), "", ""});
     }
   }
-  std::array<std::size_t, 5> width{};
-  for (const auto& row : rows) {
-    for (std::size_t c = 0; c < row.size(); ++c) width[c] = std::max(width[c], row[c].size());
-  }
-  std::string table;
-  for (std::size_t r = 0; r < rows.size(); ++r) {
-    const auto& row = rows[r];
-    auto line = fmt::format("{:<{}}  {:<{}}  {:<{}}  {:>{}}  {}", row[0], width[0], row[1], width[1], row[2],
-                            width[2], row[3], width[3], row[4]);
-    line.erase(line.find_last_not_of(' ') + 1);
-    table += line + '\n';
-    if (r == 0) table += std::string(line.size(), '-') + '\n';
-  }
-  return table;
+  return aligned(rows, "<<<><") + time_table(report);
 }
 
 }  // namespace impart::stages

@@ -57,6 +57,10 @@ class DistilStage final : public Stage {
     return ModelOutline{{*student}};
   }
 
+  [[nodiscard]] double cost(RunContext& context) const override {
+    return training_cost(context, settings_.training, *context.deck().find_model(settings_.model));
+  }
+
   StageResult run(RunContext& context) const override {
     const auto& training = settings_.training;
     const auto data = context.training_data(training);

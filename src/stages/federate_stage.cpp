@@ -47,6 +47,11 @@ class FederateStage final : public Stage {
     return ModelOutline{{*spec}};
   }
 
+  [[nodiscard]] double cost(RunContext& context) const override {
+    return settings_.rounds * settings_.fraction_fit *
+           training_cost(context, settings_.training, *context.deck().find_model(settings_.model));
+  }
+
   StageResult run(RunContext& context) const override {
     const auto& training = settings_.training;
     const auto& spec = *context.deck().find_model(settings_.model);

@@ -1,5 +1,9 @@
 #include "stages/kinds.hpp"
 
+#include <fmt/format.h>
+
+#include <cmath>
+
 #include "impart/core/error.hpp"
 #include "stages/settings.hpp"
 
@@ -36,6 +40,10 @@ std::optional<StageSettings> read_stage(TableReader& table, const Deck& deck) {
   if (const auto kind = table.find_word("kind", stage_kinds())) {
     stage.kind = kKinds[*kind].name;
     stage.settings = kKinds[*kind].read(table, deck);
+    table.read("ranks", stage.ranks, at_least(0));
+    if (stage.ranks > 1 && stage.ranks != std::floor(stage.ranks))
+      table.problem(
+          "ranks", fmt::format("expected a number of ranks, or a part of them below 1, got {}", stage.ranks));
     table.finish();
     stage.resolved = table.resolved();
   }

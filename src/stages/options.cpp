@@ -99,6 +99,8 @@ po::options_description describe(Command command, Options& options) {
   if (command == Command::kRun) {
     all.add_options()("stages", po::value<std::string>(), "run only these: a,b")(
         "fresh", po::bool_switch(&options.fresh), "start over: reuse and continue nothing")(
+        "trace", po::bool_switch(&options.trace),
+        "write trace.json: what every rank does when, for Perfetto or chrome://tracing")(
         "progress", po::value<std::string>()->default_value("auto"), "auto, bar, plain or none");
   }
   if (command == Command::kCheck) {

@@ -2,24 +2,31 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "impart/core/error.hpp"
 #include "impart/data/partition.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/share/transfer.hpp"
+#include "impart/train/cost.hpp"
 
 namespace impart::stages {
 
 RunContext::RunContext(const comm::Comm& comm, const Deck& deck, const RunOptions& options,
                        EventSink on_event)
-    : comm_(comm), deck_(deck), options_(options), on_event_(std::move(on_event)) {}
+    : comm_(&comm), deck_(deck), options_(options), on_event_(std::move(on_event)) {}
+
+void RunContext::use_ranks(const comm::Comm& comm, ProgressMode progress) {
+  comm_ = &comm;
+  options_.progress = progress;
+}
 
 const DataParts& RunContext::data(const std::string& name) {
   const auto found = data_.find(name);
   if (found != data_.end()) return found->second;
   const auto& settings = *deck_.find_dataset(name);
-  auto parts = read_parts(comm_, settings);
+  auto parts = read_parts(*comm_, settings);
   for (std::size_t part = 0; part < kPartNames.size(); ++part) {
     if (settings.split[part] == 0 || parts.parts[part] != nullptr) continue;
     throw Error("the part has no samples")
@@ -35,7 +42,7 @@ data::DatasetPtr RunContext::training_data(const TrainingSettings& settings) {
   const auto& whole = data(settings.dataset).part(Part::kTrain);
   if (settings.train_part.of == 1) return whole;
   data::DatasetPtr slice;
-  comm::agree(comm_, "train_part", [&] {
+  comm::agree(*comm_, "train_part", [&] {
     auto parts = data::partition_iid(*whole, settings.train_part.of, deck_.run.seed);
     slice = data::subset(whole, std::move(parts.at(static_cast<std::size_t>(settings.train_part.index))));
     if (slice->size() == 0)
@@ -51,7 +58,7 @@ StateDict RunContext::initial_state(const nn::ModelSpec& spec, const std::string
   require_same_characters(*this, init, settings.dataset);
   const auto& from = model(init);
   StateDict state;
-  comm::agree(comm_, init,
+  comm::agree(*comm_, init,
               [&] { state = share::transfer(from.state, spec, share::Head::kKeep, seed).state; });
   return state;
 }
@@ -62,7 +69,7 @@ const share::Model& RunContext::model(const std::string& reference) {
     const auto* artifact = find(reference);
     const auto path = artifact != nullptr ? artifact->path : deck_.resolve(reference);
     std::string digest;
-    found = models_.emplace(reference, read_model(comm_, path, digest)).first;
+    found = models_.emplace(reference, read_model(*comm_, path, digest)).first;
     artifacts_.insert_or_assign(reference, Artifact{path, digest});
   }
   return found->second;
@@ -101,8 +108,12 @@ std::filesystem::path RunContext::state_directory(const std::string& stage) cons
   return deck_.run_directory() / stage / "state";
 }
 
-void RunContext::put(const std::string& stage, Artifact artifact, std::optional<share::Model> model) {
+void RunContext::put(const std::string& stage, Artifact artifact) {
   artifacts_.insert_or_assign(stage, std::move(artifact));
+}
+
+void RunContext::put(const std::string& stage, Artifact artifact, std::optional<share::Model> model) {
+  put(stage, std::move(artifact));
   models_.erase(stage);
   if (model) models_.emplace(stage, std::move(*model));
 }
@@ -148,6 +159,12 @@ StageResult train_model(RunContext& context, const std::string& stage, const Tra
   result.seconds = trained.seconds;
   if (!result.stopped) result.model = share::single(spec, std::move(state), parts.encoding());
   return result;
+}
+
+double training_cost(RunContext& context, const TrainingSettings& settings, const nn::ModelSpec& spec) {
+  const auto samples = context.data(settings.dataset).part(Part::kTrain)->size() / settings.train_part.of;
+  const auto shard = std::max<std::int64_t>(2, settings.batch_size / context.deck().run.shards);
+  return static_cast<double>(samples * settings.epochs) * train::seconds_per_sample(spec, shard);
 }
 
 std::map<std::string, double> validation_metrics(RunContext& context, const std::string& dataset,

@@ -41,9 +41,13 @@ class RunContext {
   /// All are borrowed. `on_event` is called on every rank.
   RunContext(const comm::Comm& comm, const Deck& deck, const RunOptions& options, EventSink on_event);
 
-  [[nodiscard]] const comm::Comm& comm() const noexcept { return comm_; }
+  /// The ranks of the current stage.
+  [[nodiscard]] const comm::Comm& comm() const noexcept { return *comm_; }
   [[nodiscard]] const Deck& deck() const noexcept { return deck_; }
   [[nodiscard]] const RunOptions& options() const noexcept { return options_; }
+  /// From now on stages run on `comm`, which is borrowed. Those that run beside others keep to plain lines of
+  /// progress. What a stage of a part of the ranks reads, all must have read before.
+  void use_ranks(const comm::Comm& comm, ProgressMode progress);
 
   /// Read once in a run, and shared by its stages. Collective at the first call for a name.
   const DataParts& data(const std::string& name);
@@ -65,7 +69,9 @@ class RunContext {
   [[nodiscard]] const std::string& state_key() const noexcept { return state_key_; }
   void set_state_key(std::string key) { state_key_ = std::move(key); }
 
-  /// Artifacts by stage name. A model that is given need not be read again.
+  /// Artifacts by stage name.
+  void put(const std::string& stage, Artifact artifact);
+  /// The same, of a model that need not be read.
   void put(const std::string& stage, Artifact artifact, std::optional<share::Model> model);
   /// Digest and path of a stage's artifact or of a file; null when there is none. Local.
   [[nodiscard]] const Artifact* find(const std::string& reference) const;
@@ -73,9 +79,9 @@ class RunContext {
   void forget(const std::string& reference) { models_.erase(reference); }
 
  private:
-  const comm::Comm& comm_;
+  const comm::Comm* comm_;
   const Deck& deck_;
-  const RunOptions& options_;
+  RunOptions options_;
   EventSink on_event_;
   std::string state_key_;
   std::map<std::string, DataParts> data_;
@@ -98,6 +104,9 @@ void require_same_characters(RunContext& context, const std::string& reference, 
 StageResult train_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,
                         const nn::ModelSpec& spec, const nn::Objective& objective,
                         const data::DatasetPtr& data, StateDict state);
+
+/// Seconds of one core for the steps of `settings`, as Stage::cost.
+double training_cost(RunContext& context, const TrainingSettings& settings, const nn::ModelSpec& spec);
 
 /// "validation.accuracy" ... of `model` on the dataset's validation part; nothing without a dataset.
 /// Collective.

@@ -53,6 +53,25 @@ Json rows_of(const std::vector<Measurement>& measurements) {
   return rows;
 }
 
+Json to_json(const train::TrainSeconds& time) {
+  return {{"compute", time.compute},
+          {"communication", time.communication},
+          {"input", time.input},
+          {"checkpoint", time.checkpoint}};
+}
+
+train::TrainSeconds mean_of(const std::vector<RankTime>& times) {
+  train::TrainSeconds mean;
+  const auto count = static_cast<double>(times.size());
+  for (const auto& [rank, seconds] : times) {
+    mean.compute += seconds.compute / count;
+    mean.communication += seconds.communication / count;
+    mean.input += seconds.input / count;
+    mean.checkpoint += seconds.checkpoint / count;
+  }
+  return mean;
+}
+
 Json to_json(const StageRecord& stage) {
   Json json = {{"name", stage.name},
                {"kind", stage.kind},
@@ -63,11 +82,16 @@ Json to_json(const StageRecord& stage) {
                {"artifact", stage.artifact},
                {"digest", stage.digest},
                {"metrics", numbers(stage.metrics)},
-               {"time",
-                {{"compute", stage.time.compute},
-                 {"communication", stage.time.communication},
-                 {"input", stage.time.input},
-                 {"checkpoint", stage.time.checkpoint}}}};
+               {"time", to_json(mean_of(stage.times))}};
+  if (stage.times.size() > 1) {
+    const auto [rank, behind] = slowest_rank(stage.times);
+    json["slowest"] = {{"rank", rank}, {"behind", behind}};
+  }
+  for (const auto& [rank, seconds] : stage.times) {
+    auto row = to_json(seconds);
+    row["rank"] = rank;
+    json["ranks"].push_back(std::move(row));
+  }
   if (!stage.measurements.empty()) json["measurements"] = rows_of(stage.measurements);
   if (!stage.note.empty()) json["note"] = stage.note;
   if (!stage.error.empty()) json["error"] = stage.error;
@@ -85,9 +109,11 @@ StageRecord from_json(const Json& json) {
   stage.artifact = json.at("artifact").get<std::string>();
   stage.digest = json.at("digest").get<std::string>();
   stage.metrics = to_numbers(json.at("metrics"));
-  const auto& time = json.at("time");
-  stage.time = {time.at("compute").get<double>(), time.at("communication").get<double>(),
-                time.at("input").get<double>(), time.at("checkpoint").get<double>()};
+  for (const auto& row : json.value("ranks", Json::array())) {
+    stage.times.push_back({row.at("rank").get<int>(),
+                           {row.at("compute").get<double>(), row.at("communication").get<double>(),
+                            row.at("input").get<double>(), row.at("checkpoint").get<double>()}});
+  }
   stage.note = json.value("note", "");
   stage.error = json.value("error", "");
   const auto rows = json.value("measurements", Json::array());
@@ -107,6 +133,31 @@ std::string time_now() { return fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(n
 }
 
 }  // namespace
+
+SlowestRank slowest_rank(const std::vector<RankTime>& times) {
+  double sum = 0;
+  double most = -1;
+  SlowestRank slowest;
+  for (const auto& [rank, seconds] : times) {
+    const double own = seconds.compute + seconds.input + seconds.checkpoint;
+    sum += own;
+    if (own > most) slowest.rank = rank;
+    most = std::max(most, own);
+  }
+  if (sum > 0) slowest.behind = most * static_cast<double>(times.size()) / sum - 1;
+  return slowest;
+}
+
+std::string to_text(const StageRecord& record) { return to_json(record).dump(); }
+
+StageRecord stage_record(const std::string& text) { return from_json(Json::parse(text)); }
+
+std::string log_line(const std::string& stage, const train::TrainEvent& event) {
+  const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
+  const Json line = {{"stage", stage},     {"epoch", event.epoch},         {"step", event.step},
+                     {"name", event.name}, {"value", number(event.value)}, {"t", now.count()}};
+  return line.dump() + '\n';
+}
 
 std::string to_json(const std::vector<Measurement>& measurements) {
   return Json{{"measurements", rows_of(measurements)}}.dump(1) + "\n";
@@ -189,12 +240,10 @@ void RunRecord::write() const {
   write_file_atomically(directory_ / "run.json", run.dump(1) + "\n");
 }
 
-void RunRecord::log(const std::string& stage, const train::TrainEvent& event) {
-  const std::chrono::duration<double> now = std::chrono::system_clock::now().time_since_epoch();
-  const Json line = {{"stage", stage},     {"epoch", event.epoch},         {"step", event.step},
-                     {"name", event.name}, {"value", number(event.value)}, {"t", now.count()}};
+void RunRecord::log(const std::string& lines) {
+  if (lines.empty()) return;
   if (!log_.is_open()) log_.open(directory_ / "metrics.jsonl", std::ios::app);
-  log_ << line.dump() << '\n' << std::flush;
+  log_ << lines << std::flush;
 }
 
 void RunRecord::clear_log() {

@@ -27,8 +27,19 @@ struct StageRecord {
   std::string error;  ///< of a failed stage
   std::map<std::string, double> metrics;
   std::vector<Measurement> measurements;
-  train::TrainSeconds time;
+  std::vector<RankTime> times;  ///< of the ranks that trained
 };
+
+/// The rank that had most to do beside waiting for the others, and by which part of the mean it had more.
+struct SlowestRank {
+  int rank = 0;
+  double behind = 0;
+};
+SlowestRank slowest_rank(const std::vector<RankTime>& times);
+
+/// A record as JSON, for other ranks and for run.json.
+std::string to_text(const StageRecord& record);
+StageRecord stage_record(const std::string& text);
 
 /// The record of a run directory. Used by the root rank alone.
 class RunRecord {
@@ -41,8 +52,8 @@ class RunRecord {
   [[nodiscard]] const StageRecord* find(const std::string& stage) const;
   /// Puts a stage's record in place, and writes the file so that it is complete or unchanged. Throws Error.
   void put(StageRecord record);
-  /// Appends a line to metrics.jsonl.
-  void log(const std::string& stage, const train::TrainEvent& event);
+  /// Appends lines to metrics.jsonl.
+  void log(const std::string& lines);
   /// Empties metrics.jsonl.
   void clear_log();
 
@@ -60,6 +71,9 @@ class RunRecord {
   std::map<std::string, StageRecord> stages_;
   std::ofstream log_;
 };
+
+/// A line of metrics.jsonl, with the time now.
+std::string log_line(const std::string& stage, const train::TrainEvent& event);
 
 /// The artifact of an evaluation, as JSON.
 std::string to_json(const std::vector<Measurement>& measurements);

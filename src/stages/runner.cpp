@@ -1,4 +1,5 @@
-// run_deck: stages in order; a finished one whose key still holds is reused.
+// run_deck: stages in order, those that do not depend on each other beside each other; a finished one whose key
+// still holds is reused.
 
 #include "impart/stages/runner.hpp"
 
@@ -6,15 +7,20 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <set>
 
+#include "impart/comm/watch.hpp"
 #include "impart/core/digest.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
+#include "impart/core/trace.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/nn/wisdom.hpp"
 #include "impart/stages/commands.hpp"
 #include "stages/directory_lock.hpp"
+#include "stages/rank_groups.hpp"
 #include "stages/run_context.hpp"
 #include "stages/run_record.hpp"
 #include "stages/stage_key.hpp"
@@ -43,25 +49,36 @@ class Runner {
         directory_(deck.run_directory()),
         record_(directory_, deck, comm.size(), options.threads),
         context_(comm, deck, options, [this](const std::string& stage, const train::TrainEvent& event) {
-          if (comm_.is_root()) record_.log(stage, event);
+          if (!context_.comm().is_root()) return;
+          if (comm_.is_root()) {
+            record_.log(log_line(stage, event));
+          } else {
+            events_ += log_line(stage, event);  // the root writes them when the stage has ended
+          }
         }) {
     for (const auto& settings : deck.stages) stages_.push_back(make_stage(settings));
+    done_.resize(stages_.size());
   }
 
   RunReport execute() {
     take_wisdom();
     comm::agree(comm_, "run directory", [&] { prepare(); });
+    if (options_.trace) start_trace();
     for (std::size_t i = 0; i < stages_.size(); ++i) {
-      if (!selected(stages_[i]->name())) {
-        adopt(*stages_[i]);
-        continue;
-      }
-      if (stop_wanted() || !advance(*stages_[i])) {
+      done_[i] = !selected(stages_[i]->name());
+      if (done_[i]) adopt(*stages_[i]);
+    }
+    while (std::ranges::find(done_, false) != done_.end()) {
+      if (stop_wanted()) {
         report_.stopped = true;
         break;
       }
-      forget_after(i);
+      const auto ready = ready_stages();
+      if (reuse_some(ready)) continue;
+      if (!run_groups(deal(ready))) break;
     }
+    if (options_.trace) write_trace();
+    std::ranges::sort(report_.stages, {}, [&](const StageSummary& s) { return position(s.name); });
     return std::move(report_);
   }
 
@@ -123,7 +140,7 @@ class Runner {
     comm_.broadcast(digest, 0, "adopt");
     if (digest.empty()) return;
     if (comm_.is_root() && needed_by_selected(stage.name())) warn_of_changes(stage);
-    context_.put(stage.name(), {directory_ / artifact_name(stage), digest}, std::nullopt);
+    context_.put(stage.name(), {directory_ / artifact_name(stage), digest});
   }
 
   [[nodiscard]] bool needed_by_selected(const std::string& name) const {
@@ -167,38 +184,220 @@ class Runner {
     return prints;
   }
 
-  /// Runs a stage or reuses it. False when it was stopped. Collective.
-  bool advance(const Stage& stage) {
-    StageRecord record;
-    record.name = stage.name();
-    record.kind = stage.common().kind;
-    record.what = stage.describe();
-    const auto start = Clock::now();
-    try {
-      record.key = stage_key(deck_, stage, input_digests(stage), data_fingerprints(stage));
-      if (!options_.fresh && reuse(stage, record.key)) return true;
-      begin(stage, record);
-      auto result = stage.run(context_);
-      record.seconds += std::chrono::duration<double>(Clock::now() - start).count();
-      return finish(stage, std::move(record), std::move(result));
-    } catch (const Error& e) {
-      auto error = failure_of(stage.name(), e);
-      record.seconds += std::chrono::duration<double>(Clock::now() - start).count();
-      record_failure(std::move(record), error.what());
-      if (e.is_collective()) throw std::move(error).collective();
-      throw error;
-    }
+  [[nodiscard]] std::size_t position(const std::string& stage) const {
+    const auto found = std::ranges::find(stages_, stage, [](const auto& s) { return s->name(); });
+    return static_cast<std::size_t>(found - stages_.begin());
   }
 
-  void record_failure(StageRecord record, const std::string& message) {
-    if (!comm_.is_root()) return;
+  /// What can run now, in the deck's order.
+  [[nodiscard]] std::vector<std::size_t> ready_stages() const {
+    std::vector<std::size_t> ready;
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
+      const auto uses = stages_[i]->uses().artifacts;
+      const bool waits = std::ranges::any_of(uses, [&](const ArtifactUse& use) {
+        const auto source = position(use.name);
+        return source < stages_.size() && !done_[source];
+      });
+      if (!done_[i] && !waits) ready.push_back(i);
+    }
+    return ready;
+  }
+
+  /// Takes what is finished already; all ranks then have read what the others read. True when something was
+  /// reused. Collective.
+  bool reuse_some(const std::vector<std::size_t>& ready) {
+    bool any = false;
+    for (const auto i : ready) {
+      const auto& stage = *stages_[i];
+      if (keys_.contains(i)) continue;
+      try {
+        keys_[i] = stage_key(deck_, stage, input_digests(stage), data_fingerprints(stage));
+        if (options_.fresh || !reuse(stage, keys_[i])) continue;
+        any = true;
+        done_[i] = true;
+        forget_unused();
+      } catch (const Error& e) {
+        fail(new_record(i), e);
+      }
+    }
+    return any;
+  }
+
+  /// Which of them run now, and where. Collective.
+  std::vector<RankGroup> deal(const std::vector<std::size_t>& ready) {
+    // A model that a part of the ranks reads, all must have read; and one rank alone looks at the costs.
+    if (ready.size() > 1 && comm_.size() > 1) {
+      for (const auto i : ready) {
+        for (const auto& use : stages_[i]->uses().artifacts) context_.model(use.name);
+      }
+    }
+    std::vector<std::int32_t> plan;  // for each group: ranks, number of stages, stages
+    comm::agree(comm_, "dealing ranks to stages", [&] {
+      if (!comm_.is_root()) return;
+      std::vector<Candidate> candidates;
+      for (const auto i : ready) {
+        const auto wanted = wanted_ranks(stages_[i]->common().ranks, comm_.size(), deck_.run.shards);
+        const bool alone = ready.size() == 1 || comm_.size() == 1;
+        candidates.push_back({i, alone || wanted > 0 ? 0.0 : cost_of(i), wanted});
+      }
+      for (const auto& group : deal_ranks(candidates, comm_.size(), deck_.run.shards)) {
+        plan.push_back(group.ranks);
+        plan.push_back(static_cast<std::int32_t>(group.stages.size()));
+        for (const auto stage : group.stages) plan.push_back(static_cast<std::int32_t>(stage));
+      }
+    });
+    auto size = static_cast<std::int32_t>(plan.size());
+    comm_.broadcast(std::span(&size, 1), 0, "groups");
+    plan.resize(static_cast<std::size_t>(size));
+    comm_.broadcast(std::span(plan), 0, "groups");
+    std::vector<RankGroup> groups;
+    for (auto at = plan.begin(); at != plan.end();) {
+      const int ranks = *at++;
+      const auto count = *at++;
+      groups.push_back({ranks, {at, at + count}});
+      at += count;
+    }
+    return groups;
+  }
+
+  /// What a stage took when it last ran here says more than a few samples. Local.
+  double cost_of(std::size_t i) {
+    const auto* before = record_.find(stages_[i]->name());
+    if (before != nullptr && before->status == "done" && !before->times.empty())
+      return before->seconds * static_cast<double>(before->times.size());
+    return stages_[i]->cost(context_);
+  }
+
+  /// Every rank runs the stages of its group. False when a stage was stopped. Collective.
+  bool run_groups(const std::vector<RankGroup>& groups) {
+    for (const auto& group : groups) {
+      for (const auto i : group.stages) begin(i);
+    }
+    // Nobody looks for a state before the root has removed an old one.
+    comm_.barrier();
+    std::string outcomes;
+    int first = 0;
+    std::size_t mine = 0;
+    for (; mine < groups.size(); first += groups[mine++].ranks) {
+      if (comm_.rank() < first + groups[mine].ranks) break;
+    }
+    if (groups.size() == 1 && groups[0].ranks == comm_.size()) {
+      outcomes = run_stages(groups[0], comm_, options_.progress);
+    } else {
+      const auto group = comm_.split(static_cast<int>(mine), comm_.rank());
+      const bool bar = options_.progress == ProgressMode::kAuto || options_.progress == ProgressMode::kBar;
+      if (mine < groups.size()) {
+        outcomes = run_stages(groups[mine], group, bar ? ProgressMode::kPlain : options_.progress);
+      }
+      context_.use_ranks(comm_, options_.progress);
+      // A model that only some have kept would be read by the others alone.
+      for (const auto& each : groups) {
+        for (const auto i : each.stages) context_.forget(stages_[i]->name());
+      }
+    }
+    return take_outcomes(outcomes);
+  }
+
+  /// Records of the stages that a group has run, a line each; on its root. A failure ends the list. Collective
+  /// over `ranks`.
+  std::string run_stages(const RankGroup& group, const comm::Comm& ranks, ProgressMode progress) {
+    context_.use_ranks(ranks, progress);
+    std::string outcomes;
+    for (const auto i : group.stages) {
+      auto record = new_record(i);
+      const auto start = Clock::now();
+      const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
+      const auto& stage = *stages_[i];
+      try {
+        comm::enter_stage(stage.name());
+        const auto name = "stage " + stage.name();
+        const trace::Span span(name.c_str());
+        context_.set_state_key(record.key);
+        auto result = stage.run(context_);
+        finish(stage, record, std::move(result));
+        record.seconds += seconds();
+      } catch (const Error& e) {
+        if (!e.is_collective()) throw failure_of(stage.name(), e);  // on this rank alone
+        record.seconds += seconds();
+        record.status = "failed";
+        record.error = failure_of(stage.name(), e).what();
+        failure_kind_ = e.kind();
+      }
+      if (ranks.is_root()) outcomes += to_text(record) + '\n';
+      if (record.status != "done") break;
+    }
+    return outcomes;
+  }
+
+  /// What all groups have done becomes known to all. Throws the first failure; false when a stage was stopped.
+  bool take_outcomes(const std::string& outcomes) {
+    const auto events = comm_.gather_strings(events_, "events");
+    events_.clear();
+    std::string all;
+    for (const auto& text : comm_.gather_strings(outcomes, "outcomes")) all += text;
+    comm_.broadcast(all, 0, "outcomes");
+    auto usage = static_cast<std::int32_t>(failure_kind_ == ErrorKind::kUsage);
+    comm_.max_in_place(std::span(&usage, 1), "outcomes");
+    if (comm_.is_root()) {
+      for (std::size_t rank = 1; rank < events.size(); ++rank) record_.log(events[rank]);
+    }
+    std::vector<StageRecord> records;
+    for (std::size_t at = 0; at < all.size();) {
+      const auto end = all.find('\n', at);
+      records.push_back(stage_record(all.substr(at, end - at)));
+      at = end + 1;
+    }
+    for (const auto& record : records) take(record);
+    for (const auto& record : records) {
+      if (record.status != "failed") continue;
+      throw Error(record.error, usage != 0 ? ErrorKind::kUsage : ErrorKind::kRun).collective();
+    }
+    return !report_.stopped;
+  }
+
+  void take(const StageRecord& record) {
+    const auto i = position(record.name);
+    const auto& stage = *stages_[i];
+    comm::agree(comm_, "run.json", [&] {
+      if (!comm_.is_root()) return;
+      record_.put(record);
+      if (record.status == "done") fs::remove_all(context_.state_directory(record.name));
+    });
+    if (record.status == "failed") return;
+    const bool stopped = record.status == "stopped";
+    if (stopped) {
+      report_.stopped = true;
+    } else {
+      done_[i] = true;
+      context_.put(record.name, {directory_ / record.artifact, record.digest});
+      forget_unused();
+    }
+    summarise(stage, stopped ? StageStatus::kStopped : StageStatus::kDone, record);
+  }
+
+  [[nodiscard]] StageRecord new_record(std::size_t i) {
+    StageRecord record;
+    record.name = stages_[i]->name();
+    record.kind = stages_[i]->common().kind;
+    record.what = stages_[i]->describe();
+    record.key = keys_[i];
+    if (const auto found = earlier_seconds_.find(i); found != earlier_seconds_.end())
+      record.seconds = found->second;
+    return record;
+  }
+
+  /// Of a stage that did not come to run. Collective.
+  [[noreturn]] void fail(StageRecord record, const Error& cause) {
+    auto error = failure_of(record.name, cause);
     record.status = "failed";
-    record.error = message;
+    record.error = error.what();
     try {
-      record_.put(std::move(record));
+      if (comm_.is_root()) record_.put(std::move(record));
     } catch (const Error& e) {
       log::warn(e.what());  // the stage's own error matters more
     }
+    if (cause.is_collective()) throw std::move(error).collective();
+    throw error;
   }
 
   /// Takes the finished stage's artifact, if its key and digest hold. Collective.
@@ -216,16 +415,18 @@ class Runner {
     });
     comm_.broadcast(digest, 0, "reuse");
     if (digest.empty()) return false;
-    context_.put(stage.name(), {directory_ / artifact_name(stage), digest}, std::nullopt);
+    context_.put(stage.name(), {directory_ / artifact_name(stage), digest});
     log::info(fmt::format("{}: reused", stage.name()));
     summarise(stage, StageStatus::kReused, record);
     return true;
   }
 
-  void begin(const Stage& stage, StageRecord& record) {
-    context_.set_state_key(record.key);
+  /// Makes room for a stage's results. Collective.
+  void begin(std::size_t i) {
+    const auto& stage = *stages_[i];
     comm::agree(comm_, stage.name(), [&] {
       if (!comm_.is_root()) return;
+      auto record = new_record(i);
       const auto* before = record_.find(stage.name());
       const bool goes_on = !options_.fresh && before != nullptr && before->key == record.key;
       if (goes_on && before->digest.empty()) record.seconds = before->seconds;
@@ -234,41 +435,50 @@ class Runner {
       // A process that is killed leaves this, so that its saved state is known by its key.
       record.status = "running";
       record_.put(record);
+      earlier_seconds_[i] = record.seconds;
     });
-    // Nobody looks for a state before the root has removed an old one.
-    comm_.barrier();
-    log::info(fmt::format("{}: {}", stage.name(), record.what));
+    log::info(fmt::format("{}: {}", stage.name(), stage.describe()));
   }
 
-  bool finish(const Stage& stage, StageRecord record, StageResult result) {
+  /// Writes the artifact, and completes the record. Collective over the stage's ranks.
+  void finish(const Stage& stage, StageRecord& record, StageResult result) {
     record.metrics = result.metrics;
     record.note = result.note;
     record.measurements = result.measurements;
-    record.time = result.seconds;
+    record.times = times_of_ranks(result.seconds);
     if (result.stopped) {
       record.status = "stopped";
-    } else {
-      record.status = "done";
-      record.artifact = artifact_name(stage).string();
-      record.digest = write_artifact(stage, result);
-      context_.put(stage.name(), {directory_ / record.artifact, record.digest}, std::move(result.model));
+      return;
     }
-    comm::agree(comm_, "run.json", [&] {
-      if (!comm_.is_root()) return;
-      record_.put(record);
-      if (!result.stopped) fs::remove_all(context_.state_directory(stage.name()));
-    });
-    summarise(stage, result.stopped ? StageStatus::kStopped : StageStatus::kDone, record);
-    return !result.stopped;
+    record.artifact = artifact_name(stage).string();
+    record.digest = write_artifact(stage, result);
+    context_.put(stage.name(), {directory_ / record.artifact, record.digest}, std::move(result.model));
+    record.status = "done";
   }
 
-  /// Returns the artifact's digest, on every rank. Collective.
+  /// Of the stage's ranks, on all of them.
+  [[nodiscard]] std::vector<RankTime> times_of_ranks(const train::TrainSeconds& mine) const {
+    const auto& ranks = context_.comm();
+    constexpr std::size_t kWidth = 5;
+    std::vector<double> rows(kWidth * static_cast<std::size_t>(ranks.size()));
+    const std::array<double, kWidth> own = {static_cast<double>(comm_.rank()), mine.compute,
+                                            mine.communication, mine.input, mine.checkpoint};
+    std::ranges::copy(own, rows.begin() + static_cast<std::ptrdiff_t>(kWidth) * ranks.rank());
+    ranks.sum_in_place(std::span(rows), "times");
+    std::vector<RankTime> times;
+    for (auto row = rows.begin(); row != rows.end(); row += kWidth) {
+      if (row[1] > 0) times.push_back({static_cast<int>(row[0]), {row[1], row[2], row[3], row[4]}});
+    }
+    return times;
+  }
+
+  /// Returns the artifact's digest, on every rank. Collective over the stage's ranks.
   std::string write_artifact(const Stage& stage, const StageResult& result) {
     const auto path = directory_ / artifact_name(stage);
     const auto data = lineage_data(stage);
     std::string digest;
-    comm::agree(comm_, "writing " + path.string(), [&] {
-      if (!comm_.is_root()) return;
+    comm::agree(context_.comm(), "writing " + path.string(), [&] {
+      if (!context_.comm().is_root()) return;
       if (!result.model) {
         const auto text = to_json(result.measurements);
         write_file_atomically(path, text);
@@ -288,15 +498,15 @@ class Runner {
       io::write_checkpoint(path, checkpoint);
       digest = checkpoint.digest;
     });
-    comm_.broadcast(digest, 0, "artifact digest");
+    context_.comm().broadcast(digest, 0, "artifact digest");
     return digest;
   }
 
   [[nodiscard]] io::LineageRecord lineage(const Stage& stage) const {
     io::LineageRecord lineage;
     lineage.stage = resolved_settings(deck_, stage);
-    lineage.ranks = comm_.size();
-    lineage.mesh = fmt::format("data={}", comm_.size());
+    lineage.ranks = context_.comm().size();
+    lineage.mesh = fmt::format("data={}", context_.comm().size());
     lineage.isa = nn::kernel_isa();
     lineage.kernels = fmt::format("{}, {}", version_line(), nn::kernel_choice());
     const auto from = fs::absolute(directory_ / stage.name());
@@ -321,23 +531,40 @@ class Runner {
     if (!comm_.is_root()) return;
     report_.stages.push_back({stage.name(), stage.describe(), record.note, status, record.seconds,
                               record.artifact.empty() ? "" : (directory_ / record.artifact).string(),
-                              record.metrics, record.measurements});
+                              record.metrics, record.measurements, record.times});
   }
 
-  /// Frees models that no stage after `done` reads.
-  void forget_after(std::size_t done) {
-    const auto needed = [&](const std::string& name) {
-      for (std::size_t i = done + 1; i < stages_.size(); ++i) {
-        for (const auto& use : stages_[i]->uses().artifacts) {
-          if (use.name == name) return true;
-        }
+  /// Frees models that no stage reads any more.
+  void forget_unused() {
+    std::set<std::string> needed;
+    std::set<std::string> known;
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
+      known.insert(stages_[i]->name());
+      for (const auto& use : stages_[i]->uses().artifacts) {
+        known.insert(use.name);
+        if (!done_[i]) needed.insert(use.name);
       }
-      return false;
-    };
-    if (!needed(stages_[done]->name())) context_.forget(stages_[done]->name());
-    for (const auto& use : stages_[done]->uses().artifacts) {
-      if (!needed(use.name)) context_.forget(use.name);
     }
+    for (const auto& name : known) {
+      if (!needed.contains(name)) context_.forget(name);
+    }
+  }
+
+  void start_trace() const {
+    comm_.barrier();
+    trace::start();
+  }
+
+  // Perfetto and chrome://tracing read it.
+  void write_trace() {
+    std::string text;
+    for (const auto& events : comm_.gather_strings(trace::take_events(comm_.rank()), "trace")) {
+      text += (text.empty() ? "" : ",\n") + events;
+    }
+    comm::agree(comm_, "trace.json", [&] {
+      if (comm_.is_root())
+        write_file_atomically(directory_ / "trace.json", "{\"traceEvents\":[\n" + text + "\n]}\n");
+    });
   }
 
   const comm::Comm& comm_;
@@ -346,8 +573,13 @@ class Runner {
   fs::path directory_;
   DirectoryLock lock_;
   RunRecord record_;
+  std::string events_;  // lines for metrics.jsonl, of a group without the root
   RunContext context_;
   std::vector<std::unique_ptr<Stage>> stages_;
+  std::vector<bool> done_;  // or not wanted
+  std::map<std::size_t, std::string> keys_;
+  std::map<std::size_t, double> earlier_seconds_;  // of attempts that this one continues; on the root
+  ErrorKind failure_kind_ = ErrorKind::kRun;
   RunReport report_;
 };
 

@@ -53,7 +53,7 @@ std::vector<std::string> changed_settings(const std::string& then, const std::st
   for (const auto& path : paths) {
     const auto old_text = text_of(before, path);
     const auto new_text = text_of(after, path);
-    if (old_text == new_text || path.starts_with("/stage/mesh/")) continue;
+    if (old_text == new_text || path.starts_with("/stage/mesh/") || path == "/stage/ranks") continue;
     auto name = path.substr(1);
     std::ranges::replace(name, '/', '.');
     changes.push_back(fmt::format("{} {} -> {}", name, old_text, new_text));
@@ -64,12 +64,12 @@ std::vector<std::string> changed_settings(const std::string& then, const std::st
 std::string stage_key(const Deck& deck, const Stage& stage, const std::map<std::string, std::string>& inputs,
                       const std::map<std::string, std::string>& data) {
   auto settings = settings_of(deck, stage);
-  // The fingerprint says what was read; where it was read from does not matter. Nor does the shape of the
-  // mesh.
+  // The fingerprint says what was read; where it was read from does not matter. Nor do the ranks, and the
+  // shape of their mesh.
   for (auto& dataset : settings["datasets"]) {
     for (const auto* key : {"file", "files", "images", "labels", "samples", "vocabulary"}) dataset.erase(key);
   }
-  settings["stage"].erase("mesh");
+  for (const auto* key : {"mesh", "ranks"}) settings["stage"].erase(key);
   Hasher hasher;
   hasher.text("impart stage key 1").text(IMPART_VERSION).text(settings.dump());
   for (const auto* map : {&inputs, &data}) {

@@ -64,6 +64,10 @@ class TrainStage final : public Stage {
     return ModelOutline{{*spec}};
   }
 
+  [[nodiscard]] double cost(RunContext& context) const override {
+    return training_cost(context, settings_.training, *context.deck().find_model(settings_.model));
+  }
+
   StageResult run(RunContext& context) const override {
     const auto& spec = *context.deck().find_model(settings_.model);
     auto state = context.initial_state(spec, settings_.init, settings_.training);
@@ -130,13 +134,14 @@ class TransferStage final : public Stage {
     }
   }
 
+  [[nodiscard]] double cost(RunContext& context) const override {
+    return training_cost(context, settings_.training, target(context));
+  }
+
   StageResult run(RunContext& context) const override {
     const auto& source = context.model(settings_.from);
     const auto& training = settings_.training;
-    const auto spec = settings_.model.empty()
-                          ? with_classes(source.members.front().spec,
-                                         context.deck().find_dataset(training.dataset)->classes)
-                          : *context.deck().find_model(settings_.model);
+    const auto spec = target(context);
     require_same_characters(context, settings_.from, training.dataset);
     share::TransferResult moved;
     comm::agree(context.comm(), settings_.from,
@@ -149,6 +154,12 @@ class TransferStage final : public Stage {
   }
 
  private:
+  [[nodiscard]] nn::ModelSpec target(RunContext& context) const {
+    if (!settings_.model.empty()) return *context.deck().find_model(settings_.model);
+    return with_classes(context.model(settings_.from).members.front().spec,
+                        context.deck().find_dataset(settings_.training.dataset)->classes);
+  }
+
   TransferSettings settings_;
 };
 

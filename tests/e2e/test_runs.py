@@ -93,7 +93,14 @@ class Records(EndToEnd):
         self.assertRegex(stage["digest"], "^[0-9a-f]{64}$")
         self.assertRegex(stage["key"], "^[0-9a-f]{64}$")
         self.assertGreater(stage["seconds"], 0)
-        self.assertEqual(set(stage["time"]), {"compute", "communication", "input", "checkpoint"})
+        parts = {"compute", "communication", "input", "checkpoint"}
+        self.assertEqual(set(stage["time"]), parts)
+        self.assertEqual([set(row) for row in stage["ranks"]], 2 * [parts | {"rank"}])
+        self.assertEqual([row["rank"] for row in stage["ranks"]], [0, 1])
+        for part in parts:
+            self.assertAlmostEqual(stage["time"][part], sum(row[part] for row in stage["ranks"]) / 2)
+        self.assertIn(stage["slowest"]["rank"], (0, 1))
+        self.assertGreaterEqual(stage["slowest"]["behind"], 0)
         for name in ("train.loss", "validation.accuracy", "validation.loss", "validation.f1_macro"):
             self.assertIn(name, stage["metrics"])
         self.assertGreater(stage["metrics"]["validation.accuracy"], 0.3)
@@ -110,6 +117,28 @@ class Records(EndToEnd):
         lines = self.run_deck(2).stdout_text.splitlines()
         self.assertEqual(lines[0].split(), ["stage", "what", "metric", "seconds", "artifact"])
         self.assertTrue(any(line.startswith("teacher ") and line.endswith("runs/t/teacher/model.h5") for line in lines))
+
+    def test_time_table(self):
+        text = self.run_deck(2).stdout_text
+        self.assertRegex(text, r"(?m)^stage +ranks +compute +communication +input +checkpoint +slowest rank$")
+        self.assertRegex(text, r"(?m)^teacher +2( +[0-9.]+%){4}  [01] \(\+[0-9.]+%\)$")
+
+    def test_trace(self):
+        self.run_deck(2, "--trace")
+        trace = json.loads((self.dir / "runs/t/trace.json").read_text())
+        spans = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+        self.assertEqual({event["pid"] for event in spans}, {0, 1})
+        names = {event["name"] for event in spans}
+        self.assertLessEqual({"stage teacher", "input", "update", "evaluate", "forward", "backward"}, names)
+        for event in spans:
+            self.assertGreaterEqual(event["dur"], 0)
+            self.assertGreaterEqual(event["ts"], 0)
+        stage = next(event for event in spans if event["name"] == "stage teacher" and event["pid"] == 0)
+        steps = [event for event in spans if event["name"] == "update" and event["pid"] == 0]
+        self.assertEqual(len(steps), 2 * 5)  # epochs, and batches of 16 of 75 samples
+        for event in steps:
+            self.assertGreaterEqual(event["ts"], stage["ts"])
+            self.assertLessEqual(event["ts"] + event["dur"], stage["ts"] + stage["dur"])
 
     def test_an_early_end_is_told(self):
         self.deck(DECK.replace("epochs = 2", "epochs = 9\nearly_stopping = { patience = 1, min_delta = 0.9 }"))

@@ -360,7 +360,8 @@ TEST(ClosingTable, IsAligned) {
                            1.25,
                            "runs/t/teacher/model.h5",
                            {{"validation.accuracy", 0.978}},
-                           {}});
+                           {},
+                           {{0, {6, 2, 1, 1}}, {3, {9, 1, 0, 0}}}});
   report.stages.push_back({"e",
                            "evaluate",
                            "",
@@ -368,7 +369,8 @@ TEST(ClosingTable, IsAligned) {
                            0,
                            "runs/t/e/metrics.json",
                            {},
-                           {{"teacher", "rows", "test", 10, {{"accuracy", 0.5}}}}});
+                           {{"teacher", "rows", "test", 10, {{"accuracy", 0.5}}}},
+                           {}});
   EXPECT_EQ(closing_table(report),
             "stage      what                              metric                      seconds  artifact\n"
             "------------------------------------------------------------------------------------------\n"
@@ -376,7 +378,11 @@ TEST(ClosingTable, IsAligned) {
             "runs/t/teacher/model.h5\n"
             "e          evaluate (reused)                                                 0.0  "
             "runs/t/e/metrics.json\n"
-            "  teacher  on 10 samples of rows, test       50.00% accuracy\n");
+            "  teacher  on 10 samples of rows, test       50.00% accuracy\n"
+            "\n"
+            "stage    ranks  compute  communication  input  checkpoint  slowest rank\n"
+            "-----------------------------------------------------------------------\n"
+            "teacher      2    75.0%          15.0%   5.0%        5.0%  3 (+5.9%)\n");
 }
 
 }  // namespace

@@ -29,7 +29,9 @@ struct RunSettings {
   std::uint64_t seed = 0;
   int shards = 8;      ///< of a global batch; results do not depend on the rank count, which must divide it
   std::string wisdom;  ///< a file of impart bench --tune, relative to the deck; empty: the rule's kernels
-  bool reproducible = true;  ///< false allows what is faster; until there is such a thing, both are the same
+  double stall_warning = 60;  ///< seconds of waiting for a rank after which it is named; 0: never
+  double stall_abort = 1800;  ///< and after which the job ends
+  bool reproducible = true;   ///< false allows what is faster; until there is such a thing, both are the same
 };
 
 enum class DataFormat : std::uint8_t { kIdx, kCsv, kCifar, kHdf5, kText };
@@ -157,8 +159,11 @@ using AnySettings = std::variant<TrainSettings, TransferSettings, MergeSettings,
 /// [[stage]]
 struct StageSettings {
   std::string name;
-  std::string kind;      ///< empty when it is missing or unknown, which is a problem
-  std::string path;      ///< "stage.teacher": where its problems are reported
+  std::string kind;  ///< empty when it is missing or unknown, which is a problem
+  std::string path;  ///< "stage.teacher": where its problems are reported
+  /// How many ranks run it, beside stages that it does not depend on: a number, or a part below 1 of all. 0:
+  /// as suits its cost.
+  double ranks = 0;
   std::string resolved;  ///< JSON of all settings, defaults too
   AnySettings settings;
 };

@@ -21,6 +21,7 @@ struct Options {
   std::vector<std::string> overrides;  ///< --set
   std::vector<std::string> only;       ///< run: --stages
   bool fresh = false;                  ///< run
+  bool trace = false;                  ///< run
   ProgressMode progress = ProgressMode::kAuto;
   int threads = 0;  ///< of each rank; 0: the cores that it may use
 

@@ -32,6 +32,7 @@ std::vector<std::string> check_together(const comm::Comm& comm, const Deck& deck
 struct RunOptions {
   std::vector<std::string> only;  ///< stages to run; empty: all
   bool fresh = false;             ///< nothing is reused or continued
+  bool trace = false;             ///< leaves trace.json in the run directory
   int threads = 1;                ///< of this rank
   ProgressMode progress = ProgressMode::kAuto;
   const std::atomic<bool>* stop = nullptr;  ///< set by a signal handler; may be null
@@ -49,6 +50,7 @@ struct StageSummary {
   std::string artifact;  ///< relative to the working directory
   std::map<std::string, double> metrics;
   std::vector<Measurement> measurements;
+  std::vector<RankTime> times;  ///< of the ranks that trained
 };
 
 struct RunReport {

@@ -50,6 +50,12 @@ struct Measurement {
   std::map<std::string, double> metrics;
 };
 
+/// Where the time of one rank went.
+struct RankTime {
+  int rank = 0;  ///< of the run
+  train::TrainSeconds seconds;
+};
+
 /// What a stage leaves: a model, or measurements.
 struct StageResult {
   bool stopped = false;  ///< by a signal; its state is saved, and there is no artifact yet
@@ -78,6 +84,8 @@ class Stage {
   /// Adds what is wrong to the context's problems. Returns what the stage will leave; nothing when it leaves
   /// no model, or when that cannot be known for a problem already told. Makes no MPI calls.
   virtual std::optional<ModelOutline> check(CheckContext& context) const = 0;
+  /// Seconds that one core would take for it, about, measured here by a few samples; 0: little. Local.
+  [[nodiscard]] virtual double cost(RunContext& /*context*/) const { return 0; }
   /// Collective over the context's ranks; equal results on all.
   virtual StageResult run(RunContext& context) const = 0;
 

@@ -1,0 +1,60 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "stages/rank_groups.hpp"
+
+namespace impart::stages {
+namespace {
+
+using testing::ElementsAre;
+
+void expect_group(const RankGroup& group, int ranks, const std::vector<std::size_t>& stages) {
+  EXPECT_EQ(group.ranks, ranks);
+  EXPECT_EQ(group.stages, stages);
+}
+
+TEST(RankGroups, EqualStagesRunBesideEachOther) {
+  const auto groups = deal_ranks({{0, 10.0, 0}, {1, 10.0, 0}}, 2, 8);
+  ASSERT_EQ(groups.size(), 2U);
+  expect_group(groups[0], 1, {0});
+  expect_group(groups[1], 1, {1});
+}
+
+TEST(RankGroups, UnequalStagesRunOneAfterAnother) {
+  const auto groups = deal_ranks({{4, 10.0, 0}, {5, 2.0, 0}}, 2, 8);
+  ASSERT_EQ(groups.size(), 1U);
+  expect_group(groups[0], 2, {4});
+}
+
+TEST(RankGroups, ShortStagesShareAGroup) {
+  const auto groups = deal_ranks({{0, 5.0, 0}, {1, 10.0, 0}, {2, 5.0, 0}}, 4, 8);
+  ASSERT_EQ(groups.size(), 2U);
+  expect_group(groups[0], 2, {1});
+  expect_group(groups[1], 2, {0, 2});
+}
+
+TEST(RankGroups, WhatCostsLittleGoesFirstOnAllRanks) {
+  const auto groups = deal_ranks({{3, 0.0, 0}, {4, 10.0, 0}, {5, 10.0, 0}}, 4, 8);
+  ASSERT_EQ(groups.size(), 1U);
+  expect_group(groups[0], 4, {3});
+}
+
+TEST(RankGroups, WishesAreGrantedAsFarAsRanksGo) {
+  const auto groups = deal_ranks({{0, 1.0, 2}, {1, 7.0, 0}, {2, 1.0, 4}}, 4, 8);
+  ASSERT_EQ(groups.size(), 2U);
+  expect_group(groups[0], 2, {0});
+  expect_group(groups[1], 2, {1});
+}
+
+TEST(RankGroups, SizesAreThoseThatTheShardsAllow) {
+  const auto groups = deal_ranks({{0, 1.0, 0}, {1, 1.0, 0}}, 8, 2);
+  ASSERT_EQ(groups.size(), 2U);
+  EXPECT_EQ(groups[0].ranks, 2);
+  EXPECT_EQ(wanted_ranks(0.3, 8, 8), 2);
+  EXPECT_EQ(wanted_ranks(0.01, 8, 8), 1);
+  EXPECT_EQ(wanted_ranks(3, 8, 8), 3);
+  EXPECT_EQ(wanted_ranks(0, 8, 8), 0);
+}
+
+}  // namespace
+}  // namespace impart::stages
