@@ -169,6 +169,21 @@ void Comm::exchange(std::span<const T> send, std::span<T> receive, int peer) con
                mpi_count(receive.size(), "exchange"), MpiType<T>::get(), peer, 0, comm_, MPI_STATUS_IGNORE);
 }
 
+template <class T>
+MPI_Request Comm::begin_send(std::span<const T> values, int peer, int tag) const {
+  MPI_Request request = MPI_REQUEST_NULL;
+  MPI_Isend(values.data(), mpi_count(values.size(), "send"), MpiType<T>::get(), peer, tag, comm_, &request);
+  return request;
+}
+
+template <class T>
+MPI_Request Comm::begin_receive(std::span<T> values, int peer, int tag) const {
+  MPI_Request request = MPI_REQUEST_NULL;
+  MPI_Irecv(values.data(), mpi_count(values.size(), "receive"), MpiType<T>::get(), peer, tag, comm_,
+            &request);
+  return request;
+}
+
 std::vector<std::string> Comm::gather_strings(const std::string& mine, const char* hint) const {
   if (size_ == 1) return {mine};
   const Waiting waiting(*this, hint);
@@ -190,12 +205,14 @@ std::vector<std::string> Comm::gather_strings(const std::string& mine, const cha
   return texts;
 }
 
-#define IMPART_INSTANTIATE(T)                                             \
-  template void Comm::sum_in_place<T>(std::span<T>, const char*) const;   \
-  template void Comm::max_in_place<T>(std::span<T>, const char*) const;   \
-  template void Comm::min_in_place<T>(std::span<T>, const char*) const;   \
-  template void Comm::broadcast<T>(std::span<T>, int, const char*) const; \
-  template void Comm::exchange<T>(std::span<const T>, std::span<T>, int) const
+#define IMPART_INSTANTIATE(T)                                                   \
+  template void Comm::sum_in_place<T>(std::span<T>, const char*) const;         \
+  template void Comm::max_in_place<T>(std::span<T>, const char*) const;         \
+  template void Comm::min_in_place<T>(std::span<T>, const char*) const;         \
+  template void Comm::broadcast<T>(std::span<T>, int, const char*) const;       \
+  template void Comm::exchange<T>(std::span<const T>, std::span<T>, int) const; \
+  template MPI_Request Comm::begin_send<T>(std::span<const T>, int, int) const; \
+  template MPI_Request Comm::begin_receive<T>(std::span<T>, int, int) const
 IMPART_INSTANTIATE(float);
 IMPART_INSTANTIATE(double);
 IMPART_INSTANTIATE(std::int32_t);

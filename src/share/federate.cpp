@@ -5,14 +5,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <optional>
 #include <utility>
 
-#include "impart/comm/tree_reducer.hpp"
+#include "impart/comm/shard_sums.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 #include "impart/core/rng.hpp"
-#include "impart/core/worker_team.hpp"
 #include "impart/share/combine.hpp"
 #include "impart/share/model.hpp"
 #include "impart/train/saved_run.hpp"
@@ -52,9 +50,7 @@ class Federation {
         task_(task),
         state_(state),
         self_(comm::Comm::self()),
-        range_((comm::check_rank_count(comm.size(), options.shards),
-                comm::shards_of_rank(comm.rank(), comm.size(), options.shards))),
-        team_(comm::largest_rank_count(range_.size(), options.threads)),
+        sums_(comm, options.shards, options.threads),
         saved_(comm, task.spec, task.state_directory, task.state_key),
         progress_(comm.is_root() ? options.progress : ProgressMode::kNone, options.stage, "rounds",
                   options.rounds) {}
@@ -75,14 +71,6 @@ class Federation {
   }
 
  private:
-  /// What the clients of one block of slots add to a round: the sum of their models, and how they fared.
-  struct Contribution {
-    explicit Contribution(const StateLayoutPtr& layout) : sum(layout) {}
-    WeightedSum sum;
-    double loss = 0;  // weighted by samples
-    bool stopped = false;
-  };
-
   /// False when a stop came before the round was complete; then nothing has changed.
   bool run_round() {
     const auto clients =
@@ -92,14 +80,18 @@ class Federation {
     const auto slots = deal(clients, task_.clients, options_.shards);
 
     const auto start = Clock::now();
-    const auto sum = sum_slots(slots, samples);
-    result_.seconds.compute += since(start);
-    if (!sum) return false;
+    const double exchanged = sums_.exchange_seconds();
+    WeightedSum sum(state_.layout_ptr());
+    const auto [loss, stopped] = sum_slots(slots, samples, sum);
+    const double exchange = sums_.exchange_seconds() - exchanged;
+    result_.seconds.communication += exchange;
+    result_.seconds.compute += since(start) - exchange;
+    if (stopped) return false;
 
-    state_ = sum->sum.result();
+    state_ = sum.result();
     ++round_;
     result_.samples += samples * options_.local.epochs;
-    event("train.loss", sum->loss / static_cast<double>(samples));
+    event("train.loss", loss / static_cast<double>(samples));
     if (task_.validation != nullptr) {
       Model model = single(task_.spec, state_.clone());
       for (const auto& [name, value] : evaluate(comm_, model, task_.validation, options_.threads)) {
@@ -110,65 +102,30 @@ class Federation {
     return true;
   }
 
-  /// The models of all clients, each times n_k / n, summed over slots in the fixed tree of the gradients.
-  std::optional<Contribution> sum_slots(const std::vector<std::vector<int>>& slots, std::int64_t samples) {
+  struct Fared {
+    double loss = 0;  // of all clients, weighted by samples
+    bool stopped = false;
+  };
+
+  /// Adds the models of all clients, each times n_k / n, to `sum`: over slots in the fixed tree of the
+  /// gradients.
+  Fared sum_slots(const std::vector<std::vector<int>>& slots, std::int64_t samples, WeightedSum& sum) {
+    const auto size = sum.sums().size();
+    std::vector<double> message(size + 2);  // and the loss, and whether somebody was stopped
     // A client that fails on one rank fails the stage on all.
-    std::vector<Contribution> parts(static_cast<std::size_t>(team_.size()),
-                                    Contribution(state_.layout_ptr()));
-    comm::agree(comm_, options_.stage, [&] {
-      team_.run([&](int worker) {
-        const auto mine = comm::shards_of_rank(worker, team_.size(), range_.size());
-        parts[static_cast<std::size_t>(worker)] =
-            sum_block({range_.begin + mine.begin, range_.begin + mine.end}, slots, samples);
-      });
-    });
-    for (std::size_t distance = 1; distance < parts.size(); distance *= 2) {
-      for (std::size_t i = 0; i < parts.size(); i += 2 * distance) add(parts[i], parts[i + distance]);
-    }
-    auto& total = parts.front();
-    double stopped = total.stopped ? 1.0 : 0.0;
-    comm_.max_in_place(std::span(&stopped, 1), "federation stop");
-    if (stopped > 0) return std::nullopt;
-
-    const auto start = Clock::now();
-    std::vector<double> message(total.sum.sums().begin(), total.sum.sums().end());
-    message.push_back(total.loss);
-    comm::TreeReducer<double>(comm_).sum_in_place(message);
-    std::copy(message.begin(), message.end() - 1, total.sum.sums().begin());
-    total.loss = message.back();
-    result_.seconds.communication += since(start);
-    return std::move(total);
-  }
-
-  Contribution sum_block(comm::ShardRange range, const std::vector<std::vector<int>>& slots,
-                         std::int64_t samples) {
-    if (range.size() > 1 && range.size() % 2 == 0) {
-      const int middle = range.begin + range.size() / 2;
-      auto left = sum_block({range.begin, middle}, slots, samples);
-      if (left.stopped) return left;
-      const auto right = sum_block({middle, range.end}, slots, samples);
-      add(left, right);
-      return left;
-    }
-    Contribution sum(state_.layout_ptr());
-    for (int slot = range.begin; slot < range.end && !sum.stopped; ++slot) {
+    sums_.sum(options_.stage.c_str(), message, [&](int slot, std::span<double> part) {
+      WeightedSum models(state_.layout_ptr());
       for (const int client : slots[static_cast<std::size_t>(slot)]) {
-        train_client(client, samples, sum);
-        if (sum.stopped) break;
+        if (!train_client(client, samples, models, part[size])) part[size + 1] = 1;
       }
-    }
-    return sum;
+      std::copy(models.sums().begin(), models.sums().end(), part.begin());
+    });
+    std::copy_n(message.begin(), size, sum.sums().begin());
+    return {message[size], message[size + 1] > 0};
   }
 
-  static void add(Contribution& into, const Contribution& from) {
-    const auto to = into.sum.sums();
-    const auto values = from.sum.sums();
-    for (std::size_t i = 0; i < to.size(); ++i) to[i] += values[i];
-    into.loss += from.loss;
-    into.stopped |= from.stopped;
-  }
-
-  void train_client(int client, std::int64_t samples, Contribution& sum) {
+  /// False when it was stopped.
+  bool train_client(int client, std::int64_t samples, WeightedSum& models, double& loss) {
     const auto& data = task_.clients[static_cast<std::size_t>(client)];
     auto options = options_.local;
     options.stage = fmt::format("round {}: client {}", round_ + 1, client);
@@ -183,13 +140,11 @@ class Federation {
     auto local = state_.clone();
     const auto result = train::train(
         self_, options, {task_.spec, task_.objective, data, nullptr, {}, task_.stop, {}, {}}, local);
-    if (result.end == train::TrainEnd::kStopped) {
-      sum.stopped = true;
-      return;
-    }
+    if (result.end == train::TrainEnd::kStopped) return false;
     const auto n = static_cast<double>(data->size());
-    sum.sum.add(local, n / static_cast<double>(samples));
-    sum.loss += n * result.metrics.at("train.loss");
+    models.add(local, n / static_cast<double>(samples));
+    loss += n * result.metrics.at("train.loss");
+    return true;
   }
 
   void event(const std::string& name, double value) {
@@ -226,8 +181,7 @@ class Federation {
   const FederateTask& task_;
   StateDict& state_;
   comm::Comm self_;
-  comm::ShardRange range_;
-  WorkerTeam team_;
+  comm::ShardSums sums_;
   train::SavedRun saved_;
   ProgressLine progress_;
   std::int64_t round_ = 0;

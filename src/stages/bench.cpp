@@ -7,7 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "impart/comm/tree_reducer.hpp"
+#include "impart/comm/shards.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/rng.hpp"
 #include "impart/nn/network.hpp"

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "impart/comm/tree_reducer.hpp"
+#include "impart/comm/shards.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/suggest.hpp"
 #include "impart/nn/wisdom.hpp"

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "impart/comm/tree_reducer.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/suggest.hpp"
 #include "impart/io/checkpoint.hpp"

@@ -55,8 +55,9 @@ ThreadPlan plan_threads(const EngineOptions& options, int ranks) {
 
 // All of a thread's, as far as activations do not grow far beyond what the parameters take anyway.
 int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int ranks) {
+  // Only then is what a thread has a whole part of the tree, with halves of its own.
+  if (!std::has_single_bit(static_cast<unsigned>(options.shards))) return 1;
   int shards = plan_threads(options, ranks).shards;
-  if (!std::has_single_bit(static_cast<unsigned>(shards))) return 1;
   const auto one = nn::Network::memory_of(spec, options.batch_size / options.shards,
                                           {.training = true, .trainable = options.trainable, .tail = true});
   const auto limit = kPassBytes + 4 * nn::state_layout(spec)->arena_size() * sizeof(float);
@@ -94,7 +95,7 @@ struct GradientEngine::Impl {
         layout(nn::state_layout(spec)),
         range((comm::check_rank_count(comm.size(), options.shards),
                comm::shards_of_rank(comm.rank(), comm.size(), options.shards))),
-        reducer(comm),
+        reducer(comm, options.shards),
         team(plan_threads(options, comm.size()).threads),
         workers(static_cast<std::size_t>(team.size())) {
     if (options.batch_size < 1 || options.batch_size % options.shards != 0) {
@@ -108,17 +109,24 @@ struct GradientEngine::Impl {
     team.run([&](int w) {
       nn::use_one_kernel_thread();
       auto& worker = workers[static_cast<std::size_t>(w)];
-      make_room(worker, shards_each() / at_once);
+      make_room(w, at_once);
       replica(worker, {shard_size, at_once});
     });
+    find_parts();
     gradient = StateDict::view(layout, workers[0].scratch[0].first(layout->arena_size()));
   }
 
-  [[nodiscard]] int shards_each() const { return range.size() / team.size(); }
+  /// The shards of worker `w`, in units of so many.
+  [[nodiscard]] comm::ShardRange units_of(int w, int unit) const {
+    const auto mine = comm::shards_of_rank(w, team.size(), range.size());
+    return {(range.begin + mine.begin) / unit, (range.begin + mine.end) / unit};
+  }
 
-  /// Partial sums of a tree over so many units.
-  void make_room(Worker& worker, int units) const {
-    for (auto have = static_cast<int>(worker.scratch.size()); have < comm::tree_depth(units); ++have) {
+  /// Partial sums of the worker's part of the tree.
+  void make_room(int w, int unit) {
+    auto& worker = workers[static_cast<std::size_t>(w)];
+    const int depth = comm::stack_depth(units_of(w, unit), options.shards / unit);
+    for (auto have = static_cast<int>(worker.scratch.size()); have < depth; ++have) {
       worker.storage.emplace_back(layout->arena_size() + kTailSize);
       worker.scratch.push_back(worker.storage.back().span());
     }
@@ -219,19 +227,30 @@ struct GradientEngine::Impl {
     return options.l2 / 2 * sum;
   }
 
-  /// The upper levels of the rank's tree: worker w's sum meets its neighbour's, each worker adding a slice of
-  /// all.
+  /// Where the workers' partial sums are, and what they are of.
+  void find_parts() {
+    for (int w = 0; w < team.size(); ++w) {
+      const auto sums = comm::partial_sums(units_of(w, 1), options.shards);
+      for (std::size_t i = 0; i < sums.size(); ++i) {
+        part_ranges.push_back(sums[i]);
+        parts.push_back(workers[static_cast<std::size_t>(w)].scratch[i]);
+      }
+    }
+    part_sums = comm::additions(part_ranges, options.shards);
+    for (const auto sum : comm::partial_sums(range, options.shards)) {
+      const auto at = std::ranges::find_if(part_ranges, [&](auto part) { return part.begin == sum.begin; });
+      rank_parts.push_back(parts[static_cast<std::size_t>(at - part_ranges.begin())]);
+    }
+  }
+
+  /// The partial sums of the rank's part of the tree, each worker adding a slice of all.
   void combine_workers(int w) {
     const auto count = static_cast<std::size_t>(team.size());
-    const auto size = workers[0].scratch[0].size();
+    const auto size = parts[0].size();
     const auto begin = size * static_cast<std::size_t>(w) / count;
     const auto end = size * (static_cast<std::size_t>(w) + 1) / count;
-    for (std::size_t distance = 1; distance < count; distance *= 2) {
-      for (std::size_t i = 0; i < count; i += 2 * distance) {
-        const auto into = workers[i].scratch[0];
-        const auto from = workers[i + distance].scratch[0];
-        for (std::size_t k = begin; k < end; ++k) into[k] += from[k];
-      }
+    for (const auto [into, from] : part_sums) {
+      for (std::size_t k = begin; k < end; ++k) parts[into][k] += parts[from][k];
     }
   }
 
@@ -244,8 +263,12 @@ struct GradientEngine::Impl {
   comm::TreeReducer<float> reducer;
   WorkerTeam team;
   std::vector<Worker> workers;
-  int at_once = 1;     // shards that a network computes at once, when all are full
-  StateDict gradient;  // a view on the first worker's sum
+  std::vector<comm::ShardRange> part_ranges;  // the workers' partial sums
+  std::vector<std::span<float>> parts;
+  std::vector<comm::Addition> part_sums;     // between them
+  std::vector<std::span<float>> rank_parts;  // what is left
+  int at_once = 1;                           // shards that a network computes at once, when all are full
+  StateDict gradient;                        // a view on the first worker's sum
   std::int64_t round = 0;
   double communication_seconds = 0;
 };
@@ -258,8 +281,12 @@ EngineMemory engine_memory(const nn::ModelSpec& spec, const EngineOptions& optio
       {.training = true, .trainable = options.trainable, .tail = true, .shards = at_once});
   const auto arena = nn::state_layout(spec)->arena_size() * sizeof(float);
   const auto each = static_cast<std::size_t>(threads);
-  const auto depth = static_cast<std::size_t>(comm::tree_depth(shards / at_once));
-  return {each * depth * arena, each * one.activations, each * one.scratch};
+  int depth = 0;
+  for (int w = 0; w < ranks * threads; ++w) {
+    const comm::ShardRange units{w * shards / at_once, (w + 1) * shards / at_once};
+    depth = std::max(depth, comm::stack_depth(units, options.shards / at_once));
+  }
+  return {each * static_cast<std::size_t>(depth) * arena, each * one.activations, each * one.scratch};
 }
 
 GradientEngine::GradientEngine(const comm::Comm& comm, const nn::ModelSpec& spec,
@@ -277,11 +304,11 @@ StepResult GradientEngine::compute(const StateDict& state, const data::Batch& ba
   const int unit = batch.global_size == engine.options.batch_size ? engine.at_once : 1;
   engine.team.run([&](int w) {
     auto& worker = engine.workers[static_cast<std::size_t>(w)];
-    const auto mine = comm::shards_of_rank(w, engine.team.size(), engine.range.size());
-    engine.make_room(worker, mine.size() / unit);
-    comm::sum_shards({0, mine.size() / unit}, worker.scratch, [&](int i, std::span<float> out) {
-      engine.compute_shards(worker, state, batch, engine.range.begin + mine.begin + i * unit, unit, out);
-    });
+    engine.make_room(w, unit);
+    comm::sum_shards(engine.units_of(w, unit), engine.options.shards / unit, worker.scratch,
+                     [&](int i, std::span<float> out) {
+                       engine.compute_shards(worker, state, batch, i * unit, unit, out);
+                     });
   });
   if (engine.team.size() > 1) engine.team.run([&](int w) { engine.combine_workers(w); });
 
@@ -290,7 +317,7 @@ StepResult GradientEngine::compute(const StateDict& state, const data::Batch& ba
   tail[kStop] = want_stop ? 1.0F : 0.0F;
   {
     const Stopwatch watch(engine.communication_seconds, "reduction");
-    engine.reducer.sum_in_place(sum);
+    engine.reducer.sum(engine.rank_parts);
   }
   const auto weight = static_cast<double>(tail[kWeight]);
   const auto loss = static_cast<double>(tail[kLoss]) / weight;

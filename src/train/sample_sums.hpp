@@ -5,9 +5,7 @@
 #include <functional>
 #include <span>
 
-#include "impart/comm/comm.hpp"
-#include "impart/comm/tree_reducer.hpp"
-#include "impart/core/worker_team.hpp"
+#include "impart/comm/shard_sums.hpp"
 
 namespace impart::train {
 
@@ -15,7 +13,8 @@ namespace impart::train {
 class SampleSums {
  public:
   /// Borrows `comm`. Throws as comm::check_rank_count does.
-  SampleSums(const comm::Comm& comm, int shards, int threads);
+  SampleSums(const comm::Comm& comm, int shards, int threads)
+      : sums_(comm, shards, threads), shards_(shards) {}
 
   /// `sum` becomes what `add(first, last, part)` has added to `part`, in double precision, for all of the
   /// samples from 0 to `samples`. `add` runs in several threads. Collective; throws on all ranks when `add`
@@ -24,11 +23,8 @@ class SampleSums {
            const std::function<void(std::int64_t first, std::int64_t last, std::span<double> part)>& add);
 
  private:
-  const comm::Comm& comm_;
+  comm::ShardSums sums_;
   int shards_;
-  comm::ShardRange range_;
-  comm::TreeReducer<double> reducer_;
-  WorkerTeam team_;
 };
 
 }  // namespace impart::train

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <array>
 
-#include "impart/comm/tree_reducer.hpp"
+#include "impart/comm/shards.hpp"
 #include "impart/core/error.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/train/evaluator.hpp"
@@ -79,9 +79,12 @@ std::size_t solver_memory(const SolverOptions& options, const nn::ModelSpec& spe
   }
   const int mine = std::max(1, shards / std::max(1, ranks));
   const int workers = comm::largest_rank_count(mine, threads);
-  const auto depth = static_cast<std::size_t>(comm::tree_depth(mine / workers));
+  int depth = 0;
+  for (int first = 0; first < shards; first += mine / workers) {
+    depth = std::max(depth, comm::stack_depth({first, std::min(shards, first + mine / workers)}, shards));
+  }
   // The workers' partial sums, their total, its exchange, and a copy that is decomposed.
-  return sum * sizeof(double) * (static_cast<std::size_t>(workers) * depth + 3);
+  return sum * sizeof(double) * static_cast<std::size_t>(workers * depth + 3);
 }
 
 TrainResult solve(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,

@@ -14,7 +14,6 @@
 #include <utility>
 #include <vector>
 
-#include "impart/comm/tree_reducer.hpp"
 #include "impart/core/error.hpp"
 
 namespace impart::comm {
@@ -218,19 +217,6 @@ TEST(NodeBuffer, MayBeEmpty) {
   const NodeBuffer buffer(Comm::world(), 0);
   buffer.publish();
   EXPECT_TRUE(buffer.bytes().empty());
-}
-
-TEST(TreeReducer, WantsAPowerOfTwo) {
-  const auto world = Comm::world();
-  const bool power = (world.size() & (world.size() - 1)) == 0;
-  try {
-    TreeReducer<float> reducer(world);
-    EXPECT_TRUE(power);
-  } catch (const Error& e) {
-    EXPECT_FALSE(power);
-    EXPECT_EQ(e.what(),
-              "the reduction tree needs a power of two of ranks: got " + std::to_string(world.size()));
-  }
 }
 
 }  // namespace

@@ -176,9 +176,18 @@ class SameBits(EndToEnd):
         self.deck(GRAPHS)
         self.assert_same_everywhere(("writer", "looker"))
 
-    def assert_same_everywhere(self, models):
+    def test_three_ranks(self):
+        deck = PIPELINE.replace("seed = 3", "seed = 3\nshards = 6")
+        for batch in (8, 16):
+            deck = deck.replace(f"batch_size = {batch}\n", "batch_size = 12\n")
+        for solver in ("least_squares", "newton"):
+            deck = deck.replace(f'optimizer = {{ kind = "{solver}"', f'batch_size = 12\noptimizer = {{ kind = "{solver}"')
+        self.deck(deck)
+        self.assert_same_everywhere(MODELS, ((3, 1), (2, 3), (6, 1)))
+
+    def assert_same_everywhere(self, models, cuts=((2, 1), (4, 1), (1, 2), (2, 2))):
         self.run_deck(1, "--threads", 1, "--output", "r1")
-        for ranks, threads in ((2, 1), (4, 1), (1, 2), (2, 2)):
+        for ranks, threads in cuts:
             output = f"r{ranks}t{threads}"
             self.run_deck(ranks, "--threads", threads, "--output", output)
             for stage in models:

@@ -88,6 +88,12 @@ class Comm {
   /// Swaps `send` for the `receive.size()` values that `peer` sends. Called by both.
   template <class T>
   void exchange(std::span<const T> send, std::span<T> receive, int peer) const;
+  /// Starts sending to, or receiving from `peer`, in the order of the calls with that `tag`. The values are
+  /// MPI's until the request is complete.
+  template <class T>
+  [[nodiscard]] MPI_Request begin_send(std::span<const T> values, int peer, int tag) const;
+  template <class T>
+  [[nodiscard]] MPI_Request begin_receive(std::span<T> values, int peer, int tag) const;
   /// One text from each rank, on the root; empty elsewhere.
   [[nodiscard]] std::vector<std::string> gather_strings(const std::string& mine, const char* hint) const;
 

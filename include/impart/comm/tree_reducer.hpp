@@ -1,63 +1,40 @@
-// TreeReducer: sums of gradients whose bits do not depend on the number of ranks.
+// TreeReducer: sums over ranks whose bits do not depend on the number of ranks.
 #pragma once
 
-#include <cstdint>
-#include <functional>
+#include <memory>
 #include <span>
-#include <string>
-#include <type_traits>
-#include <vector>
 
 #include "impart/comm/comm.hpp"
+#include "impart/comm/shards.hpp"
 
 namespace impart::comm {
 
-/// The slice [begin, end) of the shards that one rank owns.
-struct ShardRange {
-  int begin = 0;
-  int end = 0;
-  [[nodiscard]] int size() const noexcept { return end - begin; }
-};
-
-/// Rank counts over which `shards` can be spread: the powers of two that divide it.
-std::vector<int> allowed_rank_counts(int shards);
-
-/// The largest of them that is at most `limit`: how many of a rank's threads can share its shards.
-int largest_rank_count(int shards, int limit);
-
-/// Throws Error (usage), which lists the allowed counts, unless `ranks` is one of them.
-void check_rank_count(int ranks, int shards);
-
-/// REQUIRES: check_rank_count(ranks, shards) passes.
-ShardRange shards_of_rank(int rank, int ranks, int shards);
-
-/// How many arrays `sum_shards` needs for the partial sums of `count` neighbouring shards.
-int tree_depth(int count);
-
-/// Sums the results of neighbouring shards [range.begin, range.end) in the fixed tree: a block of even size
-/// is the sum of its halves, a block of odd size the sum of its members from left to right. `compute(shard,
-/// out)` fills `out`; the sum is left in `scratch[0]`. REQUIRES: scratch.size() >= tree_depth(range.size()),
-/// equal lengths.
-template <class T = float>
-void sum_shards(ShardRange range, std::type_identity_t<std::span<const std::span<T>>> scratch,
-                const std::type_identity_t<std::function<void(int shard, std::span<T> out)>>& compute);
-
-/// The upper part of the same tree, between ranks: recursive halving then doubling (Rabenseifner 2004;
-/// Thakur, Rabenseifner, Gropp 2005). Neighbouring ranks meet first, so that the sum of a rank's block of
-/// shards meets the block beside it: the tree of `sum_shards` over all shards, whatever the number of ranks.
+/// The part of the shards' fixed tree that lies between ranks. A power of two of ranks sums by recursive
+/// halving and doubling (Rabenseifner 2004; Thakur, Rabenseifner, Gropp 2005), neighbours first, which is that
+/// tree; any other number by a direct reduce-scatter, in which each rank adds one slice of all partial sums in
+/// the tree's order, and an allgather.
 ///
-/// REQUIRES: comm.size() is a power of two. Keeps scratch for the largest length it has seen.
+/// Keeps memory for what it receives.
 template <class T>
 class TreeReducer {
  public:
-  explicit TreeReducer(const Comm& comm);  ///< borrows `comm`
+  /// Each rank brings one array: its shard. Borrows `comm`.
+  explicit TreeReducer(const Comm& comm) : TreeReducer(comm, comm.size()) {}
+  /// Each rank brings the partial sums of its shards_of_rank. Throws as check_rank_count does.
+  TreeReducer(const Comm& comm, int shards);
+  TreeReducer(TreeReducer&&) noexcept;
+  TreeReducer& operator=(TreeReducer&&) noexcept;
+  ~TreeReducer();
 
-  /// Sums `values` over the ranks, in place, on every rank. Any length, the same on all ranks.
-  void sum_in_place(std::span<T> values);
+  /// `parts`: partial_sums(shards_of_rank(rank, ranks, shards), shards), each of any length that is the same
+  /// everywhere. The sum is left in parts[0] on every rank; the others are overwritten.
+  void sum(std::span<const std::span<T>> parts);
+  /// The same for a rank with a single partial sum.
+  void sum_in_place(std::span<T> values) { sum({&values, 1}); }
 
  private:
-  const Comm& comm_;
-  std::vector<T> scratch_;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace impart::comm

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "impart/comm/tree_reducer.hpp"
+#include "impart/comm/shards.hpp"
 #include "impart/core/tensor.hpp"
 #include "impart/data/augment.hpp"
 #include "impart/data/dataset.hpp"

@@ -1,0 +1,150 @@
+#include "impart/comm/shards.hpp"
+
+#include <algorithm>
+#include <string>
+
+#include "impart/core/error.hpp"
+
+namespace impart::comm {
+
+namespace {
+
+template <class T>
+void add(std::span<T> into, std::span<const T> values) {
+  for (std::size_t i = 0; i < into.size(); ++i) into[i] += values[i];
+}
+
+}  // namespace
+
+std::vector<int> allowed_rank_counts(int shards) {
+  std::vector<int> counts;
+  for (int n = 1; n <= shards; ++n) {
+    if (shards % n == 0) counts.push_back(n);
+  }
+  return counts;
+}
+
+int largest_rank_count(int shards, int limit) {
+  int best = 1;
+  for (const int n : allowed_rank_counts(shards)) {
+    if (n <= limit) best = n;
+  }
+  return best;
+}
+
+void check_rank_count(int ranks, int shards) {
+  std::string allowed;
+  for (const int n : allowed_rank_counts(shards)) {
+    if (n == ranks) return;
+    allowed += (allowed.empty() ? "" : ", ") + std::to_string(n);
+  }
+  throw Error("this number of ranks cannot share the batch", ErrorKind::kUsage)
+      .at("ranks")
+      .expected("a number that divides " + std::to_string(shards) + " shards: " + allowed)
+      .got(std::to_string(ranks))
+      .hint("change `mpirun -n`, or `shards` in [run]");
+}
+
+ShardRange shards_of_rank(int rank, int ranks, int shards) {
+  const int each = shards / ranks;
+  return {rank * each, (rank + 1) * each};
+}
+
+int folds_after(int shard, ShardRange range, int shards) {
+  int odd = shards;  // the size of the blocks that are summed from left to right
+  while (odd % 2 == 0) odd /= 2;
+  const int place = shard % odd;
+  int folds = place > 0 && shard - place >= range.begin ? 1 : 0;
+  if (place + 1 < odd) return folds;
+  // The block is complete; with each right half, so is the block that is twice as large.
+  const int end = shard + 1;
+  for (int number = shard / odd, size = odd; number % 2 == 1; number /= 2, size *= 2) {
+    if (end - 2 * size < range.begin) break;
+    ++folds;
+  }
+  return folds;
+}
+
+std::vector<ShardRange> partial_sums(ShardRange range, int shards) {
+  std::vector<ShardRange> stack;
+  for (int shard = range.begin; shard < range.end; ++shard) {
+    stack.push_back({shard, shard + 1});
+    for (int fold = folds_after(shard, range, shards); fold > 0; --fold) {
+      stack.pop_back();
+      stack.back().end = shard + 1;
+    }
+  }
+  return stack;
+}
+
+int stack_depth(ShardRange range, int shards) {
+  int depth = 0;
+  int most = 0;
+  for (int shard = range.begin; shard < range.end; ++shard) {
+    most = std::max(most, ++depth);
+    depth -= folds_after(shard, range, shards);
+  }
+  return most;
+}
+
+std::vector<Addition> additions(std::span<const ShardRange> parts, int shards) {
+  std::vector<Addition> result;
+  if (parts.empty()) return result;
+  const ShardRange range{parts.front().begin, parts.back().end};
+  std::vector<int> stack;  // where its sums begin
+  for (int shard = range.begin; shard < range.end; ++shard) {
+    stack.push_back(shard);
+    for (int fold = folds_after(shard, range, shards); fold > 0; --fold) {
+      const int from = stack.back();
+      stack.pop_back();
+      // Within a part, it has been done already.
+      const auto starts_at = [](int begin) { return [begin](ShardRange p) { return p.begin == begin; }; };
+      const auto found = std::ranges::find_if(parts, starts_at(from));
+      if (found == parts.end()) continue;
+      const auto into = std::ranges::find_if(parts, starts_at(stack.back()));
+      result.push_back(
+          {static_cast<std::size_t>(into - parts.begin()), static_cast<std::size_t>(found - parts.begin())});
+    }
+  }
+  return result;
+}
+
+template <class T>
+std::vector<std::span<T>> join_parts(std::span<const ShardRange> ranges, int shards,
+                                     const std::vector<std::span<T>>& parts) {
+  std::vector<ShardRange> summed;
+  for (const auto range : ranges) {
+    for (const auto part : partial_sums(range, shards)) summed.push_back(part);
+  }
+  for (const auto [into, from] : additions(summed, shards)) add<T>(parts[into], parts[from]);
+  std::vector<std::span<T>> left;
+  for (const auto sum : partial_sums({ranges.front().begin, ranges.back().end}, shards)) {
+    const auto at = std::ranges::find_if(summed, [&](auto part) { return part.begin == sum.begin; });
+    left.push_back(parts[static_cast<std::size_t>(at - summed.begin())]);
+  }
+  return left;
+}
+
+template <class T>
+void sum_shards(ShardRange range, int shards, std::type_identity_t<std::span<const std::span<T>>> stack,
+                const std::type_identity_t<std::function<void(int shard, std::span<T> out)>>& compute) {
+  std::size_t top = 0;
+  for (int shard = range.begin; shard < range.end; ++shard) {
+    compute(shard, stack[top]);
+    for (int fold = folds_after(shard, range, shards); fold > 0; --fold, --top) {
+      add<T>(stack[top - 1], stack[top]);
+    }
+    ++top;
+  }
+}
+
+template std::vector<std::span<float>> join_parts(std::span<const ShardRange>, int,
+                                                  const std::vector<std::span<float>>&);
+template std::vector<std::span<double>> join_parts(std::span<const ShardRange>, int,
+                                                   const std::vector<std::span<double>>&);
+template void sum_shards<float>(ShardRange, int, std::span<const std::span<float>>,
+                                const std::function<void(int, std::span<float>)>&);
+template void sum_shards<double>(ShardRange, int, std::span<const std::span<double>>,
+                                 const std::function<void(int, std::span<double>)>&);
+
+}  // namespace impart::comm
