@@ -43,13 +43,21 @@ bool gemm_wins(const ConvGeometry& g, ConvDirection direction) {
   return have_avx512();
 }
 
-constexpr std::array<ConvCandidate, 5> kCandidates{{
+// Splitting what AMX's tiles multiply takes as long as some 60 of their products of each value, so that few
+// channels or filters leave nothing to win. One pixel is left to "gemm", as dense layers are.
+bool amx_wins(const ConvGeometry& g, ConvDirection /*direction*/) {
+  constexpr std::int64_t kFewChannels = 64;
+  return std::min(g.channels, g.filters) / g.groups >= kFewChannels && g.out_height * g.out_width > 1;
+}
+
+constexpr std::array<ConvCandidate, 6> kCandidates{{
     {"depthwise", depthwise_serves, always_wins, make_depthwise_forward, make_depthwise_data,
      make_depthwise_weights},
     {"winograd4", winograd4_serves, winograd4_wins, make_winograd4_forward, make_winograd4_data,
      make_winograd4_weights},
     {"winograd2", winograd2_serves, winograd2_wins, make_winograd2_forward, make_winograd2_data,
      make_winograd2_weights},
+    {"amx", amx_serves, amx_wins, make_amx_forward, make_amx_backward_data, make_amx_backward_weights},
     {"gemm", gemm_serves, gemm_wins, make_gemm_forward, make_gemm_backward_data, make_gemm_backward_weights},
     {"onednn", onednn_serves, always_wins, make_onednn_forward, make_onednn_backward_data,
      make_onednn_backward_weights},

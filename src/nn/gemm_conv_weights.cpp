@@ -1,4 +1,5 @@
-// "gemm", backward weights: outer products of gradients and patches, summed over shards in registers.
+// "gemm" and "amx", backward weights: outer products of gradients and patches, summed over shards in
+// registers.
 #include <algorithm>
 #include <vector>
 
@@ -6,6 +7,7 @@
 #include "nn/gemm_convolution.hpp"
 #include "nn/kernels.hpp"
 #include "nn/shard_tree.hpp"
+#include "nn/split_product.hpp"
 
 namespace impart::nn {
 
@@ -16,12 +18,16 @@ constexpr std::int64_t kPixels = 512;
 constexpr std::int64_t kPixelsOfPass = 4 * kPixels;
 // Gradients of weights that wait for the sum of all pixels.
 constexpr std::int64_t kSumFloats = 128 * 1024;
+// On AMX's tiles, where splitting takes as long as a few products, gradients stay in the second cache
+// instead, and what they are multiplied with is split for as many filters as possible.
+constexpr std::int64_t kSplitPixels = 1024;
+constexpr std::int64_t kSplitFloats = 256 * 1024;
 // Up to this many values a patch is gathered; beyond, taps are multiplied one by one where they lie.
 constexpr std::int64_t kGathered = 64;
 
 class GemmBackwardWeights final : public ConvBackwardWeights {
  public:
-  GemmBackwardWeights(const ConvGeometry& g, const ConvOptions& options, Scratch& scratch);
+  GemmBackwardWeights(const ConvGeometry& g, const ConvOptions& options, bool split, Scratch& scratch);
 
   [[nodiscard]] std::size_t scratch_bytes() const override { return memory_.floats * sizeof(float); }
   void run(const float* x, const float* grad_y, float* grad_weight, float* grad_bias) override;
@@ -50,11 +56,14 @@ class GemmBackwardWeights final : public ConvBackwardWeights {
   void run_filters(std::int64_t group, std::int64_t first, std::int64_t count, const float* x,
                    const float* grad_y, float* grad_weight);
   void run_pass(const Pass& pass, std::int64_t count, const float* x, const float* grad_y, float* sums);
+  void split_gradient(const Pass& pass, std::int64_t count, const float* grad_y);
+  void multiply(const OuterProduct& product);
   void point_at_tap(const Pass& pass, std::int64_t tap, const float* x);
   void gather(const Pass& pass, const float* x);
   void unpack(const float* sums, std::int64_t count, float* grad_weight) const;
 
   ConvGeometry geometry_;
+  bool split_;  // on AMX's tiles
   Scratch* scratch_;
   std::int64_t channels_ = 0;      // of a group
   std::int64_t taps_ = 0;          // K * K
@@ -70,8 +79,10 @@ class GemmBackwardWeights final : public ConvBackwardWeights {
   Memory memory_;
 };
 
-GemmBackwardWeights::GemmBackwardWeights(const ConvGeometry& g, const ConvOptions& options, Scratch& scratch)
+GemmBackwardWeights::GemmBackwardWeights(const ConvGeometry& g, const ConvOptions& options, bool split,
+                                         Scratch& scratch)
     : geometry_(g),
+      split_(split),
       scratch_(&scratch),
       channels_(g.channels / g.groups),
       taps_(g.window.kernel * g.window.kernel),
@@ -98,17 +109,19 @@ GemmBackwardWeights::GemmBackwardWeights(const ConvGeometry& g, const ConvOption
   }
   patches_.runs = runs_.data();
   patches_.run_count = static_cast<std::int64_t>(runs_.size());
-  while (2 * pass_shards_ * shard_pixels_ <= kPixelsOfPass &&
+  const std::int64_t pixels_of_pass = split ? kSplitPixels : kPixelsOfPass;
+  while (2 * pass_shards_ * shard_pixels_ <= pixels_of_pass &&
          2 * pass_shards_ <= std::min(g.shards, kMaxTileShards)) {
     pass_shards_ *= 2;
   }
-  const std::int64_t tile = kernels().tile_rows;
+  const std::int64_t tile = split ? 2 * kSplitRows : kernels().tile_rows;
   const std::int64_t filters = g.filters / g.groups;
-  const std::int64_t tiles =
-      std::clamp<std::int64_t>(kSumFloats / (g.taps() * tile), 1, (filters + tile - 1) / tile);
-  block_filters_ = std::min(filters, tiles * tile);
   const std::int64_t pixels =
       pass_shards_ > 1 ? pass_shards_ * shard_pixels_ : std::min(kPixels, shard_pixels_);
+  const std::int64_t of_tile = split ? pixels * tile : g.taps() * tile;
+  const std::int64_t tiles =
+      std::clamp<std::int64_t>((split ? kSplitFloats : kSumFloats) / of_tile, 1, (filters + tile - 1) / tile);
+  block_filters_ = std::min(filters, tiles * tile);
   rows_.resize(static_cast<std::size_t>(pixels));
   for (std::int64_t c = 0; c < channels_; ++c) to_row_.push_back(c * taps_);
 
@@ -117,8 +130,11 @@ GemmBackwardWeights::GemmBackwardWeights(const ConvGeometry& g, const ConvOption
     memory_.floats += static_cast<std::size_t>((floats + 15) / 16 * 16);
   };
   const std::int64_t sums = block_filters_ * g.taps();
-  place(memory_.panels, pixels * tiles * tile);
-  place(memory_.columns, pixels * kernels().tile_columns);
+  // On AMX's tiles each shard's pixels start a tile of their own.
+  const std::int64_t depth =
+      split ? split_floats(pass_shards_ * split_steps(pixels / pass_shards_) * kSplitDepth) : pixels;
+  place(memory_.panels, depth * tiles * tile);
+  place(memory_.columns, depth * kernels().tile_columns);
   place(memory_.patches, gathered_ ? pixels * g.taps() : 0);
   place(memory_.sums, taps_ > 1 ? sums : 0);
   place(memory_.partial, std::max(ShardTree::partial_floats(g.shards / pass_shards_, sums),
@@ -160,11 +176,15 @@ void GemmBackwardWeights::run_filters(std::int64_t group, std::int64_t first, st
 void GemmBackwardWeights::run_pass(const Pass& pass, std::int64_t count, const float* x, const float* grad_y,
                                    float* sums) {
   const auto& table = kernels();
-  table.pack_outer({.rows = pass.shards * pass.pixels,
-                    .columns = count,
-                    .from = grad_y + pass.first_pixel * geometry_.filters,
-                    .stride = geometry_.filters,
-                    .to = at(memory_.panels)});
+  if (split_) {
+    split_gradient(pass, count, grad_y);
+  } else {
+    table.pack_outer({.rows = pass.shards * pass.pixels,
+                      .columns = count,
+                      .from = grad_y + pass.first_pixel * geometry_.filters,
+                      .stride = geometry_.filters,
+                      .to = at(memory_.panels)});
+  }
   OuterProduct product{.rows = count,
                        .columns = gathered_ ? geometry_.taps() : channels_,
                        .depth = pass.pixels,
@@ -177,12 +197,53 @@ void GemmBackwardWeights::run_pass(const Pass& pass, std::int64_t count, const f
                        .add = pass.add};
   if (gathered_) {
     gather(pass, x);
-    table.outer_product(product);
+    multiply(product);
     return;
   }
   for (std::int64_t tap = 0; tap < taps_; ++tap, product.c += channels_) {
     point_at_tap(pass, tap, x);
-    table.outer_product(product);
+    multiply(product);
+  }
+}
+
+void GemmBackwardWeights::split_gradient(const Pass& pass, std::int64_t count, const float* grad_y) {
+  const std::int64_t shard_tiles = split_steps(pass.pixels) * kSplitTile;
+  for (std::int64_t s = 0; s < pass.shards; ++s) {
+    split_left_transposed({.from = grad_y + (pass.first_pixel + s * pass.pixels) * geometry_.filters,
+                           .stride = geometry_.filters,
+                           .count = pass.pixels,
+                           .width = count,
+                           .to = reinterpret_cast<std::uint16_t*>(at(memory_.panels)) + s * shard_tiles,
+                           .tile_stride = pass.shards * shard_tiles});
+  }
+}
+
+void GemmBackwardWeights::multiply(const OuterProduct& product) {
+  if (!split_) {
+    kernels().outer_product(product);
+    return;
+  }
+  const std::int64_t steps = split_steps(product.depth);
+  auto* right = reinterpret_cast<std::uint16_t*>(at(memory_.columns));
+  for (std::int64_t column = 0; column < product.columns; column += kSplitColumns) {
+    const std::int64_t columns = std::min(kSplitColumns, product.columns - column);
+    for (std::int64_t s = 0; s < product.shards; ++s) {
+      split_right({.rows = product.b + s * product.depth,
+                   .first = column,
+                   .count = product.depth,
+                   .width = columns,
+                   .to = right + s * steps * kSplitTile,
+                   .tile_stride = product.shards * steps * kSplitTile});
+    }
+    multiply_split({.rows = product.rows,
+                    .columns = columns,
+                    .steps = steps,
+                    .shards = product.shards,
+                    .a = reinterpret_cast<const std::uint16_t*>(product.a),
+                    .b = right,
+                    .c = product.c + column,
+                    .c_stride = product.c_stride,
+                    .add = product.add});
   }
 }
 
@@ -229,7 +290,12 @@ void GemmBackwardWeights::unpack(const float* sums, std::int64_t count, float* g
 std::unique_ptr<ConvBackwardWeights> make_gemm_backward_weights(const ConvGeometry& g,
                                                                 const ConvOptions& options,
                                                                 Scratch& scratch) {
-  return std::make_unique<GemmBackwardWeights>(g, options, scratch);
+  return std::make_unique<GemmBackwardWeights>(g, options, false, scratch);
+}
+
+std::unique_ptr<ConvBackwardWeights> make_amx_backward_weights(const ConvGeometry& g,
+                                                               const ConvOptions& options, Scratch& scratch) {
+  return std::make_unique<GemmBackwardWeights>(g, options, true, scratch);
 }
 
 }  // namespace impart::nn

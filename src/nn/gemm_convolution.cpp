@@ -7,12 +7,13 @@
 
 #include "nn/kernels.hpp"
 #include "nn/patch_product.hpp"
+#include "nn/split_product.hpp"
 
 namespace impart::nn {
 
 namespace {
 
-PatchProductShape forward_shape(const ConvGeometry& g) {
+PatchProductShape forward_shape(const ConvGeometry& g, bool split) {
   PatchProductShape shape{.patches = {.height = g.height,
                                       .width = g.width,
                                       .pixel = g.channels,
@@ -21,7 +22,8 @@ PatchProductShape forward_shape(const ConvGeometry& g) {
                                       .step = g.window.stride},
                           .images = g.batch,
                           .channels = g.channels / g.groups,
-                          .columns = g.filters / g.groups};
+                          .columns = g.filters / g.groups,
+                          .split = split};
   const auto& w = g.window;
   for (std::int64_t y = 0; y < w.kernel; ++y) {
     for (std::int64_t x = 0; x < w.kernel; ++x) {
@@ -67,8 +69,8 @@ class ForwardPanels final : public PanelSource {
 
 class GemmForward final : public ConvForward {
  public:
-  GemmForward(const ConvGeometry& g, const ConvOptions& options, Scratch& scratch)
-      : geometry_(g), relu_(options.relu), scratch_(&scratch), product_(forward_shape(g)) {
+  GemmForward(const ConvGeometry& g, const ConvOptions& options, bool split, Scratch& scratch)
+      : geometry_(g), relu_(options.relu), scratch_(&scratch), product_(forward_shape(g, split)) {
     scratch.reserve(scratch_bytes());
   }
 
@@ -109,7 +111,7 @@ struct Phase {
   std::vector<PatchProduct> product;    // none when no tap reaches these pixels
 };
 
-Phase make_phase(const ConvGeometry& g, std::int64_t phase_y, std::int64_t phase_x) {
+Phase make_phase(const ConvGeometry& g, std::int64_t phase_y, std::int64_t phase_x, bool split) {
   const auto& w = g.window;
   PatchProductShape shape{.patches = {.height = g.out_height,
                                       .width = g.out_width,
@@ -118,7 +120,8 @@ Phase make_phase(const ConvGeometry& g, std::int64_t phase_y, std::int64_t phase
                                       .grid_width = (g.width - phase_x + w.stride - 1) / w.stride},
                           .images = g.batch,
                           .channels = g.filters / g.groups,
-                          .columns = g.channels / g.groups};
+                          .columns = g.channels / g.groups,
+                          .split = split};
   Phase phase;
   phase.positions.assign(static_cast<std::size_t>(w.kernel * w.kernel), -1);
   // Backwards, so that the places in grad_y ascend.
@@ -191,13 +194,13 @@ class BackwardPanels final : public PanelSource {
 
 class GemmBackwardData final : public ConvBackwardData {
  public:
-  GemmBackwardData(const ConvGeometry& g, Scratch& scratch)
+  GemmBackwardData(const ConvGeometry& g, bool split, Scratch& scratch)
       : geometry_(g),
         scratch_(&scratch),
         to_row_(static_cast<std::size_t>(g.window.kernel * g.window.kernel)) {
     for (std::int64_t y = 0; y < std::min(g.window.stride, g.height); ++y) {
       for (std::int64_t x = 0; x < std::min(g.window.stride, g.width); ++x) {
-        phases_.push_back(make_phase(g, y, x));
+        phases_.push_back(make_phase(g, y, x, split));
       }
     }
     scratch.reserve(scratch_bytes());
@@ -248,12 +251,24 @@ bool gemm_serves(const ConvGeometry& /*g*/, ConvDirection /*direction*/) { retur
 
 std::unique_ptr<ConvForward> make_gemm_forward(const ConvGeometry& g, const ConvOptions& options,
                                                Scratch& scratch) {
-  return std::make_unique<GemmForward>(g, options, scratch);
+  return std::make_unique<GemmForward>(g, options, false, scratch);
 }
 
 std::unique_ptr<ConvBackwardData> make_gemm_backward_data(const ConvGeometry& g,
                                                           const ConvOptions& /*options*/, Scratch& scratch) {
-  return std::make_unique<GemmBackwardData>(g, scratch);
+  return std::make_unique<GemmBackwardData>(g, false, scratch);
+}
+
+bool amx_serves(const ConvGeometry& /*g*/, ConvDirection /*direction*/) { return have_amx(); }
+
+std::unique_ptr<ConvForward> make_amx_forward(const ConvGeometry& g, const ConvOptions& options,
+                                              Scratch& scratch) {
+  return std::make_unique<GemmForward>(g, options, true, scratch);
+}
+
+std::unique_ptr<ConvBackwardData> make_amx_backward_data(const ConvGeometry& g,
+                                                         const ConvOptions& /*options*/, Scratch& scratch) {
+  return std::make_unique<GemmBackwardData>(g, true, scratch);
 }
 
 }  // namespace impart::nn

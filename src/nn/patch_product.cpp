@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "nn/kernels.hpp"
+#include "nn/split_product.hpp"
 
 namespace impart::nn {
 
@@ -14,7 +15,8 @@ constexpr std::int64_t kDepth = 288;
 // Packed weights that are used by all row tiles: most of the second cache.
 constexpr std::int64_t kPackedFloats = 192 * 1024;
 constexpr std::int64_t kColumns = 512;
-constexpr std::int64_t kLine = 16;  // floats of a cache line
+constexpr std::int64_t kLine = 16;                  // floats of a cache line
+constexpr std::int64_t kTileRows = 2 * kSplitRows;  // of split values
 
 std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
 
@@ -67,24 +69,37 @@ PatchProduct::PatchProduct(PatchProductShape shape) : shape_(std::move(shape)), 
 }
 
 std::int64_t PatchProduct::block_floats() const {
-  return part_columns_ * blocks_[0].count * static_cast<std::int64_t>(shape_.taps.size());
+  const std::int64_t depth = blocks_[0].count * static_cast<std::int64_t>(shape_.taps.size());
+  return shape_.split ? split_floats(part_columns_ * split_steps(depth) * kSplitDepth)
+                      : part_columns_ * depth;
+}
+
+PatchProduct::Memory PatchProduct::memory() const {
+  Memory m;
+  m.rows = part_blocks_ * block_floats();
+  m.left = m.rows + (gathers_ ? (shape_.split ? kTileRows : kernels().tile_rows) * row_stride_ : 0);
+  m.panel = m.left;
+  m.floats = m.left;
+  if (!shape_.split) return m;
+  const std::int64_t depth = blocks_[0].count * static_cast<std::int64_t>(shape_.taps.size());
+  m.panel += split_floats(kTileRows * split_steps(depth) * kSplitDepth);
+  m.floats = m.panel + kernels().tile_columns * depth;
+  return m;
 }
 
 std::size_t PatchProduct::scratch_bytes() const {
-  const std::int64_t rows = gathers_ ? kernels().tile_rows * row_stride_ : 0;
-  return static_cast<std::size_t>(part_blocks_ * block_floats() + rows) * sizeof(float);
+  return static_cast<std::size_t>(memory().floats) * sizeof(float);
 }
 
 void PatchProduct::run(const float* images, const PanelSource& weight, const Output& output,
-                       std::byte* memory) const {
-  auto* packed = reinterpret_cast<float*>(memory);
-  float* rows = packed + part_blocks_ * block_floats();
+                       std::byte* at) const {
+  auto* packed = reinterpret_cast<float*>(at);
   for (std::int64_t column = 0; column < shape_.columns; column += part_columns_) {
     for (std::size_t block = 0; block < blocks_.size(); block += static_cast<std::size_t>(part_blocks_)) {
       const Part part{column, std::min(part_columns_, shape_.columns - column), block,
                       std::min(block + static_cast<std::size_t>(part_blocks_), blocks_.size())};
-      pack_part(part, weight, packed);
-      multiply_part(part, images, output, packed, rows);
+      shape_.split ? split_part(part, weight, packed) : pack_part(part, weight, packed);
+      multiply_part(part, images, output, packed);
     }
   }
 }
@@ -101,17 +116,66 @@ void PatchProduct::pack_part(const Part& part, const PanelSource& weight, float*
   }
 }
 
+// Panel by panel, while it is in the nearest caches.
+void PatchProduct::split_part(const Part& part, const PanelSource& weight, float* packed) const {
+  const std::int64_t width = kernels().tile_columns;
+  float* panel = packed + memory().panel;
+  for (std::size_t b = part.first_block; b < part.last_block; ++b) {
+    const std::int64_t depth = blocks_[b].count * static_cast<std::int64_t>(shape_.taps.size());
+    const std::int64_t tile_stride = split_steps(depth) * kSplitTile;
+    auto* to = reinterpret_cast<std::uint16_t*>(packed + static_cast<std::int64_t>(b - part.first_block) *
+                                                             block_floats());
+    for (std::int64_t column = 0; column < part.columns; column += width) {
+      const std::int64_t columns = std::min(width, part.columns - column);
+      if (columns < width) std::fill(panel, panel + depth * width, 0.0F);
+      weight.write(blocks_[b], part.column + column, columns, panel);
+      split_right({.from = panel,
+                   .stride = width,
+                   .count = depth,
+                   .width = columns,
+                   .to = to + column / kSplitRows * tile_stride,
+                   .tile_stride = tile_stride});
+    }
+  }
+}
+
+void PatchProduct::multiply_rows(const Product& product, std::uint16_t* left) const {
+  const std::int64_t steps = split_steps(product.depth);
+  split_left({.from = product.a,
+              .stride = product.a_stride,
+              .count = product.rows,
+              .width = product.depth,
+              .to = left,
+              .tile_stride = steps * kSplitTile});
+  multiply_split({.rows = product.rows,
+                  .columns = product.columns,
+                  .steps = steps,
+                  .a = left,
+                  .b = reinterpret_cast<const std::uint16_t*>(product.b),
+                  .c = product.c,
+                  .c_stride = product.c_stride,
+                  .c_rows = product.c_rows,
+                  .add = product.add,
+                  .bias = product.bias,
+                  .relu = product.relu});
+}
+
 void PatchProduct::multiply_part(const Part& part, const float* images, const Output& output,
-                                 const float* packed, float* rows) const {
+                                 float* packed) const {
   const auto& table = kernels();
+  const auto where = memory();
+  float* rows = packed + where.rows;
   Patches patches = shape_.patches;
   patches.runs = runs_.data();
   patches.run_count = static_cast<std::int64_t>(runs_.size());
   const std::int64_t places = shape_.images * patches.grid_height * patches.grid_width;
-  const std::int64_t tiles = (places + table.tile_rows - 1) / table.tile_rows;
+  const std::int64_t tile_rows = shape_.split ? kTileRows : table.tile_rows;
+  const std::int64_t tiles = (places + tile_rows - 1) / tile_rows;
   for (std::int64_t t = 0; t < tiles; ++t) {
-    const std::int64_t first = places * t / tiles;
-    const std::int64_t count = places * (t + 1) / tiles - first;
+    // Tiles of registers may have any height: equal ones leave no low last one.
+    const std::int64_t first = shape_.split ? t * tile_rows : places * t / tiles;
+    const std::int64_t count =
+        (shape_.split ? std::min(places, first + tile_rows) : places * (t + 1) / tiles) - first;
     for (std::size_t b = part.first_block; b < part.last_block; ++b) {
       const auto& block = blocks_[b];
       const bool last = b + 1 == blocks_.size();
@@ -137,7 +201,11 @@ void PatchProduct::multiply_part(const Part& part, const float* images, const Ou
         product.a = rows;
         product.a_stride = row_stride_;
       }
-      table.product(product);
+      if (shape_.split) {
+        multiply_rows(product, reinterpret_cast<std::uint16_t*>(packed + where.left));
+      } else {
+        table.product(product);
+      }
     }
   }
 }

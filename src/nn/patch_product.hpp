@@ -17,6 +17,7 @@ struct PatchProductShape {
   std::int64_t images = 0;
   std::int64_t channels = 0;  ///< taken of each pixel
   std::int64_t columns = 0;
+  bool split = false;  ///< multiply on AMX's tiles (split_product.hpp)
 };
 
 /// Part of the depth: all taps of the channels [first, first + count), tap by tap.
@@ -50,14 +51,23 @@ class PatchProduct {
     const float* bias = nullptr;
     bool relu = false;
   };
-  /// `images`: at the first of the channels to take. `memory`: scratch_bytes() of it, on a cache line.
-  void run(const float* images, const PanelSource& weight, const Output& output, std::byte* memory) const;
+  /// `images`: at the first of the channels to take. `at`: scratch_bytes() of it, on a cache line.
+  void run(const float* images, const PanelSource& weight, const Output& output, std::byte* at) const;
 
  private:
   struct Part;  // columns and depth whose packed weight is in memory
+  // Where things are in the memory, in floats.
+  struct Memory {
+    std::int64_t rows = 0;   // gathered
+    std::int64_t left = 0;   // the same, split
+    std::int64_t panel = 0;  // of the weight, before it is split
+    std::int64_t floats = 0;
+  };
+  [[nodiscard]] Memory memory() const;
   void pack_part(const Part& part, const PanelSource& weight, float* packed) const;
-  void multiply_part(const Part& part, const float* images, const Output& output, const float* packed,
-                     float* rows) const;
+  void split_part(const Part& part, const PanelSource& weight, float* packed) const;
+  void multiply_part(const Part& part, const float* images, const Output& output, float* packed) const;
+  void multiply_rows(const Product& product, std::uint16_t* left) const;
   [[nodiscard]] std::int64_t block_floats() const;
 
   PatchProductShape shape_;
