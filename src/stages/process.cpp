@@ -1,5 +1,6 @@
 #include "impart/stages/process.hpp"
 
+#include <fmt/format.h>
 #include <sched.h>
 #include <sys/resource.h>
 
@@ -11,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "impart/core/log.hpp"
 #include "impart/nn/network.hpp"
 
 namespace impart::stages {
@@ -35,10 +37,16 @@ int topology(int cpu, const char* file, int otherwise) {
   return stream >> value ? value : otherwise;
 }
 
-int cores_of_rank(const comm::Comm& comm) {
+/// The cores that a rank may use.
+struct Cores {
+  int mine = 1;     // in the affinity mask; two hardware threads of one core count as one
+  int sharing = 1;  // ranks of this node, this one too, whose masks overlap with it
+};
+
+Cores cores_of_rank(const comm::Comm& comm) {
   cpu_set_t mine;
   CPU_ZERO(&mine);
-  if (sched_getaffinity(0, sizeof(mine), &mine) != 0) return 1;
+  if (sched_getaffinity(0, sizeof(mine), &mine) != 0) return {};
   std::set<std::pair<int, int>> cores;  // (socket, core)
   const auto node = comm.split_by_node();
   const auto row = static_cast<std::size_t>(CPU_SETSIZE);
@@ -58,7 +66,23 @@ int cores_of_rank(const comm::Comm& comm) {
     for (std::size_t cpu = 0; cpu < row; ++cpu) overlap = overlap || (here[cpu] != 0 && other[cpu] != 0);
     sharing += overlap ? 1 : 0;
   }
-  return std::max(1, static_cast<int>(cores.size()) / std::max(1, sharing));
+  return {std::max(1, static_cast<int>(cores.size())), std::max(1, sharing)};
+}
+
+// One line for the job, of the lowest rank that has too few cores.
+void warn_of_too_few_cores(const comm::Comm& comm, const Cores& cores, int threads) {
+  const bool short_of = threads * cores.sharing > cores.mine;
+  int first = short_of ? comm.rank() : comm.size();
+  comm.min_in_place(std::span(&first, 1), "binding");
+  if (first != comm.rank()) return;
+  log::warn(fmt::format(
+      "{} of {} threads {} {}, which slows all of them: start at most {} of a node's ranks there, with "
+      "`mpirun "
+      "--bind-to core --map-by slot:PE={}` or `srun --cpu-bind=cores --cpus-per-task={}`, or lower --threads",
+      cores.sharing == 1 ? "a rank" : fmt::format("{} ranks", cores.sharing), threads,
+      cores.sharing == 1 ? "has" : "each share",
+      cores.mine == 1 ? "one core" : fmt::format("{} cores", cores.mine), std::max(1, cores.mine / threads),
+      threads, threads));
 }
 
 }  // namespace
@@ -74,8 +98,10 @@ const std::atomic<bool>& stop_on_signals() {
 
 int use_cores(const comm::Comm& comm, int threads) {
   nn::use_one_kernel_thread();
-  const int cores = cores_of_rank(comm);
-  return threads > 0 ? threads : cores;
+  const auto cores = cores_of_rank(comm);
+  if (threads <= 0) threads = std::max(1, cores.mine / cores.sharing);
+  warn_of_too_few_cores(comm, cores, threads);
+  return threads;
 }
 
 double peak_memory_mb() {

@@ -1,23 +1,36 @@
 #!/usr/bin/env python3
-"""Runs a command that must fail: exit code 1 soon, and an output that has what is wanted and lacks what is not.
+"""Runs a command that must fail: an exit code but 0 soon, and an output that has what is wanted and lacks what is not.
 
-usage: expect_failure.py WANTED UNWANTED COMMAND ...      (regular expressions)
+With --once, a line that holds the text must be there once and no more; a signal that mpirun tells is such a line, too.
 """
+import argparse
 import re
 import subprocess
 import sys
+import time
 
-SECONDS = 20  # much longer than it takes, much shorter than waiting for ever
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--seconds", type=float, default=20, help="much longer than it takes, much shorter than for ever")
+parser.add_argument("--once", help="a text")
+parser.add_argument("wanted", help="a regular expression")
+parser.add_argument("unwanted", help="a regular expression")
+parser.add_argument("command", nargs=argparse.REMAINDER)
+args = parser.parse_args()
 
-wanted, unwanted, *command = sys.argv[1:]
+begin = time.monotonic()
 try:
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS)
+    done = subprocess.run(args.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          timeout=args.seconds)
 except subprocess.TimeoutExpired:
-    sys.exit(f"still running after {SECONDS} s: {' '.join(command)}")
-print(done.stdout)
-if done.returncode != 1:
-    sys.exit(f"exit code {done.returncode} instead of 1")
-if not re.search(wanted, done.stdout):
-    sys.exit(f"the output lacks '{wanted}'")
-if re.search(unwanted, done.stdout):
-    sys.exit(f"the output has '{unwanted}'")
+    sys.exit(f"still running after {args.seconds} s: {' '.join(args.command)}")
+print(done.stdout, f"{time.monotonic() - begin:.1f} s")
+if done.returncode == 0:
+    sys.exit("exit code 0")
+if not re.search(args.wanted, done.stdout):
+    sys.exit(f"the output lacks '{args.wanted}'")
+if re.search(args.unwanted, done.stdout):
+    sys.exit(f"the output has '{args.unwanted}'")
+if args.once:
+    lines = [line for line in done.stdout.splitlines() if args.once in line]
+    if len(lines) != 1 and "exited on signal" not in done.stdout:
+        sys.exit(f"{len(lines)} lines hold '{args.once}'")
