@@ -1,5 +1,6 @@
 #include "impart/comm/comm.hpp"
 
+#include <algorithm>
 #include <exception>
 #include <filesystem>
 #include <limits>
@@ -164,6 +165,16 @@ void Comm::broadcast(std::string& text, int root, const char* hint) const {
 }
 
 template <class T>
+void Comm::gather_all(std::span<const T> mine, std::span<T> all, const char* hint) const {
+  if (size_ == 1) {
+    std::copy(mine.begin(), mine.end(), all.begin());
+    return;
+  }
+  const int count = mpi_count(mine.size(), hint);
+  MPI_Allgather(mine.data(), count, MpiType<T>::get(), all.data(), count, MpiType<T>::get(), comm_);
+}
+
+template <class T>
 void Comm::exchange(std::span<const T> send, std::span<T> receive, int peer) const {
   MPI_Sendrecv(send.data(), mpi_count(send.size(), "exchange"), MpiType<T>::get(), peer, 0, receive.data(),
                mpi_count(receive.size(), "exchange"), MpiType<T>::get(), peer, 0, comm_, MPI_STATUS_IGNORE);
@@ -205,13 +216,14 @@ std::vector<std::string> Comm::gather_strings(const std::string& mine, const cha
   return texts;
 }
 
-#define IMPART_INSTANTIATE(T)                                                   \
-  template void Comm::sum_in_place<T>(std::span<T>, const char*) const;         \
-  template void Comm::max_in_place<T>(std::span<T>, const char*) const;         \
-  template void Comm::min_in_place<T>(std::span<T>, const char*) const;         \
-  template void Comm::broadcast<T>(std::span<T>, int, const char*) const;       \
-  template void Comm::exchange<T>(std::span<const T>, std::span<T>, int) const; \
-  template MPI_Request Comm::begin_send<T>(std::span<const T>, int, int) const; \
+#define IMPART_INSTANTIATE(T)                                                             \
+  template void Comm::sum_in_place<T>(std::span<T>, const char*) const;                   \
+  template void Comm::max_in_place<T>(std::span<T>, const char*) const;                   \
+  template void Comm::min_in_place<T>(std::span<T>, const char*) const;                   \
+  template void Comm::broadcast<T>(std::span<T>, int, const char*) const;                 \
+  template void Comm::gather_all<T>(std::span<const T>, std::span<T>, const char*) const; \
+  template void Comm::exchange<T>(std::span<const T>, std::span<T>, int) const;           \
+  template MPI_Request Comm::begin_send<T>(std::span<const T>, int, int) const;           \
   template MPI_Request Comm::begin_receive<T>(std::span<T>, int, int) const
 IMPART_INSTANTIATE(float);
 IMPART_INSTANTIATE(double);

@@ -175,6 +175,20 @@ void Rng::fill(std::span<std::uint32_t> out) {
   while (done < out.size()) out[done++] = next();
 }
 
+void Rng::skip(std::uint64_t count) {
+  const std::uint64_t rest = block_.size() - used_;
+  if (count <= rest) {
+    used_ += static_cast<unsigned>(count);
+    return;
+  }
+  count -= rest;
+  const auto block = (static_cast<std::uint64_t>(counter_[1]) << 32 | counter_[0]) + count / block_.size();
+  counter_[0] = low(block);
+  counter_[1] = high(block);
+  refill();
+  used_ = static_cast<unsigned>(count % block_.size());
+}
+
 std::uint64_t Rng::next64() {
   const std::uint64_t upper = next();
   return upper << 32 | next();

@@ -87,7 +87,7 @@ enum Role : std::int64_t { kQuery, kKey, kValue };
 
 class MultiHeadAttention final : public Layer {
  public:
-  explicit MultiHeadAttention(const LayerSpec& spec) : name_(spec.name) {
+  MultiHeadAttention(const LayerSpec& spec, Part part) : name_(spec.name), part_(part) {
     static constexpr std::array<std::string_view, 3> known{"heads", "causal", "dropout"};
     const Settings settings(spec, known);
     heads_ = settings.integer("heads", 1, kMaxExtent);
@@ -98,10 +98,13 @@ class MultiHeadAttention final : public Layer {
   [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override;
   [[nodiscard]] std::vector<ParameterSpec> parameters(std::span<const Shape> inputs) const override {
     const std::int64_t width = inputs[0][1];
-    return {{"in_proj_weight", {3 * width, width}, StateKind::kParameter, Init::kGlorot, width, 3 * width},
-            {"in_proj_bias", {3 * width}},
-            {"out_proj.weight", {width, width}, StateKind::kParameter, Init::kGlorot, width, width},
-            {"out_proj.bias", {width}}};
+    const std::int64_t own = width / part_.of;
+    std::vector<ParameterSpec> tensors{
+        {"in_proj_weight", {3 * own, width}, StateKind::kParameter, Init::kGlorot, width, 3 * width},
+        {"in_proj_bias", {3 * own}},
+        {"out_proj.weight", {width, own}, StateKind::kParameter, Init::kGlorot, width, width}};
+    if (is_whole()) tensors.push_back({"out_proj.bias", {width}});
+    return tensors;
   }
 
   void setup(const Setup& setup) override;
@@ -112,13 +115,15 @@ class MultiHeadAttention final : public Layer {
   void backward(const Pass& pass, const Backward& call) override;
 
  private:
+  [[nodiscard]] bool is_whole() const { return part_.of == 1; }
+
   /// What is projected from one input: queries, keys and values lie side by side in its rows.
   struct Source {
     std::int64_t first = 0;  // role
     std::int64_t roles = 0;  // how many
     std::int64_t steps = 0;
     std::unique_ptr<Projection> projection;
-    AlignedBuffer<float> projected;  // (N, steps, roles * width)
+    AlignedBuffer<float> projected;  // (N, steps, roles * own width)
   };
   /// The scratch, behind what projections use there.
   enum Work : std::size_t { kPanels, kScores, kTransposed, kContextGradient, kGradients };
@@ -130,13 +135,13 @@ class MultiHeadAttention final : public Layer {
   }
   /// Queries, keys or values of one sample and head within `projected`, or their gradients.
   [[nodiscard]] Block block(Role role, std::int64_t sample, std::int64_t head, bool gradient = false);
-  /// The same of (N, queries, width).
+  /// The same of (N, queries, own width).
   [[nodiscard]] Block block_of(float* values, std::int64_t sample, std::int64_t head) const {
-    return {values + sample * queries_ * width_ + head * head_, queries_, head_, width_};
+    return {values + sample * queries_ * own_width_ + head * head_, queries_, head_, own_width_};
   }
   /// One of the maps of (N, heads, queries, keys), or the only one when evaluating.
   [[nodiscard]] Block map_of(AlignedBuffer<float>& maps, std::int64_t sample, std::int64_t head) const {
-    const std::int64_t map = training_ ? sample * heads_ + head : 0;
+    const std::int64_t map = training_ ? sample * own_heads_ + head : 0;
     return {maps.data() + map * queries_ * keys_, queries_, keys_, keys_};
   }
   /// Keys that query `q` looks at.
@@ -149,22 +154,25 @@ class MultiHeadAttention final : public Layer {
   [[nodiscard]] bool drops(const Pass& pass) const { return pass.training && rate_ > 0; }
 
   std::string name_;
-  std::int64_t heads_ = 1;
+  Part part_;
+  std::int64_t heads_ = 1;  // of all parts
   bool causal_ = false;
   float rate_ = 0;
 
   bool training_ = false;
   std::int64_t batch_ = 0;
-  std::int64_t width_ = 0;    // of all heads
-  std::int64_t head_ = 0;     // of one
-  std::int64_t queries_ = 0;  // steps
+  std::int64_t width_ = 0;      // of all parts' heads
+  std::int64_t own_heads_ = 1;  // of this part
+  std::int64_t own_width_ = 0;  // of them
+  std::int64_t head_ = 0;       // of one
+  std::int64_t queries_ = 0;    // steps
   std::int64_t keys_ = 0;
   std::vector<std::string> purposes_;  // of each head's random numbers
   std::vector<Source> sources_;        // of each input
   std::unique_ptr<Projection> out_;
   AlignedBuffer<float> weights_;      // (N, heads, queries, keys)
   AlignedBuffer<float> dropped_;      // the same after dropout, when there is any
-  AlignedBuffer<float> context_;      // (N, queries, width): what the heads have found
+  AlignedBuffer<float> context_;      // (N, queries, own width): what the heads have found
   std::vector<std::int64_t> places_;  // for transposing
   std::vector<std::size_t> offsets_;  // of Work, in bytes; a source's gradient each from kGradients
   Scratch* scratch_ = nullptr;
@@ -209,28 +217,33 @@ void MultiHeadAttention::setup(const Setup& setup) {
   width_ = setup.inputs[0][2];
   keys_ = setup.inputs.back()[1];
   head_ = width_ / heads_;
+  own_heads_ = heads_ / part_.of;
+  own_width_ = own_heads_ * head_;
   scratch_ = setup.scratch;
   purposes_.clear();
-  for (std::int64_t head = 0; head < heads_; ++head)
-    purposes_.push_back(fmt::format("dropout:{}:{}", name_, head));
+  for (std::int64_t head = 0; head < own_heads_; ++head)
+    purposes_.push_back(fmt::format("dropout:{}:{}", name_, part_.index * own_heads_ + head));
   set_up_projections(setup);
-  const std::int64_t maps = training_ ? batch_ * heads_ : 1;
+  const std::int64_t maps = training_ ? batch_ * own_heads_ : 1;
   weights_ = AlignedBuffer<float>(static_cast<std::size_t>(maps * queries_ * keys_));
   dropped_ = AlignedBuffer<float>(training_ && rate_ > 0 ? weights_.size() : 0);
-  context_ = AlignedBuffer<float>(static_cast<std::size_t>(batch_ * queries_ * width_));
+  context_ = AlignedBuffer<float>(static_cast<std::size_t>(batch_ * queries_ * own_width_));
   places_.resize(static_cast<std::size_t>(std::max({queries_, keys_, head_})));
   plan_scratch(setup);
 }
 
 // The last input gives all roles that are left: with one input all three, with two keys and values.
 void MultiHeadAttention::set_up_projections(const Setup& setup) {
-  Projection::Options options{.width = width_,
+  Projection::Options options{.width = own_width_,
                               .shards = setup.shards,
+                              .bias = is_whole(),
                               .data_gradient = setup.training,
                               .weight_gradient = setup.training && setup.trainable};
   options.rows = batch_ * queries_;
   options.outputs = width_;
   out_ = std::make_unique<Projection>(options, *scratch_);
+  options.width = width_;
+  options.bias = true;
   sources_.clear();
   for (std::size_t k = 0; k < setup.inputs.size(); ++k) {
     Source source;
@@ -238,7 +251,7 @@ void MultiHeadAttention::set_up_projections(const Setup& setup) {
     source.roles = k + 1 == setup.inputs.size() ? 3 - source.first : 1;
     source.steps = setup.inputs[k][1];
     options.rows = batch_ * source.steps;
-    options.outputs = source.roles * width_;
+    options.outputs = source.roles * own_width_;
     options.data_gradient = setup.training && setup.need_input_gradient[k];
     source.projection = std::make_unique<Projection>(options, *scratch_);
     source.projected = AlignedBuffer<float>(static_cast<std::size_t>(options.rows * options.outputs));
@@ -268,18 +281,18 @@ void MultiHeadAttention::plan_scratch(const Setup& setup) {
 
 void MultiHeadAttention::load(std::span<const std::span<const float>> state) {
   for (auto& source : sources_) {
-    source.projection->load(state[0].data() + source.first * width_ * width_,
-                            state[1].data() + source.first * width_);
+    source.projection->load(state[0].data() + source.first * own_width_ * width_,
+                            state[1].data() + source.first * own_width_);
   }
-  out_->load(state[2].data(), state[3].data());
+  out_->load(state[2].data(), is_whole() ? state[3].data() : nullptr);
 }
 
 Block MultiHeadAttention::block(Role role, std::int64_t sample, std::int64_t head, bool gradient) {
   const std::size_t k = std::min(static_cast<std::size_t>(role), sources_.size() - 1);
   auto& source = sources_[k];
   float* values = gradient ? work(kGradients + k) : source.projected.data();
-  const std::int64_t stride = source.roles * width_;
-  const std::int64_t column = (role - source.first) * width_ + head * head_;
+  const std::int64_t stride = source.roles * own_width_;
+  const std::int64_t column = (role - source.first) * own_width_ + head * head_;
   return {values + sample * source.steps * stride + column, source.steps, head_, stride};
 }
 
@@ -307,7 +320,7 @@ void MultiHeadAttention::forward(const Pass& pass, Inputs inputs, std::span<floa
     sources_[k].projection->forward(inputs[k].data(), sources_[k].projected.data());
   }
   for (std::int64_t sample = 0; sample < batch_; ++sample) {
-    for (std::int64_t head = 0; head < heads_; ++head) attend(pass, sample, head);
+    for (std::int64_t head = 0; head < own_heads_; ++head) attend(pass, sample, head);
   }
   out_->forward(context_.data(), output.data());
 }
@@ -333,19 +346,19 @@ void MultiHeadAttention::backward(const Pass& pass, const Backward& call) {
   const bool trains = !call.gradients[0].empty();
   if (trains) {
     out_->weight_gradient(context_.data(), call.grad_output.data(), call.gradients[2].data(),
-                          call.gradients[3].data());
+                          is_whole() ? call.gradients[3].data() : nullptr);
   }
   out_->data_gradient(call.grad_output.data(), work(kContextGradient), false);
   for (std::int64_t sample = 0; sample < batch_; ++sample) {
-    for (std::int64_t head = 0; head < heads_; ++head) attend_backward(pass, sample, head);
+    for (std::int64_t head = 0; head < own_heads_; ++head) attend_backward(pass, sample, head);
   }
   for (std::size_t k = 0; k < sources_.size(); ++k) {
     auto& source = sources_[k];
     const float* gradient = work(kGradients + k);
     if (trains) {
       source.projection->weight_gradient(call.inputs[k].data(), gradient,
-                                         call.gradients[0].data() + source.first * width_ * width_,
-                                         call.gradients[1].data() + source.first * width_);
+                                         call.gradients[0].data() + source.first * own_width_ * width_,
+                                         call.gradients[1].data() + source.first * own_width_);
     }
     const auto& to = call.grad_inputs[k];
     if (!to.values.empty()) source.projection->data_gradient(gradient, to.values.data(), to.add);
@@ -388,7 +401,11 @@ void MultiHeadAttention::attend_backward(const Pass& pass, std::int64_t sample, 
 }  // namespace
 
 std::unique_ptr<Layer> make_multi_head_attention(const LayerSpec& spec) {
-  return std::make_unique<MultiHeadAttention>(spec);
+  return make_multi_head_attention_part(spec, {});
+}
+
+std::unique_ptr<Layer> make_multi_head_attention_part(const LayerSpec& spec, Part part) {
+  return std::make_unique<MultiHeadAttention>(spec, part);
 }
 
 }  // namespace impart::nn

@@ -8,12 +8,12 @@
 #include <vector>
 
 #include "impart/core/error.hpp"
+#include "impart/nn/shard_tree.hpp"
 #include "nn/convolution.hpp"
 #include "nn/kernels.hpp"
 #include "nn/layers.hpp"
 #include "nn/pooled_conv.hpp"
 #include "nn/settings.hpp"
-#include "nn/shard_tree.hpp"
 
 namespace impart::nn {
 

@@ -6,8 +6,8 @@
 #include <optional>
 
 #include "impart/core/error.hpp"
+#include "impart/nn/shard_tree.hpp"
 #include "nn/dnnl_util.hpp"
-#include "nn/shard_tree.hpp"
 
 namespace impart::nn {
 

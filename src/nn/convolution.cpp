@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "impart/core/error.hpp"
+#include "impart/nn/shard_tree.hpp"
 #include "nn/conv_primitives.hpp"
 #include "nn/depthwise.hpp"
 #include "nn/gemm_convolution.hpp"
 #include "nn/kernel_tables.hpp"
-#include "nn/shard_tree.hpp"
 #include "nn/winograd.hpp"
 #include "nn/wisdom.hpp"
 

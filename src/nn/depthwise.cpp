@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "impart/nn/shard_tree.hpp"
 #include "nn/kernels.hpp"
-#include "nn/shard_tree.hpp"
 
 namespace impart::nn {
 

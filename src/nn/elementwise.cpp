@@ -15,7 +15,7 @@ namespace {
 
 class Dropout final : public Layer {
  public:
-  explicit Dropout(const LayerSpec& spec) : purpose_("dropout:" + spec.name) {
+  Dropout(const LayerSpec& spec, Part part) : purpose_("dropout:" + spec.name), part_(part) {
     static constexpr std::array<std::string_view, 1> known{"rate"};
     rate_ = static_cast<float>(Settings(spec, known).number("rate", 0, 1));
   }
@@ -27,7 +27,10 @@ class Dropout final : public Layer {
   [[nodiscard]] Needs needs() const override { return {.inputs = false, .output = false}; }
 
   void setup(const Setup& setup) override {
-    batch_ = static_cast<std::size_t>(setup.inputs[0][0]);
+    const Shape& input = setup.inputs[0];
+    batch_ = static_cast<std::size_t>(input[0]);
+    // Channels of images lie next to each other, as features do.
+    width_ = static_cast<std::size_t>(input.rank() == 4 ? input[1] : input[input.rank() - 1]);
     if (setup.training) mask_.resize(static_cast<std::size_t>(setup.inputs[0].elements()));
   }
 
@@ -55,19 +58,28 @@ class Dropout final : public Layer {
   }
 
  private:
-  // A sample's mask depends on its id and the step alone, not on its place in the batch or on the rank.
+  // A sample's mask depends on its id and the step alone, not on its place in the batch or on the rank. A part
+  // draws that of the whole, too, and keeps its own.
   void draw_mask(const Pass& pass) {
-    const std::size_t width = mask_.size() / batch_;
+    const auto before = static_cast<std::size_t>(part_.index) * width_;
+    const auto after = static_cast<std::size_t>(part_.of) * width_ - before - width_;
     const float kept = 1.0F / (1.0F - rate_);
+    auto mask = mask_.begin();
     for (std::size_t n = 0; n < batch_; ++n) {
       Rng rng(pass.seed, purpose_, pass.sample_ids[n], pass.step);
-      for (std::size_t i = 0; i < width; ++i) mask_[n * width + i] = rng.uniform() < rate_ ? 0.0F : kept;
+      for (std::size_t row = 0; row < mask_.size() / batch_; row += width_) {
+        rng.skip(before);
+        for (std::size_t i = 0; i < width_; ++i) *mask++ = rng.uniform() < rate_ ? 0.0F : kept;
+        rng.skip(after);
+      }
     }
   }
 
   std::string purpose_;
+  Part part_;
   float rate_ = 0;
   std::size_t batch_ = 0;
+  std::size_t width_ = 0;    // channels of the part
   std::vector<float> mask_;  // 0, or the factor of a kept value
 };
 
@@ -117,7 +129,11 @@ class Flatten final : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_dropout(const LayerSpec& spec) { return std::make_unique<Dropout>(spec); }
+std::unique_ptr<Layer> make_dropout(const LayerSpec& spec) { return make_dropout_part(spec, {}); }
+
+std::unique_ptr<Layer> make_dropout_part(const LayerSpec& spec, Part part) {
+  return std::make_unique<Dropout>(spec, part);
+}
 
 std::unique_ptr<Layer> make_flatten(const LayerSpec& spec) {
   const Settings none(spec, {});

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "impart/core/aligned.hpp"
+#include "impart/nn/shard_tree.hpp"
 #include "nn/gemm_convolution.hpp"
 #include "nn/kernels.hpp"
-#include "nn/shard_tree.hpp"
 #include "nn/split_product.hpp"
 
 namespace impart::nn {

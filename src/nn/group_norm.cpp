@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "impart/core/error.hpp"
+#include "impart/nn/shard_tree.hpp"
 #include "nn/layers.hpp"
 #include "nn/settings.hpp"
-#include "nn/shard_tree.hpp"
 
 namespace impart::nn {
 

@@ -60,6 +60,7 @@ std::vector<std::string_view> layer_kinds() {
 }
 
 std::unique_ptr<Layer> make_layer(const LayerSpec& spec) {
+  if (spec.maker) return (*spec.maker)(spec);
   for (const auto& kind : kKinds) {
     if (kind.name == spec.kind) return kind.make(spec);
   }
@@ -69,6 +70,12 @@ std::unique_ptr<Layer> make_layer(const LayerSpec& spec) {
                    .expected(fmt::format("one of {}", fmt::join(names, ", ")));
   if (!near.empty()) throw std::move(error).hint(near);
   throw error;
+}
+
+std::unique_ptr<Layer> make_layer_part(const LayerSpec& spec, Part part) {
+  if (spec.kind == "multi_head_attention") return make_multi_head_attention_part(spec, part);
+  if (spec.kind == "dropout") return make_dropout_part(spec, part);
+  throw Error(fmt::format("there are no parts of a layer of kind \"{}\"", spec.kind));
 }
 
 std::int64_t Window::output_extent(std::int64_t extent) const {

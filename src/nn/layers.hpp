@@ -63,6 +63,9 @@ std::unique_ptr<Layer> make_group_norm(const LayerSpec& spec);
 std::unique_ptr<Layer> make_embedding(const LayerSpec& spec);
 std::unique_ptr<Layer> make_positional_encoding(const LayerSpec& spec);
 std::unique_ptr<Layer> make_multi_head_attention(const LayerSpec& spec);
+/// As make_layer_part.
+std::unique_ptr<Layer> make_multi_head_attention_part(const LayerSpec& spec, Part part);
+std::unique_ptr<Layer> make_dropout_part(const LayerSpec& spec, Part part);
 std::unique_ptr<Layer> make_add(const LayerSpec& spec);
 std::unique_ptr<Layer> make_concat(const LayerSpec& spec);
 std::unique_ptr<Layer> make_dropout(const LayerSpec& spec);

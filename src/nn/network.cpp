@@ -333,14 +333,15 @@ std::optional<std::string> Network::first_not_finite(const Pass& pass, std::span
   use_one_kernel_thread();
   auto& net = *impl_;
   net.start(input);
+  std::optional<std::string> first;
   for (std::size_t i = 0; i < net.memory.size(); ++i) {
     net.run_node(i, pass);
     const auto& mine = net.memory[i];
-    if (!std::all_of(mine.state.begin(), mine.state.end(), all_finite) || !all_finite(mine.value)) {
-      return net.graph.nodes[i].name;
-    }
+    const bool finite =
+        std::all_of(mine.state.begin(), mine.state.end(), all_finite) && all_finite(mine.value);
+    if (!finite && !first) first = net.graph.nodes[i].name;
   }
-  return std::nullopt;
+  return first;
 }
 
 void Network::time_layers() { impl_->times = layer_times(); }

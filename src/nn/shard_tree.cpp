@@ -1,4 +1,4 @@
-#include "nn/shard_tree.hpp"
+#include "impart/nn/shard_tree.hpp"
 
 #include <bit>
 

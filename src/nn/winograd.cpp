@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "impart/nn/shard_tree.hpp"
 #include "nn/kernels.hpp"
-#include "nn/shard_tree.hpp"
 
 namespace impart::nn {
 

@@ -51,7 +51,7 @@ class Federation {
         state_(state),
         self_(comm::Comm::self()),
         sums_(comm, options.shards, options.threads),
-        saved_(comm, task.spec, task.state_directory, task.state_key),
+        saved_(comm, {.data = comm.size()}, task.spec, task.state_directory, task.state_key),
         progress_(comm.is_root() ? options.progress : ProgressMode::kNone, options.stage, "rounds",
                   options.rounds) {}
 
@@ -155,7 +155,7 @@ class Federation {
 
   void save() {
     result_.seconds.checkpoint += saved_.save([&] {
-      auto checkpoint = saved_.snapshot(state_);
+      auto checkpoint = saved_.snapshot(state_.clone());
       checkpoint.metrics = result_.history;
       checkpoint.progress =
           io::ProgressRecord{options_.stage, round_, round_, result_.samples, options_.seed, {}};

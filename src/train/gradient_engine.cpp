@@ -5,6 +5,7 @@
 #include <chrono>
 #include <compare>
 #include <map>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -215,16 +216,19 @@ struct GradientEngine::Impl {
   double add_penalty(const StateDict& state) {
     if (options.l2 == 0) return 0;
     const auto factor = static_cast<float>(options.l2);
-    double sum = 0;
+    std::vector<std::string> names;
+    std::vector<double> sums;
     for (const auto& entry : layout->entries()) {
       if (entry.kind != StateKind::kParameter || entry.shape.rank() < 2) continue;
       if (options.trainable && !options.trainable(entry.name)) continue;
       const auto w = state.values(entry);
       const auto g = gradient.values(entry);
-      sum += square_sum(w);
+      names.push_back(entry.name);
+      sums.push_back(square_sum(w));
       for (std::size_t i = 0; i < w.size(); ++i) g[i] += factor * w[i];
     }
-    return options.l2 / 2 * sum;
+    if (options.sum_parts) options.sum_parts(names, sums);
+    return options.l2 / 2 * std::accumulate(sums.begin(), sums.end(), 0.0);
   }
 
   /// Where the workers' partial sums are, and what they are of.
@@ -330,14 +334,17 @@ const StateDict& GradientEngine::gradient() const noexcept { return impl_->gradi
 std::optional<std::string> GradientEngine::first_not_finite(const StateDict& state,
                                                             const data::Batch& batch) {
   auto& engine = *impl_;
-  for (const auto& shard : batch.shards) {
+  std::optional<std::string> first;
+  for (const auto& shard :
+       batch.shards) {  // to the end, for ranks with other parts of the tensors do so, too
     if (shard.size == 0) continue;
     auto& network = engine.replica(engine.workers[0], {shard.size, 1}).network;
     network.load(state);
     const auto pass = Impl::pass_of(engine, batch, shard);
-    if (auto layer = network.first_not_finite(pass, shard.inputs)) return layer;
+    auto layer = network.first_not_finite(pass, shard.inputs);
+    if (!first) first = std::move(layer);
   }
-  return std::nullopt;
+  return first;
 }
 
 WorkerTeam& GradientEngine::team() noexcept { return impl_->team; }

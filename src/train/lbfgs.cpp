@@ -65,7 +65,7 @@ class Lbfgs {
             [&options](const std::string& name) { return !group_of(options.groups, name).frozen; },
             options.l2},
         engine_(comm, task.spec, task.objective, engine_options_),
-        saved_(comm, task.spec, task.state_directory, task.state_key),
+        saved_(comm, {.data = comm.size()}, task.spec, task.state_directory, task.state_key),
         record_(comm, options, task, result_),
         point_(state.clone()),
         slope_(state.layout_ptr()),
@@ -264,7 +264,7 @@ class Lbfgs {
 
   void save() {
     result_.seconds.checkpoint += saved_.save([&] {
-      auto checkpoint = saved_.snapshot(state_);
+      auto checkpoint = saved_.snapshot(state_.clone());
       checkpoint.metrics = result_.history;
       checkpoint.progress = io::ProgressRecord{
           options_.stage, iteration_, iteration_, evaluations_ * task_.train->size(), options_.seed, {}};

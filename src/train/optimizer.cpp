@@ -76,8 +76,8 @@ struct Optimizer::Update {
 };
 
 Optimizer::Optimizer(const OptimizerOptions& options, StateLayoutPtr layout,
-                     std::span<const ParameterGroup> groups, WorkerTeam* team)
-    : options_(options), team_(team) {
+                     std::span<const ParameterGroup> groups, WorkerTeam* team, SumParts sum_parts)
+    : options_(options), team_(team), sum_parts_(std::move(sum_parts)) {
   if (options_.nesterov && !(options_.momentum > 0)) {
     throw Error("nesterov needs momentum", ErrorKind::kUsage)
         .at("optimizer")
@@ -92,6 +92,7 @@ Optimizer::Optimizer(const OptimizerOptions& options, StateLayoutPtr layout,
     for (std::size_t begin = 0; begin < size; begin += kPieceFloats) {
       pieces_.push_back({parameters_.size(), entry.offset + begin, std::min(kPieceFloats, size - begin)});
     }
+    names_.push_back(entry.name);
     parameters_.emplace_back(entry, std::move(group));
   }
   for (auto& name : slot_names(options_)) slots_.emplace_back(std::move(name), StateDict(layout));
@@ -111,6 +112,7 @@ std::vector<double> Optimizer::sums(const std::function<double(const Piece&)>& m
   for_pieces([&](std::size_t i) { parts[i] = measure(pieces_[i]); });
   std::vector<double> result(parameters_.size());
   for (std::size_t i = 0; i < pieces_.size(); ++i) result[pieces_[i].parameter] += parts[i];
+  if (sum_parts_) sum_parts_(names_, result);
   return result;
 }
 
@@ -227,12 +229,6 @@ void Optimizer::update_lamb(const Update& update) {
 }
 
 std::string_view Optimizer::kind() const noexcept { return kNames[static_cast<std::size_t>(options_.kind)]; }
-
-std::vector<std::pair<std::string, StateDict>> Optimizer::snapshot() const {
-  std::vector<std::pair<std::string, StateDict>> copy;
-  for (const auto& [name, slot] : slots_) copy.emplace_back(name, slot.clone());
-  return copy;
-}
 
 void Optimizer::restore(std::string_view kind, std::span<const std::pair<std::string, StateDict>> slots) {
   const bool fits =

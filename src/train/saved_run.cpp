@@ -7,9 +7,9 @@
 
 namespace impart::train {
 
-SavedRun::SavedRun(const comm::Comm& comm, const nn::ModelSpec& spec, std::filesystem::path directory,
-                   std::string key)
-    : comm_(comm), spec_(spec), directory_(std::move(directory)), key_(std::move(key)) {}
+SavedRun::SavedRun(const comm::Comm& comm, const comm::MeshShape& mesh, const nn::ModelSpec& spec,
+                   std::filesystem::path directory, std::string key)
+    : comm_(comm), mesh_(mesh), spec_(spec), directory_(std::move(directory)), key_(std::move(key)) {}
 
 std::optional<std::pair<std::filesystem::path, io::Checkpoint>> SavedRun::newest() const {
   if (directory_.empty()) return std::nullopt;
@@ -21,12 +21,13 @@ std::optional<std::pair<std::filesystem::path, io::Checkpoint>> SavedRun::newest
   return found;
 }
 
-io::Checkpoint SavedRun::snapshot(const StateDict& state) const {
+io::Checkpoint SavedRun::snapshot(StateDict state) const {
   io::Checkpoint checkpoint;
   checkpoint.model = {nn::to_json(spec_), spec_.input, spec_.classes};
-  checkpoint.state = state.clone();
+  checkpoint.state = std::move(state);
   checkpoint.lineage.stage = key_;
   checkpoint.lineage.ranks = comm_.size();
+  checkpoint.lineage.mesh = comm::describe(mesh_);
   return checkpoint;
 }
 

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "impart/core/log.hpp"
 #include "impart/core/trace.hpp"
 #include "impart/data/batch_loader.hpp"
+#include "impart/parallel/tensor_model.hpp"
 #include "impart/train/gradient_engine.hpp"
 #include "impart/train/saved_run.hpp"
 #include "train/averaging.hpp"
@@ -32,19 +34,24 @@ double since(Clock::time_point start) { return std::chrono::duration<double>(Clo
 /// One call of `train`: what its steps and epochs share.
 class Run {
  public:
-  Run(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task, StateDict& state)
-      : comm_(comm),
+  /// `split`: null when every rank has the whole model. Otherwise `task` and `state` are of this rank's part of
+  /// `whole`.
+  Run(const comm::Mesh& mesh, const parallel::TensorModel* split, const nn::ModelSpec& whole,
+      const TrainerOptions& options, const TrainTask& task, StateDict& state)
+      : comm_(mesh.all()),
+        data_(mesh.data()),
+        split_(split),
         options_(options),
         task_(task),
         state_(state),
-        engine_(comm, task.spec, task.objective, engine_options(options)),
-        optimizer_(options.optimizer, state.layout_ptr(), options.groups, &engine_.team()),
+        engine_(data_, task.spec, task.objective, engine_options()),
+        optimizer_(options.optimizer, state.layout_ptr(), options.groups, &engine_.team(), sum_parts()),
         average_(options.average, options.epochs),
-        saved_(comm, task.spec, task.state_directory, task.state_key),
+        saved_(comm_, mesh.shape(), whole, task.state_directory, task.state_key),
         steps_per_epoch_(data::steps_per_epoch(task.train->size(), options.batch_size)),
         updates_per_epoch_((steps_per_epoch_ + options.accumulate - 1) / options.accumulate),
         total_steps_(steps_per_epoch_ * options.epochs),
-        progress_(comm.is_root() ? options.progress : ProgressMode::kNone, options.stage, "samples",
+        progress_(comm_.is_root() ? options.progress : ProgressMode::kNone, options.stage, "samples",
                   task.train->size() * options.epochs),
         lower_is_better_(options.monitor == "loss") {
     if (task.train->size() == 0) throw Error("there is nothing to train on").at(options.stage).collective();
@@ -92,7 +99,8 @@ class Run {
       const auto& batch = next_batch(loader);
       result_.seconds.input += since(start);
 
-      const bool want_stop = task_.stop != nullptr && task_.stop->load();
+      bool want_stop = task_.stop != nullptr && task_.stop->load();
+      if (split_ != nullptr) want_stop = split_->any(want_stop);  // the engine asks along the data axis
       const auto outcome = step(batch, want_stop);
       const bool epoch_ends = step_ % steps_per_epoch_ == 0;
       if (epoch_ends) end_epoch();
@@ -185,7 +193,7 @@ class Run {
     if (average_.state().empty()) return;
     state_.copy_from(average_.state());
     if (options_.average.kind != AverageKind::kSwa) return;
-    recalibrate_batch_norm(comm_, task_.spec, task_.objective, engine_options(options_), task_.train, state_);
+    recalibrate_batch_norm(data_, task_.spec, task_.objective, engine_options(), task_.train, state_);
     measure();
   }
 
@@ -251,31 +259,53 @@ class Run {
     }
   }
 
+  /// A copy for the root, of the whole model's tensors. Collective where they are split.
+  [[nodiscard]] StateDict whole(const StateDict& state) const {
+    return split_ == nullptr ? state.clone() : split_->gather(state, comm_.is_root());
+  }
+
   [[nodiscard]] io::Checkpoint snapshot(const StateDict& state) const {
-    auto checkpoint = saved_.snapshot(state);
+    auto checkpoint = saved_.snapshot(whole(state));
     checkpoint.metrics = result_.history;
     checkpoint.progress =
         io::ProgressRecord{options_.stage, step_ / steps_per_epoch_, step_, samples_, options_.seed, {}};
     return checkpoint;
   }
 
+  [[nodiscard]] io::Checkpoint full_snapshot() const {
+    auto checkpoint = snapshot(state_);
+    checkpoint.optimizer = io::OptimizerRecord{std::string(optimizer_.kind()), {}};
+    auto& slots = checkpoint.optimizer->slots;
+    for (const auto& [name, slot] : optimizer_.slots()) slots.emplace_back(name, whole(slot));
+    if (!average_.state().empty()) slots.emplace_back(kAverageSlot, whole(average_.state()));
+    checkpoint.progress->extra = {{"best_value", best_value_},
+                                  {"epochs_without_gain", static_cast<double>(epochs_without_gain_)},
+                                  {"epoch_loss", epoch_loss_},
+                                  {"epoch_weight", epoch_weight_}};
+    return checkpoint;
+  }
+
+  /// What SavedRun asks for on the root alone, where it cannot communicate: made before if that is needed, by the
+  /// ranks that hold parts of the root's samples' model.
+  template <class Make>
+  std::function<io::Checkpoint()> prepared(Make make) const {
+    if (split_ == nullptr || task_.state_directory.empty() || !data_.is_root()) return make;
+    auto made = std::make_shared<io::Checkpoint>(make());
+    return [made] { return std::move(*made); };
+  }
+
   void save() {
     const trace::Span span("save");
-    result_.seconds.checkpoint += saved_.save([&] {
-      auto checkpoint = snapshot(state_);
-      checkpoint.optimizer = io::OptimizerRecord{std::string(optimizer_.kind()), optimizer_.snapshot()};
-      if (!average_.state().empty())
-        checkpoint.optimizer->slots.emplace_back(kAverageSlot, average_.state().clone());
-      checkpoint.progress->extra = {{"best_value", best_value_},
-                                    {"epochs_without_gain", static_cast<double>(epochs_without_gain_)},
-                                    {"epoch_loss", epoch_loss_},
-                                    {"epoch_weight", epoch_weight_}};
-      return checkpoint;
-    });
+    result_.seconds.checkpoint += saved_.save(prepared([this] { return full_snapshot(); }));
   }
 
   void save_best() {
-    result_.seconds.checkpoint += saved_.save_as(kBestName, [&] { return snapshot(best_); });
+    result_.seconds.checkpoint += saved_.save_as(kBestName, prepared([this] { return snapshot(best_); }));
+  }
+
+  /// What this rank has of values of the whole model.
+  [[nodiscard]] StateDict own_part(StateDict whole) const {
+    return split_ == nullptr ? std::move(whole) : split_->slice(whole);
   }
 
   /// Every rank reads the newest state of the same key, if there is one.
@@ -283,8 +313,9 @@ class Run {
     auto found = saved_.newest();
     if (!found) return;
     auto& [path, checkpoint] = *found;
+    const auto values = own_part(std::move(checkpoint.state));
     for (const auto& entry : state_.layout().entries()) {
-      const auto from = checkpoint.state.values(entry.name);
+      const auto from = values.values(entry.name);
       std::copy(from.begin(), from.end(), state_.values(entry).begin());
     }
     if (checkpoint.optimizer) restore_optimizer(*checkpoint.optimizer);
@@ -300,7 +331,7 @@ class Run {
     if (options_.schedule.kind == ScheduleKind::kPlateau) find_plateau();
     if (options_.keep == Keep::kBest && epochs_without_gain_ >= 0) {
       auto best = io::read_checkpoint(saved_.directory() / kBestName);
-      best_ = std::move(best.state);
+      best_ = own_part(std::move(best.state));
       best_step_ = best.progress.value().step;
       for (const auto& [name, points] : best.metrics) best_metrics_[name] = points.back().value;
     }
@@ -310,6 +341,7 @@ class Run {
 
   void restore_optimizer(io::OptimizerRecord& saved) {
     auto& slots = saved.slots;
+    for (auto& [name, slot] : slots) slot = own_part(std::move(slot));
     if (!slots.empty() && slots.back().first == kAverageSlot) {
       StateDict average(state_.layout_ptr());
       average.copy_from(slots.back().second);
@@ -319,16 +351,26 @@ class Run {
     optimizer_.restore(saved.kind, slots);
   }
 
-  static EngineOptions engine_options(const TrainerOptions& options) {
-    return {options.batch_size,
-            options.shards,
-            options.threads,
-            options.seed,
-            [&options](const std::string& name) { return !group_of(options.groups, name).frozen; },
-            options.l2};
+  [[nodiscard]] SumParts sum_parts() const {
+    if (split_ == nullptr) return {};
+    return [this](std::span<const std::string> names, std::span<double> sums) {
+      split_->sum_parts(names, sums);
+    };
+  }
+
+  [[nodiscard]] EngineOptions engine_options() const {
+    return {.batch_size = options_.batch_size,
+            .shards = options_.shards,
+            .threads = options_.threads,
+            .seed = options_.seed,
+            .trainable = [this](const std::string& name) { return !group_of(options_.groups, name).frozen; },
+            .l2 = options_.l2,
+            .sum_parts = sum_parts()};
   }
 
   const comm::Comm& comm_;
+  const comm::Comm& data_;
+  const parallel::TensorModel* split_;
   const TrainerOptions& options_;
   const TrainTask& task_;
   StateDict& state_;
@@ -359,15 +401,45 @@ class Run {
   std::int64_t best_step_ = 0;
   std::map<std::string, double> best_metrics_;
   TrainResult result_;
-  Recorder record_{comm_, options_, task_, result_};
+  Recorder record_{data_, options_, task_, result_};
 };
+
+/// Trains the parts of the model, and puts them together.
+TrainResult train_split(const comm::Mesh& mesh, TrainerOptions options, const TrainTask& task,
+                        StateDict& state) {
+  const parallel::TensorModel split(task.spec, mesh.tensor());
+  options.threads = 1;  // one thread of a rank at a time can speak to the other ranks
+  const TrainTask own{.spec = split.spec(),
+                      .objective = task.objective,
+                      .train = task.train,
+                      .validation = task.validation,
+                      .on_event = task.on_event,
+                      .stop = task.stop,
+                      .state_directory = task.state_directory,
+                      .state_key = task.state_key};
+  auto part = split.slice(state);
+  auto result = Run(mesh, &split, task.spec, options, own, part).execute();
+  state.copy_from(split.gather(part));
+  result.seconds.communication += split.seconds();
+  result.seconds.compute -= split.seconds();
+  return result;
+}
 
 }  // namespace
 
 TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
                   StateDict& state) {
+  const comm::Mesh mesh(comm, options.mesh);
+  if (mesh.tensor().size() > 1) {
+    if (!options.solver) return train_split(mesh, options, task, state);
+    throw Error("a solver needs the whole model on every rank", ErrorKind::kUsage)
+        .at(options.stage)
+        .expected("mesh.tensor = 1")
+        .got(std::to_string(options.mesh.tensor))
+        .collective();
+  }
   if (options.solver) return solve(comm, options, task, state);
-  return Run(comm, options, task, state).execute();
+  return Run(mesh, nullptr, task.spec, options, task, state).execute();
 }
 
 }  // namespace impart::train

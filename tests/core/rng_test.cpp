@@ -80,6 +80,19 @@ TEST(Rng, FillsAsItDrawsOneByOne) {
   }
 }
 
+TEST(Rng, SkipsAsIfItHadDrawn) {
+  for (const std::uint64_t first : {0U, 1U, 3U, 4U}) {
+    for (const std::uint64_t count : {0U, 1U, 2U, 3U, 4U, 5U, 8U, 1001U}) {
+      Rng drawn(5, "skip", 7, 9);
+      Rng skipped(5, "skip", 7, 9);
+      for (std::uint64_t i = 0; i < first; ++i) ASSERT_EQ(drawn.next(), skipped.next());
+      for (std::uint64_t i = 0; i < count; ++i) drawn.next();
+      skipped.skip(count);
+      EXPECT_EQ(drawn.next(), skipped.next()) << first << ", " << count;
+    }
+  }
+}
+
 TEST(Philox, KnownAnswers) {
   EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}), (Block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   constexpr std::uint32_t kOnes = 0xffffffff;

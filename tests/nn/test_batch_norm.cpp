@@ -5,9 +5,9 @@
 #include <cmath>
 #include <limits>
 
+#include "impart/nn/shard_tree.hpp"
 #include "nn/kernels.hpp"
 #include "nn/nn_testing.hpp"
-#include "nn/shard_tree.hpp"
 
 namespace impart::nn::testing {
 namespace {

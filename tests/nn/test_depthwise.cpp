@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "impart/nn/shard_tree.hpp"
 #include "nn/conv_testing.hpp"
 #include "nn/nn_testing.hpp"
-#include "nn/shard_tree.hpp"
 
 namespace impart::nn::testing {
 namespace {

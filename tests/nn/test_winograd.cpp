@@ -5,9 +5,9 @@
 #include <cmath>
 
 #include "impart/core/error.hpp"
+#include "impart/nn/shard_tree.hpp"
 #include "nn/conv_testing.hpp"
 #include "nn/nn_testing.hpp"
-#include "nn/shard_tree.hpp"
 
 namespace impart::nn::testing {
 namespace {

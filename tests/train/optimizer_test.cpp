@@ -106,11 +106,11 @@ TEST(Optimizer, ContinuesFromItsSnapshot) {
     first.update(state, gradients, 1.0, 0);
     auto copy = state.clone();
     Optimizer second(options, state.layout_ptr(), {});
-    second.restore(first.kind(), first.snapshot());
+    second.restore(first.kind(), first.slots());
     first.update(state, gradients, 1.0, 1);
     second.update(copy, gradients, 1.0, 1);
     EXPECT_TRUE(std::equal(state.arena().begin(), state.arena().end(), copy.arena().begin()));
-    EXPECT_THROW(second.restore("another", first.snapshot()), Error);
+    EXPECT_THROW(second.restore("another", first.slots()), Error);
   }
 }
 

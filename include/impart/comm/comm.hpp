@@ -85,6 +85,9 @@ class Comm {
   template <class T>
   void broadcast(std::span<T> values, int root, const char* hint) const;
   void broadcast(std::string& text, int root, const char* hint) const;
+  /// `mine` of all ranks, equally long, in the order of the ranks.
+  template <class T>
+  void gather_all(std::span<const T> mine, std::span<T> all, const char* hint) const;
   /// Swaps `send` for the `receive.size()` values that `peer` sends. Called by both.
   template <class T>
   void exchange(std::span<const T> send, std::span<T> receive, int peer) const;

@@ -24,6 +24,8 @@ class Rng {
   std::uint32_t next();
   /// The next numbers, as `next` gives them one by one, several times as fast.
   void fill(std::span<std::uint32_t> out);
+  /// As if `next` were called so often, at once.
+  void skip(std::uint64_t count);
   std::uint64_t next64();
   float uniform();          ///< in [0, 1), a multiple of 2^-24
   double uniform_double();  ///< in [0, 1), a multiple of 2^-53

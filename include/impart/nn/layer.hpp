@@ -150,9 +150,24 @@ class Layer {
   virtual void backward(const Pass& pass, const Backward& call) = 0;
 };
 
-/// Makes a layer from its spec. Throws Error (usage) for an unknown kind or setting (with the nearest known
+/// Makes a layer from its spec, with its own maker if it has one. Throws Error (usage) for an unknown kind or setting (with the nearest known
 /// one), a missing one, or a value out of range.
 std::unique_ptr<Layer> make_layer(const LayerSpec& spec);
+
+/// One of several equal parts of the channels (features, heads) of a layer, in their order.
+struct Part {
+  std::int64_t index = 0;
+  std::int64_t of = 1;
+};
+
+/// A part of what the layer of `spec` computes, from the seeds of the whole. Kinds:
+/// - "multi_head_attention": the part's heads. It reads whole inputs and has the heads' rows of
+///   in_proj_weight and in_proj_bias (those of queries, keys and values, one after another) and columns of
+///   out_proj.weight; the whole's output is the sum of all parts' and out_proj.bias. REQUIRES: `part.of`
+///   divides the heads.
+/// - "dropout": the part's channels of images, or features.
+/// Throws as make_layer does.
+std::unique_ptr<Layer> make_layer_part(const LayerSpec& spec, Part part);
 
 /// The tensors of each layer of a model. REQUIRES: its layers have names. Throws as check_model does.
 std::vector<std::vector<ParameterSpec>> model_tensors(const ModelSpec& spec);

@@ -90,7 +90,7 @@ class Network {
   /// change that this batch asks for. What belongs to frozen layers is left as it is.
   void backward(const Pass& pass, std::span<float> grad_output, StateDict& gradients);
 
-  /// A forward pass that stops at the first layer whose parameters or output are not finite, and names it.
+  /// A forward pass that names the first layer whose parameters or output are not finite.
   [[nodiscard]] std::optional<std::string> first_not_finite(const Pass& pass, std::span<const float> input);
 
   /// From now on the seconds that each layer takes are added up.

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,6 +21,10 @@ using SettingList = std::vector<std::pair<std::string, SettingValue>>;
 /// Name under which layers read the model's input.
 inline constexpr std::string_view kModelInput = "input";
 
+class Layer;
+struct LayerSpec;
+using LayerMaker = std::function<std::unique_ptr<Layer>(const LayerSpec& spec)>;
+
 /// One layer: its kind ("conv2d"), its name ("conv1"; chosen by `name_layers` when empty), its settings in the
 /// order of the deck, and the layers whose outputs it reads.
 struct LayerSpec {
@@ -26,6 +32,8 @@ struct LayerSpec {
   std::string name;
   SettingList settings;
   std::vector<std::string> from = {};  ///< earlier layers, or "input"; empty: the layer before this one
+  /// Makes the layer in place of what `make_layer` knows of its kind: another module's layer. Not in the JSON.
+  std::shared_ptr<const LayerMaker> maker = {};
 
   friend bool operator==(const LayerSpec&, const LayerSpec&) = default;
 };

@@ -15,6 +15,7 @@
 #include "impart/data/batch_loader.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/nn/objective.hpp"
+#include "impart/train/optimizer.hpp"
 
 namespace impart::train {
 
@@ -25,6 +26,7 @@ struct EngineOptions {
   std::uint64_t seed = 0;
   std::function<bool(const std::string& parameter)> trainable = {};  ///< as nn::NetworkOptions
   double l2 = 0;                                                     ///< as nn::ObjectiveOptions
+  SumParts sum_parts = {};                                           ///< as Optimizer
 };
 
 /// How many shards a network of one of `ranks` ranks computes at once: weights are then read, and gradients

@@ -60,13 +60,17 @@ bool matches(std::string_view pattern, std::string_view name);
 /// The groups resolved for one parameter.
 ParameterGroup group_of(std::span<const ParameterGroup> groups, std::string_view parameter);
 
+/// `sums` are over the values that this rank has of the tensors of these names; afterwards, over all values.
+using SumParts = std::function<void(std::span<const std::string> names, std::span<double> sums)>;
+
 /// Changes parameters by their gradients, and keeps a StateDict for each of its slots (momentum ...). The
 /// same bits for any number of threads.
 class Optimizer {
  public:
   /// `team`: the threads that share the work; borrowed; null: the calling thread alone.
+  /// `sum_parts`: for tensors of which other ranks have other parts; empty: all are whole.
   Optimizer(const OptimizerOptions& options, StateLayoutPtr layout, std::span<const ParameterGroup> groups,
-            WorkerTeam* team = nullptr);
+            WorkerTeam* team = nullptr, SumParts sum_parts = {});
 
   /// One update in place. `step` counts from 0; `factor` is the schedule's. Buffers are not touched.
   void update(StateDict& state, const StateDict& gradients, double factor, std::int64_t step);
@@ -74,7 +78,7 @@ class Optimizer {
   [[nodiscard]] std::string_view kind() const noexcept;
   /// Name and state of each slot, to be saved and, by `restore`, taken back. Throws Error when they don't
   /// fit.
-  [[nodiscard]] std::vector<std::pair<std::string, StateDict>> snapshot() const;
+  [[nodiscard]] std::span<const std::pair<std::string, StateDict>> slots() const noexcept { return slots_; }
   void restore(std::string_view kind, std::span<const std::pair<std::string, StateDict>> slots);
 
  private:
@@ -87,7 +91,7 @@ class Optimizer {
   };
 
   void for_pieces(const std::function<void(std::size_t piece)>& work) const;
-  /// For each parameter, the sum of what `measure` says of its pieces, in their order.
+  /// For each parameter, the sum of what `measure` says of its pieces, in their order, on all ranks.
   [[nodiscard]] std::vector<double> sums(const std::function<double(const Piece&)>& measure) const;
   [[nodiscard]] double clip_scale(const StateDict& gradients) const;
   void update_lars(const Update& update);
@@ -95,6 +99,8 @@ class Optimizer {
 
   OptimizerOptions options_;
   WorkerTeam* team_;
+  SumParts sum_parts_;
+  std::vector<std::string> names_;  // of parameters_
   std::vector<std::pair<StateEntry, ParameterGroup>> parameters_;
   std::vector<Piece> pieces_;
   std::vector<std::pair<std::string, StateDict>> slots_;

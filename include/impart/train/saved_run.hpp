@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "impart/comm/comm.hpp"
+#include "impart/comm/mesh.hpp"
 #include "impart/core/state_dict.hpp"
 #include "impart/io/checkpoint.hpp"
 #include "impart/nn/spec.hpp"
@@ -18,14 +19,14 @@ namespace impart::train {
 /// rank reads them. With an empty directory nothing is written and nothing found.
 class SavedRun {
  public:
-  /// Borrows `comm` and `spec`. `key` says whose states these are: those of another key are not continued.
-  SavedRun(const comm::Comm& comm, const nn::ModelSpec& spec, std::filesystem::path directory,
-           std::string key);
+  /// Borrows `comm` and `spec`, the whole model. `mesh` is for lineage. `key` says whose states these are: those of another key are not continued.
+  SavedRun(const comm::Comm& comm, const comm::MeshShape& mesh, const nn::ModelSpec& spec,
+           std::filesystem::path directory, std::string key);
 
   /// The newest state, with its path; throws Error when it holds another model. Local.
   [[nodiscard]] std::optional<std::pair<std::filesystem::path, io::Checkpoint>> newest() const;
   /// A checkpoint of `state` that carries the key; the caller adds the rest.
-  [[nodiscard]] io::Checkpoint snapshot(const StateDict& state) const;
+  [[nodiscard]] io::Checkpoint snapshot(StateDict state) const;
   /// Hands what `make` returns, which is called on the root alone, to the writing thread. Returns the seconds
   /// that the caller has waited. Collective; throws on all ranks when an earlier state could not be written.
   double save(const std::function<io::Checkpoint()>& make);
@@ -40,6 +41,7 @@ class SavedRun {
   double write(const std::function<void()>& on_root);
 
   const comm::Comm& comm_;
+  comm::MeshShape mesh_;
   const nn::ModelSpec& spec_;
   std::filesystem::path directory_;
   std::string key_;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "impart/comm/comm.hpp"
+#include "impart/comm/mesh.hpp"
 #include "impart/core/progress.hpp"
 #include "impart/core/state_dict.hpp"
 #include "impart/data/augment.hpp"
@@ -51,7 +52,9 @@ struct TrainerOptions {
   int epochs = 1;
   std::int64_t batch_size = 64;  ///< global
   int shards = 8;
-  int threads = 1;  ///< of this rank
+  int threads = 1;  ///< of this rank; 1 is used where tensors are split
+  /// Of the ranks. With a tensor axis, each rank trains its part of every tensor (parallel::TensorModel).
+  comm::MeshShape mesh = {};
   std::uint64_t seed = 0;
   OptimizerOptions optimizer;
   /// Finds the weights instead of the optimizer, from all the data at once. Then `epochs`, `schedule`,
@@ -124,7 +127,8 @@ struct TrainResult {
 };
 
 /// Trains `state` in place. Collective over `comm`: all ranks give equal options and equal values, and get
-/// equal results bit for bit, whatever their number. When stopped, the state is on disk (if there is a state
+/// equal results bit for bit, whatever their number on the data axis. Another size of the tensor axis sums in
+/// another order; a state that one mesh has saved continues on any other. When stopped, the state is on disk (if there is a state
 /// directory), and the same call continues there.
 ///
 /// Throws Error: options that don't fit (usage), a loss that is not finite (names stage, step and layer), a

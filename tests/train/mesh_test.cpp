@@ -1,0 +1,245 @@
+// Training on a mesh with a tensor axis, against training on one rank.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "impart/comm/mesh.hpp"
+#include "impart/core/error.hpp"
+#include "impart/nn/network.hpp"
+#include "impart/nn/zoo.hpp"
+#include "impart/train/trainer.hpp"
+#include "memory_source.hpp"
+
+namespace impart::train {
+namespace {
+
+std::int64_t whole(int value) { return value; }
+
+/// Convolutions, batch norm, dropout, dense layers; 4 classes.
+nn::ModelSpec small_cnn() {
+  nn::ModelSpec spec{"small", Shape{1, 8, 8}, 4, {}};
+  spec.layers = {
+      {"conv2d", "", {{"filters", whole(8)}, {"kernel", whole(3)}, {"padding", whole(1)}}},
+      {"batch_norm", "", {}},
+      {"relu", "", {}},
+      {"max_pool2d", "", {{"kernel", whole(2)}}},
+      {"conv2d", "", {{"filters", whole(16)}, {"kernel", whole(3)}}},
+      {"relu", "", {}},
+      {"flatten", "", {}},
+      {"dense", "", {{"units", whole(16)}}},
+      {"relu", "", {}},
+      {"dropout", "", {{"rate", 0.25}}},
+      {"dense", "", {{"units", whole(4)}}},
+  };
+  nn::name_layers(spec);
+  return spec;
+}
+
+struct Trained {
+  TrainResult result;
+  StateDict state;
+};
+
+class OnAMesh : public testing::Test {
+ protected:
+  OnAMesh() {
+    options_.stage = "stage";
+    options_.epochs = 20;
+    options_.batch_size = 32;
+    options_.seed = 11;
+    options_.optimizer = {.learning_rate = 0.02, .momentum = 0.9};
+  }
+
+  /// An epoch is one step, so that the loss of each is recorded.
+  Trained run(const comm::Comm& comm, const comm::MeshShape& mesh) {
+    const auto objective = nn::make_cross_entropy();
+    const bool words = spec_.layers.front().kind == "embedding";
+    const auto data = [&](std::int64_t n) {
+      return words ? testing_support::made_up_sequences(comm, n, spec_.input[0], spec_.classes)
+                   : testing_support::made_up_dataset(comm, n, spec_.input, spec_.classes);
+    };
+    Trained trained{{}, nn::initial_state(spec_, 3)};
+    TrainTask task{spec_,     *objective, data(32),   validates_ ? data(70) : nullptr,
+                   on_event_, &stop_,     directory_, "key"};
+    options_.mesh = mesh;
+    trained.result = train(comm, options_, task, trained.state);
+    return trained;
+  }
+
+  /// The loss of each step against that on one rank.
+  void expect_same_losses(const Trained& alone, const Trained& together, double tolerance = 1e-5) {
+    const auto& expected = alone.result.history.at("train.loss");
+    const auto& got = together.result.history.at("train.loss");
+    ASSERT_EQ(expected.size(), got.size());
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_EQ(expected[i].step, got[i].step);
+      EXPECT_NEAR(got[i].value / expected[i].value, 1, tolerance) << "step " << expected[i].step;
+    }
+  }
+
+  /// On every mesh that the ranks allow.
+  void expect_losses_of_one_rank() {
+    const auto alone = run(comm::Comm::self(), {});
+    EXPECT_LT(alone.result.metrics.at("train.loss"), alone.result.history.at("train.loss")[0].value);
+    for (const int tensor : {2, 4}) {
+      if (world_.size() % tensor != 0) continue;
+      SCOPED_TRACE("tensor " + std::to_string(tensor));
+      const auto together = run(world_, {.tensor = tensor});
+      expect_same_losses(alone, together);
+    }
+  }
+
+  void use_directory(const std::string& name) {
+    directory_ = std::filesystem::temp_directory_path() /
+                 ("impart_mesh_test_" + name + "_" + std::to_string(world_.size()));
+    if (world_.is_root()) std::filesystem::remove_all(directory_);
+    world_.barrier();
+  }
+  void TearDown() override {
+    world_.barrier();
+    if (world_.is_root() && !directory_.empty()) std::filesystem::remove_all(directory_);
+  }
+
+  static void expect_equal(const StateDict& a, const StateDict& b) {
+    EXPECT_TRUE(std::equal(a.arena().begin(), a.arena().end(), b.arena().begin(), b.arena().end()));
+  }
+
+  comm::Comm world_ = comm::Comm::world();
+  nn::ModelSpec spec_ = small_cnn();
+  TrainerOptions options_;
+  bool validates_ = false;
+  std::function<void(const TrainEvent&)> on_event_;
+  std::atomic<bool> stop_{false};
+  std::filesystem::path directory_;
+};
+
+TEST_F(OnAMesh, ACnnHasTheLossesOfOneRank) {
+  expect_losses_of_one_rank();
+  // What needs the lengths of whole tensors.
+  options_.optimizer = default_options(OptimizerKind::kLamb);
+  options_.optimizer.clip_norm = 0.5;
+  options_.l2 = 0.01;
+  expect_losses_of_one_rank();
+  options_.optimizer = default_options(OptimizerKind::kLars);
+  options_.optimizer.learning_rate = 1;
+  options_.groups = {{"conv1.*", 1.0, true}};
+  expect_losses_of_one_rank();
+}
+
+TEST_F(OnAMesh, AResidualNetworkHasTheLossesOfOneRank) {
+  spec_ = nn::zoo_model("resnet18", {3, 16, 16}, 4, {{"stem", std::string("cifar")}, {"width", 0.25}});
+  options_.optimizer.learning_rate = 0.001;
+  options_.shards = 4;
+  expect_losses_of_one_rank();
+}
+
+TEST_F(OnAMesh, ATransformerHasTheLossesOfOneRank) {
+  spec_ =
+      nn::zoo_model("transformer", {}, 12,
+                    {{"layers", whole(2)}, {"width", whole(16)}, {"context", whole(6)}, {"dropout", 0.1}});
+  options_.optimizer = default_options(OptimizerKind::kAdamW);
+  expect_losses_of_one_rank();
+}
+
+TEST_F(OnAMesh, TheDataAxisKeepsItsBits) {
+  if (world_.size() % 2 != 0) return;
+  validates_ = true;
+  options_.epochs = 6;
+  options_.average = {.kind = AverageKind::kSwa, .start = 0.5};  // which ends with a recalibration
+  const auto pair = world_.split(world_.rank() / 2, world_.rank());
+  const auto once = run(pair, {.data = 1, .tensor = 2});
+  const auto often = run(world_, {.tensor = 2});
+  expect_equal(once.state, often.state);
+  EXPECT_EQ(once.result.metrics, often.result.metrics);
+  EXPECT_GT(often.result.seconds.communication, 0);
+}
+
+TEST_F(OnAMesh, AStateOfOneMeshContinuesOnAnother) {
+  if (world_.size() % 2 != 0) return;
+  validates_ = true;
+  options_.keep = Keep::kBest;
+  options_.optimizer = default_options(OptimizerKind::kAdam);
+  options_.average = {.kind = AverageKind::kEma, .decay = 0.9};
+  const auto alone = run(comm::Comm::self(), {});
+  const comm::MeshShape split{.tensor = 2};
+  for (const auto& next : {comm::MeshShape{}, split}) {
+    use_directory("continue");
+    std::int64_t epochs = 0;
+    on_event_ = [&](const TrainEvent& event) {
+      if (event.name == "train.loss" && ++epochs == 7)
+        stop_ = world_.rank() == world_.size() - 1;  // one rank alone
+    };
+    const auto first = run(world_, split);
+    EXPECT_EQ(first.result.end, TrainEnd::kStopped);
+    stop_ = false;
+    on_event_ = nullptr;
+    world_.barrier();
+    const auto saved = io::read_newest(directory_);
+    ASSERT_TRUE(saved);
+    EXPECT_EQ(saved->second.lineage.mesh,
+              comm::describe({.data = world_.size() / 2, .pipeline = 1, .tensor = 2}));
+    EXPECT_FALSE(saved->second.state.layout().difference(*nn::state_layout(spec_)));
+    expect_equal(first.state, saved->second.state);
+    world_.barrier();
+    const auto second = run(world_, next);
+    EXPECT_EQ(second.result.end, TrainEnd::kFinished);
+    expect_same_losses(alone, second);
+    EXPECT_EQ(alone.result.kept_step, second.result.kept_step);
+  }
+}
+
+/// A state that many ranks wrote is read by one.
+TEST_F(OnAMesh, OneRankContinuesWhatAMeshHasBegun) {
+  if (world_.size() % 2 != 0) return;
+  const auto alone = run(comm::Comm::self(), {});
+  use_directory("one");
+  stop_ = true;
+  run(world_, {.tensor = 2});
+  stop_ = false;
+  if (world_.is_root()) {
+    const auto rest = run(comm::Comm::self(), {});
+    expect_same_losses(alone, rest);
+    EXPECT_EQ(io::read_newest(directory_)->second.lineage.mesh, "data=1");
+  }
+  world_.barrier();
+}
+
+TEST_F(OnAMesh, ALossThatIsNotFiniteEndsAllRanks) {
+  if (world_.size() % 2 != 0) return;
+  options_.optimizer.learning_rate = 1e30;
+  try {
+    run(world_, {.tensor = 2});
+    FAIL() << "training with a rate of 1e30 went on";
+  } catch (const Error& e) {
+    EXPECT_TRUE(e.is_collective());
+    EXPECT_NE(std::string(e.what()).find("in layer '"), std::string::npos) << e.what();
+  }
+}
+
+TEST_F(OnAMesh, WhatDoesNotFitIsRefusedOnAllRanks) {
+  const auto expect_refused = [&](const comm::MeshShape& mesh, const std::string& why) {
+    try {
+      run(world_, mesh);
+      FAIL() << "trained although " << why;
+    } catch (const Error& e) {
+      EXPECT_TRUE(e.is_collective());
+      EXPECT_NE(std::string(e.what()).find(why), std::string::npos) << e.what();
+    }
+  };
+  expect_refused({.data = world_.size() + 1}, "the mesh");
+  expect_refused({.tensor = 3 * world_.size()}, "the mesh");
+  if (world_.size() == 1) return;
+  spec_.layers.back().settings = {{"units", whole(4)}};
+  spec_.layers.front().settings = {{"filters", whole(7)}, {"kernel", whole(3)}};
+  expect_refused({.tensor = world_.size()},
+                 "layer 'conv1' (conv2d): the tensor axis does not divide the channels");
+  spec_ = small_cnn();
+  options_.solver = SolverOptions{};
+  expect_refused({.tensor = world_.size()}, "a solver needs the whole model");
+}
+
+}  // namespace
+}  // namespace impart::train
