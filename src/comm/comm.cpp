@@ -171,6 +171,7 @@ void Comm::gather_all(std::span<const T> mine, std::span<T> all, const char* hin
     return;
   }
   const int count = mpi_count(mine.size(), hint);
+  const Waiting waiting(*this, hint);
   MPI_Allgather(mine.data(), count, MpiType<T>::get(), all.data(), count, MpiType<T>::get(), comm_);
 }
 

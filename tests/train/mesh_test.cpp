@@ -130,8 +130,9 @@ TEST_F(OnAMesh, ACnnHasTheLossesOfOneRank) {
 }
 
 TEST_F(OnAMesh, AResidualNetworkHasTheLossesOfOneRank) {
-  spec_ = nn::zoo_model("resnet18", {3, 16, 16}, 4, {{"stem", std::string("cifar")}, {"width", 0.25}});
-  options_.optimizer.learning_rate = 0.001;
+  spec_ = nn::zoo_model("resnet18", {}, 4, {{"stem", std::string("cifar")}, {"width", 0.125}});
+  // Batch statistics over few values, and large steps, would magnify the last bits of sums in another order.
+  options_.optimizer = {.learning_rate = 0.001};
   options_.shards = 4;
   expect_losses_of_one_rank();
 }
