@@ -111,6 +111,7 @@ class MultiHeadAttention final : public Layer {
   void load(std::span<const std::span<const float>> state) override;
   [[nodiscard]] Needs needs() const override { return {.inputs = true, .output = false}; }
   [[nodiscard]] bool adds_gradients() const override { return true; }
+  [[nodiscard]] Work work_of_pass() const override;
   void forward(const Pass& pass, Inputs inputs, std::span<float> output) override;
   void backward(const Pass& pass, const Backward& call) override;
 
@@ -123,10 +124,10 @@ class MultiHeadAttention final : public Layer {
     std::int64_t roles = 0;  // how many
     std::int64_t steps = 0;
     std::unique_ptr<Projection> projection;
-    AlignedBuffer<float> projected;  // (N, steps, roles * own width)
+    Kept<float> projected;  // (N, steps, roles * own width)
   };
   /// The scratch, behind what projections use there.
-  enum Work : std::size_t { kPanels, kScores, kTransposed, kContextGradient, kGradients };
+  enum Room : std::size_t { kPanels, kScores, kTransposed, kContextGradient, kGradients };
 
   void set_up_projections(const Setup& setup);
   void plan_scratch(const Setup& setup);
@@ -140,7 +141,7 @@ class MultiHeadAttention final : public Layer {
     return {values + sample * queries_ * own_width_ + head * head_, queries_, head_, own_width_};
   }
   /// One of the maps of (N, heads, queries, keys), or the only one when evaluating.
-  [[nodiscard]] Block map_of(AlignedBuffer<float>& maps, std::int64_t sample, std::int64_t head) const {
+  [[nodiscard]] Block map_of(const Kept<float>& maps, std::int64_t sample, std::int64_t head) const {
     const std::int64_t map = training_ ? sample * own_heads_ + head : 0;
     return {maps.data() + map * queries_ * keys_, queries_, keys_, keys_};
   }
@@ -170,11 +171,11 @@ class MultiHeadAttention final : public Layer {
   std::vector<std::string> purposes_;  // of each head's random numbers
   std::vector<Source> sources_;        // of each input
   std::unique_ptr<Projection> out_;
-  AlignedBuffer<float> weights_;      // (N, heads, queries, keys)
-  AlignedBuffer<float> dropped_;      // the same after dropout, when there is any
-  AlignedBuffer<float> context_;      // (N, queries, own width): what the heads have found
+  Kept<float> weights_;               // (N, heads, queries, keys)
+  Kept<float> dropped_;               // the same after dropout, when there is any
+  Kept<float> context_;               // (N, queries, own width): what the heads have found
   std::vector<std::int64_t> places_;  // for transposing
-  std::vector<std::size_t> offsets_;  // of Work, in bytes; a source's gradient each from kGradients
+  std::vector<std::size_t> offsets_;  // of Room, in bytes; a source's gradient each from kGradients
   Scratch* scratch_ = nullptr;
 };
 
@@ -225,9 +226,9 @@ void MultiHeadAttention::setup(const Setup& setup) {
     purposes_.push_back(fmt::format("dropout:{}:{}", name_, part_.index * own_heads_ + head));
   set_up_projections(setup);
   const std::int64_t maps = training_ ? batch_ * own_heads_ : 1;
-  weights_ = AlignedBuffer<float>(static_cast<std::size_t>(maps * queries_ * keys_));
-  dropped_ = AlignedBuffer<float>(training_ && rate_ > 0 ? weights_.size() : 0);
-  context_ = AlignedBuffer<float>(static_cast<std::size_t>(batch_ * queries_ * own_width_));
+  setup.keep(weights_, static_cast<std::size_t>(maps * queries_ * keys_));
+  if (training_ && rate_ > 0) setup.keep(dropped_, weights_.size());
+  setup.keep(context_, static_cast<std::size_t>(batch_ * queries_ * own_width_));
   places_.resize(static_cast<std::size_t>(std::max({queries_, keys_, head_})));
   plan_scratch(setup);
 }
@@ -244,9 +245,9 @@ void MultiHeadAttention::set_up_projections(const Setup& setup) {
   out_ = std::make_unique<Projection>(options, *scratch_);
   options.width = width_;
   options.bias = true;
-  sources_.clear();
+  sources_ = std::vector<Source>(setup.inputs.size());
   for (std::size_t k = 0; k < setup.inputs.size(); ++k) {
-    Source source;
+    Source& source = sources_[k];
     source.first = static_cast<std::int64_t>(k);
     source.roles = k + 1 == setup.inputs.size() ? 3 - source.first : 1;
     source.steps = setup.inputs[k][1];
@@ -254,8 +255,7 @@ void MultiHeadAttention::set_up_projections(const Setup& setup) {
     options.outputs = source.roles * own_width_;
     options.data_gradient = setup.training && setup.need_input_gradient[k];
     source.projection = std::make_unique<Projection>(options, *scratch_);
-    source.projected = AlignedBuffer<float>(static_cast<std::size_t>(options.rows * options.outputs));
-    sources_.push_back(std::move(source));
+    setup.keep(source.projected, static_cast<std::size_t>(options.rows * options.outputs));
   }
 }
 
@@ -285,6 +285,21 @@ void MultiHeadAttention::load(std::span<const std::span<const float>> state) {
                             state[1].data() + source.first * own_width_);
   }
   out_->load(state[2].data(), is_whole() ? state[3].data() : nullptr);
+}
+
+// The projections, and two products of all heads: queries with keys, weights with values. Each of these two
+// has two gradients.
+Work MultiHeadAttention::work_of_pass() const {
+  Work work = out_->work();
+  for (const auto& source : sources_) {
+    const Work more = source.projection->work();
+    work.forward += more.forward;
+    work.backward += more.backward;
+  }
+  const double product = 2.0 * static_cast<double>(batch_ * queries_ * keys_ * own_width_);
+  work.forward += 2 * product;
+  if (training_) work.backward += 4 * product;
+  return work;
 }
 
 Block MultiHeadAttention::block(Role role, std::int64_t sample, std::int64_t head, bool gradient) {

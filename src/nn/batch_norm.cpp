@@ -67,6 +67,9 @@ class BatchNorm final : public Layer {
     }
     work_.resize(3 * channels_);
     partial_.resize(static_cast<std::size_t>(ShardTree::partial_floats(setup.shards, input[1])));
+    const std::size_t of_shard = 3 * sizeof(float) + 2 * sizeof(double);
+    setup.scratch->count_table(shards_.size() * channels_ * of_shard +
+                               (work_.size() + partial_.size()) * sizeof(float));
   }
 
   void load(std::span<const std::span<const float>> state) override {

@@ -103,8 +103,7 @@ class Conv2d final : public Layer {
   std::unique_ptr<ConvForward> forward_;
   std::unique_ptr<ConvBackwardData> backward_data_;
   std::unique_ptr<ConvBackwardWeights> backward_weights_;
-  std::vector<std::uint8_t> winners_;  // place of each maximum in its window
-  std::vector<float> partial_;         // sums over shards, for few_taps_ and winner_
+  Kept<std::uint8_t> winners_;  // place of each maximum in its window
   Scratch* scratch_ = nullptr;
   std::size_t image_offset_ = 0;
   Work work_;
@@ -164,22 +163,22 @@ void Conv2d::setup(const Setup& setup) {
 
 void Conv2d::set_up_pooling(const Setup& setup) {
   pooling_ = pool_geometry(*pool_, geometry_.batch, {filters_, geometry_.out_height, geometry_.out_width});
-  winners_.resize(
-      static_cast<std::size_t>(pooling_.batch * pooling_.out_height * pooling_.out_width * filters_));
+  setup.keep(winners_,
+             static_cast<std::size_t>(pooling_.batch * pooling_.out_height * pooling_.out_width * filters_));
   // These sum over the images that they are given: one shard.
   auto shard = geometry_;
   shard.batch /= setup.shards;
   auto shard_pooling = pooling_;
   shard_pooling.batch = shard.batch;
   if (!setup.need_input_gradient[0] && FewTapsConv::serves(geometry_, pooling_)) {
-    few_taps_.emplace(shard, shard_pooling, relu_);
+    few_taps_.emplace(shard, shard_pooling, relu_, *scratch_);
   } else if (setup.training && WinnerConv::serves(geometry_, pooling_)) {
-    winner_.emplace(shard, shard_pooling);
+    winner_.emplace(shard, shard_pooling, *scratch_);
   }
   if (few_taps_ || winner_) {
-    partial_.resize(
-        static_cast<std::size_t>(ShardTree::partial_floats(setup.shards, filters_ * geometry_.taps()) +
-                                 ShardTree::partial_floats(setup.shards, filters_)));
+    const auto floats = ShardTree::partial_floats(setup.shards, filters_ * geometry_.taps()) +
+                        ShardTree::partial_floats(setup.shards, filters_);
+    scratch_->reserve(static_cast<std::size_t>(floats) * sizeof(float));
   }
 }
 
@@ -232,9 +231,10 @@ void Conv2d::backward(const Pass& /*pass*/, const Backward& call) {
 void Conv2d::backward_pooled(const Backward& call) {
   const std::int64_t weights = filters_ * geometry_.taps();
   const bool trains = !call.gradients[0].empty();
-  ShardTree weight(weights, call.gradients[0].data(), partial_.data());
+  auto* partial = reinterpret_cast<float*>(scratch_->data());
+  ShardTree weight(weights, call.gradients[0].data(), partial);
   ShardTree bias(filters_, bias_ ? call.gradients[1].data() : nullptr,
-                 partial_.data() + ShardTree::partial_floats(geometry_.shards, weights));
+                 partial + ShardTree::partial_floats(geometry_.shards, weights));
   const auto pooled = static_cast<std::int64_t>(call.output.size()) / geometry_.shards;
   const auto to = call.grad_inputs[0].values;
   for (std::int64_t s = 0; s < geometry_.shards; ++s) {

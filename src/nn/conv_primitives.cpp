@@ -46,7 +46,9 @@ class Reorder {
 class PackedWeight {
  public:
   PackedWeight(const Desc& canonical, const Desc& packed, Scratch& scratch)
-      : memory_(packed, cpu_engine()), pack_(canonical, packed, scratch) {}
+      : memory_(packed, cpu_engine()), pack_(canonical, packed, scratch) {
+    scratch.count_table(packed.get_size());
+  }
   [[nodiscard]] dnnl::memory memory() const { return memory_; }
   [[nodiscard]] std::size_t scratch_bytes() const { return pack_.scratch_bytes(); }
   void load(const float* weight) { pack_.run(weight, static_cast<float*>(memory_.get_data_handle())); }
@@ -185,6 +187,7 @@ class OnednnBackwardWeights final : public ConvBackwardWeights {
       call_.bind(DNNL_ARG_DIFF_WEIGHTS, unowned(shapes.weight));
     } else {
       gradient_ = dnnl::memory(pd.diff_weights_desc(), cpu_engine());
+      scratch.count_table(pd.diff_weights_desc().get_size());
       call_.bind(DNNL_ARG_DIFF_WEIGHTS, gradient_);
       unpack_.emplace(pd.diff_weights_desc(), shapes.weight, scratch);
       bytes = std::max(bytes, unpack_->scratch_bytes());

@@ -19,6 +19,10 @@ class DepthwiseWeights {
         flipped_(flipped),
         values_((taps_ + 1) * channels_) {}
 
+  static std::size_t bytes(const ConvGeometry& g) {
+    return static_cast<std::size_t>((g.window.kernel * g.window.kernel + 1) * g.channels) * sizeof(float);
+  }
+
   void load(const float* weight) {
     for (std::size_t t = 0; t < taps_; ++t) {
       float* to = values_.data() + (flipped_ ? taps_ - 1 - t : t) * channels_;
@@ -101,6 +105,9 @@ class DepthwiseBackwardWeights final : public ConvBackwardWeights {
     shard_.geometry.shards = 1;
     shard_.zeros = zeros_.data();
   }
+  [[nodiscard]] std::size_t table_bytes() const {
+    return (zeros_.size() + sums_.size() + partial_.size()) * sizeof(float);
+  }
 
   [[nodiscard]] std::size_t scratch_bytes() const override { return 0; }
   void run(const float* x, const float* grad_y, float* grad_weight, float* grad_bias) override {
@@ -134,19 +141,23 @@ bool depthwise_serves(const ConvGeometry& g, ConvDirection /*direction*/) {
 }
 
 std::unique_ptr<ConvForward> make_depthwise_forward(const ConvGeometry& g, const ConvOptions& options,
-                                                    Scratch& /*scratch*/) {
+                                                    Scratch& scratch) {
+  scratch.count_table(DepthwiseWeights::bytes(g));
   return std::make_unique<DepthwiseForward>(g, options);
 }
 
 std::unique_ptr<ConvBackwardData> make_depthwise_data(const ConvGeometry& g, const ConvOptions& /*options*/,
-                                                      Scratch& /*scratch*/) {
+                                                      Scratch& scratch) {
+  scratch.count_table(DepthwiseWeights::bytes(g));
   return std::make_unique<DepthwiseBackwardData>(g);
 }
 
 std::unique_ptr<ConvBackwardWeights> make_depthwise_weights(const ConvGeometry& g,
                                                             const ConvOptions& /*options*/,
-                                                            Scratch& /*scratch*/) {
-  return std::make_unique<DepthwiseBackwardWeights>(g);
+                                                            Scratch& scratch) {
+  auto made = std::make_unique<DepthwiseBackwardWeights>(g);
+  scratch.count_table(made->table_bytes());
+  return made;
 }
 
 }  // namespace impart::nn

@@ -3,8 +3,8 @@
 
 #include <cstddef>
 #include <dnnl.hpp>
-#include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "impart/nn/layer.hpp"
 
@@ -28,24 +28,37 @@ class Call {
   }
 
   [[nodiscard]] std::size_t scratch_bytes() const { return scratch_bytes_; }
-  void bind(int argument, dnnl::memory memory) { arguments_[argument] = std::move(memory); }
+  void bind(int argument, dnnl::memory memory) {
+    arguments_.push_back({argument, memory.get()});
+    memories_.push_back(std::move(memory));
+  }
   /// For memory that the caller owns: bound with `bind` once, pointed with `point` at each execution.
   void point(int argument, const float* values) {
     // oneDNN takes inputs and outputs by the same type; it writes to outputs alone.
-    arguments_.at(argument).set_data_handle(const_cast<float*>(values));
+    set(argument, const_cast<float*>(values));
   }
   void execute() {
-    arguments_.at(DNNL_ARG_SCRATCHPAD).set_data_handle(scratch_->data());
-    primitive_.execute(stream_, arguments_);
+    set(DNNL_ARG_SCRATCHPAD, scratch_->data());
+    // The C function: the C++ one makes a list of the arguments each time.
+    dnnl::error::wrap_c_api(dnnl_primitive_execute(primitive_.get(), stream_.get(),
+                                                   static_cast<int>(arguments_.size()), arguments_.data()),
+                            "could not execute a primitive");
     stream_.wait();
   }
 
  private:
+  void set(int argument, void* values) {
+    for (std::size_t k = 0; k < arguments_.size(); ++k) {
+      if (arguments_[k].arg == argument) memories_[k].set_data_handle(values);
+    }
+  }
+
   dnnl::primitive primitive_;
   dnnl::stream stream_;
   Scratch* scratch_ = nullptr;
   std::size_t scratch_bytes_ = 0;
-  std::unordered_map<int, dnnl::memory> arguments_;
+  std::vector<dnnl::memory> memories_;
+  std::vector<dnnl_exec_arg_t> arguments_;  // of memories_
 };
 
 /// Attributes that every primitive here has: the caller brings the scratchpad.

@@ -31,7 +31,7 @@ class Dropout final : public Layer {
     batch_ = static_cast<std::size_t>(input[0]);
     // Channels of images lie next to each other, as features do.
     width_ = static_cast<std::size_t>(input.rank() == 4 ? input[1] : input[input.rank() - 1]);
-    if (setup.training) mask_.resize(static_cast<std::size_t>(setup.inputs[0].elements()));
+    if (setup.training) setup.keep(mask_, static_cast<std::size_t>(setup.inputs[0].elements()));
   }
 
   void forward(const Pass& pass, Inputs inputs, std::span<float> output) override {
@@ -79,8 +79,8 @@ class Dropout final : public Layer {
   Part part_;
   float rate_ = 0;
   std::size_t batch_ = 0;
-  std::size_t width_ = 0;    // channels of the part
-  std::vector<float> mask_;  // 0, or the factor of a kept value
+  std::size_t width_ = 0;  // channels of the part
+  Kept<float> mask_;       // 0, or the factor of a kept value
 };
 
 // (N, C, H, W) to (N, C H W): from channels last to the order that dense layers (and PyTorch) number features

@@ -204,6 +204,7 @@ class GemmBackwardData final : public ConvBackwardData {
       }
     }
     scratch.reserve(scratch_bytes());
+    for (const auto& phase : phases_) scratch.count_table(phase.places.size() * sizeof(std::int64_t));
   }
 
   [[nodiscard]] std::size_t scratch_bytes() const override {

@@ -47,7 +47,7 @@ class GroupNorm final : public Layer {
     group_ = groups_ > 0 ? channels_ / static_cast<std::size_t>(groups_) : channels_;
     shards_ = setup.shards;
     for (auto* values : {&statistics_.mean, &statistics_.inverse})
-      values->resize(samples_ * (channels_ / group_));
+      setup.keep(*values, samples_ * (channels_ / group_));
     for (auto* values : {&scale_, &mean_, &slope_, &shift_}) values->resize(channels_);
     for (auto* sums : {&first_sum_, &second_sum_, &weight_sum_, &bias_sum_}) sums->resize(channels_);
     const auto partial = ShardTree::partial_floats(shards_, static_cast<std::int64_t>(channels_));
@@ -133,7 +133,7 @@ class GroupNorm final : public Layer {
   std::int64_t shards_ = 1;
   std::span<const float> weight_, bias_;  // (C), in the caller's state
   struct {
-    std::vector<float> mean, inverse;  // (N, groups), of the last forward
+    Kept<float> mean, inverse;  // (N, groups), of the last forward
   } statistics_;
   std::vector<float> scale_, mean_, slope_, shift_;                     // (C), of one sample
   std::vector<double> first_sum_, second_sum_, weight_sum_, bias_sum_;  // (C)

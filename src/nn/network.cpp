@@ -30,7 +30,9 @@ struct Memory {
   std::size_t gradient_array = kNone;  // of the output; kNone: the caller's, or not needed
   std::size_t sum_array = kNone;       // for a gradient that the network adds
   std::size_t summed = kNone;          // the input whose gradient that is
-  std::span<float> value;              // the output
+  std::vector<KeptBytes*> kept;        // the layer's own values, and
+  std::vector<std::size_t> kept_arrays;
+  std::span<float> value;  // the output
   std::vector<std::span<const float>> inputs;
   std::vector<std::span<const float>> state;
   std::vector<std::span<float>> gradients;
@@ -44,6 +46,7 @@ struct Network::Impl {
 
   void set_up(const NetworkOptions& options);
   void plan_values();
+  void plan_kept();
   void plan_gradients();
   void make_room();
   void bind(const StateLayout& layout, const std::string& what) const;
@@ -97,15 +100,17 @@ Network::Impl::Impl(const ModelSpec& given, std::int64_t batch_size, const Netwo
         .got(fmt::format("{} samples, {} shards", batch, options.shards));
   }
   graph = make_graph(given, batch, options.trainable);
-  set_up(options);
   memory.resize(graph.nodes.size());
+  set_up(options);
   plan_values();
+  plan_kept();
   if (training) plan_gradients();
   plan.place();
 }
 
 void Network::Impl::set_up(const NetworkOptions& options) {
-  for (auto& node : graph.nodes) {
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    auto& node = graph.nodes[i];
     try {
       Setup setup{.inputs = node.input_shapes,
                   .shards = options.shards,
@@ -113,7 +118,8 @@ void Network::Impl::set_up(const NetworkOptions& options) {
                   .trainable = node.trainable,
                   .need_input_gradient = {},
                   .tail = options.tail,
-                  .scratch = &scratch};
+                  .scratch = &scratch,
+                  .kept = &memory[i].kept};
       for (const int input : node.inputs) {
         setup.need_input_gradient.push_back(options.training && graph.needs_gradient(input));
       }
@@ -158,6 +164,18 @@ void Network::Impl::plan_values() {
   if (graph.reorder_input) images_array = plan.add(elements(graph.input), 0, input_needed);
 }
 
+// What a layer keeps for its backward pass lives until then.
+void Network::Impl::plan_kept() {
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const int first = forward_moment(i);
+    const int last = training && graph.nodes[i].needs_gradient ? backward_moment(i) : first;
+    for (const auto* kept : memory[i].kept) {
+      memory[i].kept_arrays.push_back(
+          plan.add((kept->bytes() + sizeof(float) - 1) / sizeof(float), first, last));
+    }
+  }
+}
+
 // The gradient of an output lives from its last reader's backward pass, which writes it, to its own node's.
 void Network::Impl::plan_gradients() {
   for (std::size_t i = graph.nodes.size(); i-- > 0;) {
@@ -189,6 +207,9 @@ void Network::Impl::make_room() {
     const auto& node = graph.nodes[i];
     auto& mine = memory[i];
     mine.value = block.span().subspan(plan.offset(memory[root(i)].value_array), elements(node.output));
+    for (std::size_t k = 0; k < mine.kept.size(); ++k) {
+      mine.kept[k]->place(reinterpret_cast<std::byte*>(block.data() + plan.offset(mine.kept_arrays[k])));
+    }
     mine.inputs.resize(node.inputs.size());
     mine.state.resize(node.tensors.size());
     mine.gradients.resize(node.tensors.size());
@@ -280,7 +301,7 @@ Network::~Network() = default;
 NetworkMemory Network::memory_of(const ModelSpec& spec, std::int64_t batch, const NetworkOptions& options) {
   use_one_kernel_thread();
   const Impl impl(spec, batch, options);
-  return {impl.plan.total() * sizeof(float), impl.scratch.bytes()};
+  return {impl.plan.total() * sizeof(float), impl.scratch.bytes() + impl.scratch.table_bytes()};
 }
 
 std::vector<Work> Network::work_of(const ModelSpec& spec) {

@@ -32,8 +32,8 @@ class MaxPool2d final : public Layer {
 
   void setup(const Setup& setup) override {
     geometry_ = pool_geometry(window_, setup.inputs[0][0], image_shape(setup.inputs[0].without_batch()));
-    winners_.resize(static_cast<std::size_t>(geometry_.batch * geometry_.out_height * geometry_.out_width *
-                                             geometry_.channels));
+    setup.keep(winners_, static_cast<std::size_t>(geometry_.batch * geometry_.out_height *
+                                                  geometry_.out_width * geometry_.channels));
   }
 
   void forward(const Pass& /*pass*/, Inputs inputs, std::span<float> output) override {
@@ -51,7 +51,7 @@ class MaxPool2d final : public Layer {
   Window window_;
   bool relu_ = false;
   PoolGeometry geometry_;
-  std::vector<std::uint8_t> winners_;  // (N, OH, OW, C): place of the maximum in its window
+  Kept<std::uint8_t> winners_;  // (N, OH, OW, C): place of the maximum in its window
 };
 
 /// The places of one extent of an image that a window sees: [first, last).
@@ -207,7 +207,7 @@ class AdaptiveMaxPool2d final : public Layer {
     const auto image = image_shape(setup.inputs[0].without_batch());
     grid_ = {setup.inputs[0][0], image, adaptive_windows(size_, image.height),
              adaptive_windows(size_, image.width)};
-    winners_.resize(static_cast<std::size_t>(grid_.batch * size_ * size_ * image.channels));
+    setup.keep(winners_, static_cast<std::size_t>(grid_.batch * size_ * size_ * image.channels));
   }
 
   void forward(const Pass& /*pass*/, Inputs inputs, std::span<float> output) override {
@@ -238,7 +238,7 @@ class AdaptiveMaxPool2d final : public Layer {
  private:
   std::int64_t size_;
   WindowGrid grid_;
-  std::vector<std::size_t> winners_;  // (N, size, size, C): where in the input the maximum is
+  Kept<std::size_t> winners_;  // (N, size, size, C): where in the input the maximum is
 };
 
 }  // namespace

@@ -43,7 +43,7 @@ bool WinnerConv::serves(const ConvGeometry& conv, const PoolGeometry& pool) {
          2 * pool.out_height * pool.out_width <= pool.height * pool.width;
 }
 
-WinnerConv::WinnerConv(const ConvGeometry& conv, const PoolGeometry& pool)
+WinnerConv::WinnerConv(const ConvGeometry& conv, const PoolGeometry& pool, Scratch& scratch)
     : conv_(conv),
       pool_(pool),
       patch_{.filters = conv.filters,
@@ -69,6 +69,7 @@ WinnerConv::WinnerConv(const ConvGeometry& conv, const PoolGeometry& pool)
   counts_.resize(filters);
   weight_ = AlignedBuffer<float>(filters * static_cast<std::size_t>(patch_.rows * patch_.row_floats));
   sum_ = AlignedBuffer<float>(weight_.size());
+  scratch.count_table(list_.size() * sizeof(Winner) + 2 * weight_.size() * sizeof(float));
 }
 
 void WinnerConv::load(const float* weight) {
@@ -118,7 +119,7 @@ bool FewTapsConv::serves(const ConvGeometry& conv, const PoolGeometry& pool) {
          pool.window.padding == 0;
 }
 
-FewTapsConv::FewTapsConv(const ConvGeometry& conv, const PoolGeometry& pool, bool relu)
+FewTapsConv::FewTapsConv(const ConvGeometry& conv, const PoolGeometry& pool, bool relu, Scratch& scratch)
     : conv_(conv), pool_(pool) {
   for (std::int64_t row = 0; row < conv.window.kernel; ++row) {
     for (std::int64_t k = 0; k < conv.window.kernel * conv.channels; ++k) {
@@ -136,6 +137,7 @@ FewTapsConv::FewTapsConv(const ConvGeometry& conv, const PoolGeometry& pool, boo
   taps_.relu = relu;
   weight_ = AlignedBuffer<float>(static_cast<std::size_t>(taps_.taps * conv.filters));
   sum_ = AlignedBuffer<float>(weight_.size());
+  scratch.count_table(2 * weight_.size() * sizeof(float));
 }
 
 void FewTapsConv::load(const float* weight, const float* bias) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "impart/core/aligned.hpp"
+#include "impart/nn/layer.hpp"
 #include "nn/geometry.hpp"
 #include "nn/kernels.hpp"
 
@@ -18,7 +19,8 @@ class WinnerConv {
   /// Whether it can serve this layer, and does less work than the general convolution.
   static bool serves(const ConvGeometry& conv, const PoolGeometry& pool);
 
-  WinnerConv(const ConvGeometry& conv, const PoolGeometry& pool);
+  /// Its tables are counted in `scratch`.
+  WinnerConv(const ConvGeometry& conv, const PoolGeometry& pool, Scratch& scratch);
 
   /// `weight`: (O, C, K, K) row-major.
   void load(const float* weight);
@@ -47,7 +49,8 @@ class FewTapsConv {
  public:
   static bool serves(const ConvGeometry& conv, const PoolGeometry& pool);
 
-  FewTapsConv(const ConvGeometry& conv, const PoolGeometry& pool, bool relu);
+  /// As WinnerConv's.
+  FewTapsConv(const ConvGeometry& conv, const PoolGeometry& pool, bool relu, Scratch& scratch);
 
   /// `weight`: (O, C, K, K) row-major; `bias` (O) is kept by reference, may be null.
   void load(const float* weight, const float* bias);

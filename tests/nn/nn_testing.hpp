@@ -140,7 +140,8 @@ struct LoneLayer {
                 .training = true,
                 .trainable = options.trainable,
                 .need_input_gradient = std::vector<bool>(samples.size(), options.need_input_gradient),
-                .scratch = &scratch};
+                .scratch = &scratch,
+                .kept = &kept};
     for (const auto& sample : samples) {
       setup.inputs.push_back(sample.with_batch(batch));
       inputs.emplace_back(static_cast<std::size_t>(setup.inputs.back().elements()));
@@ -148,6 +149,10 @@ struct LoneLayer {
     }
     layer->setup(setup);
     scratch.allocate();
+    for (auto* each : kept) {
+      kept_memory.emplace_back(each->bytes());
+      each->place(kept_memory.back().data());
+    }
   }
   LoneLayer(const LayerSpec& spec, const Shape& sample, std::int64_t batch, LoneOptions options = {})
       : LoneLayer(spec, std::vector{sample}, batch, std::move(options)) {}
@@ -175,6 +180,8 @@ struct LoneLayer {
   std::vector<std::uint64_t> ids;
   Pass pass;
   Scratch scratch;
+  std::vector<KeptBytes*> kept;
+  std::vector<AlignedBuffer<std::byte>> kept_memory;
   std::unique_ptr<Layer> layer;
   bool differentiable;  // with respect to its input
   std::vector<ParameterSpec> tensors;

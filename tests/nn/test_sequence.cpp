@@ -49,6 +49,21 @@ TEST(Transformer, HasTheNamesOfPyTorchsEncoder) {
   EXPECT_EQ(layout->parameter_count(), 11 * 16 + 2 * block + 2 * 16 + 11 * 16 + 11);
 }
 
+TEST(Attention, ItsWorkIsCounted) {
+  ModelSpec spec{"words", {3}, 5, {}};
+  spec.layers = {{"embedding", "", {{"vocabulary", whole(5)}, {"width", whole(4)}}},
+                 {"multi_head_attention", "", {{"heads", whole(2)}}},
+                 {"dense", "", {{"units", whole(5)}}}};
+  const auto work = Network::work_of(spec);
+  ASSERT_EQ(work.size(), 3U);
+  // For 3 steps: queries, keys, values and outputs are products with 4x4 weights. Each of 2 heads multiplies
+  // 3x2 by 2x3, then 3x3 by 3x2. Both factors of each product have a gradient.
+  constexpr int kForward = 2 * (4 * 3 * 4 * 4 + 2 * (3 * 2 * 3 + 3 * 3 * 2));
+  EXPECT_EQ(work[1].forward, kForward);
+  EXPECT_EQ(work[1].backward, 2 * kForward);
+  EXPECT_EQ(work[1].kernels, "gemm");
+}
+
 TEST(Transformer, NoStepSeesWhatFollows) {
   const auto spec = small_transformer();
   Network network(spec, 1);

@@ -51,15 +51,44 @@ struct Pass {
 class Scratch {
  public:
   void reserve(std::size_t bytes) { bytes_ = bytes > bytes_ ? bytes : bytes_; }
+  /// Counts what somebody has allocated for itself in `setup`: packed weights, tables, sums.
+  void count_table(std::size_t bytes) { table_bytes_ += bytes; }
   /// After the last `setup`: makes the memory, once for all layers.
   void allocate() { memory_ = AlignedBuffer<std::byte>(bytes_); }
 
   [[nodiscard]] std::byte* data() noexcept { return memory_.data(); }
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+  [[nodiscard]] std::size_t table_bytes() const noexcept { return table_bytes_; }
 
  private:
   std::size_t bytes_ = 0;
+  std::size_t table_bytes_ = 0;
   AlignedBuffer<std::byte> memory_;
+};
+
+/// Room for what a layer finds in its forward pass and needs again in its backward pass. See Kept.
+class KeptBytes {
+ public:
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+  /// For whoever makes the room, on a cache line, before the first pass.
+  void place(std::byte* memory) noexcept { memory_ = memory; }
+
+ protected:
+  std::size_t bytes_ = 0;
+  std::byte* memory_ = nullptr;
+};
+
+/// Values in such room, a member of a layer. The layer asks for it by Setup::keep, and the member must not move
+/// from then on. The network makes the room, and lends it to others when it is not needed: a forward pass
+/// finds anything there.
+template <class T>
+class Kept final : public KeptBytes {
+ public:
+  void resize(std::size_t size) noexcept { bytes_ = size * sizeof(T); }
+  [[nodiscard]] std::size_t size() const noexcept { return bytes_ / sizeof(T); }
+  [[nodiscard]] bool empty() const noexcept { return bytes_ == 0; }
+  [[nodiscard]] T* data() const noexcept { return reinterpret_cast<T*>(memory_); }
+  T& operator[](std::size_t i) const { return data()[i]; }
 };
 
 /// What a layer is built for.
@@ -71,6 +100,13 @@ struct Setup {
   std::vector<bool> need_input_gradient = {};  ///< for each input: backward is asked for its gradient
   bool tail = false;                           ///< as NetworkOptions::tail
   Scratch* scratch = nullptr;                  ///< outlives the layer
+  std::vector<KeptBytes*>* kept = nullptr;     ///< of this layer, for whoever makes the room
+
+  template <class T>
+  void keep(Kept<T>& values, std::size_t size) const {
+    values.resize(size);
+    kept->push_back(&values);
+  }
 };
 
 /// Values of a layer's inputs, one span each.

@@ -51,8 +51,8 @@ struct NetworkOptions {
 
 /// Bytes that a network takes beside the values that it is given.
 struct NetworkMemory {
-  std::size_t activations = 0;  ///< and their gradients
-  std::size_t scratch = 0;
+  std::size_t activations = 0;  ///< and their gradients, and what layers keep for their backward pass
+  std::size_t scratch = 0;      ///< and tables and packed weights of layers
   [[nodiscard]] std::size_t total() const noexcept { return activations + scratch; }
 };
 
@@ -65,7 +65,8 @@ struct LayerTime {
 };
 
 /// A model for batches of exactly `batch` samples. Shapes, kernels, memory plan and scratch are decided in
-/// the constructor; `forward` and `backward` allocate nothing. Not thread-safe: one Network a thread.
+/// the constructor; `forward` and `backward` allocate nothing, but for what oneDNN does by itself. Not
+/// thread-safe: one Network a thread.
 class Network {
  public:
   Network(const ModelSpec& spec, std::int64_t batch, NetworkOptions options = {});
