@@ -64,7 +64,7 @@ class Dropout final : public Layer {
     const auto before = static_cast<std::size_t>(part_.index) * width_;
     const auto after = static_cast<std::size_t>(part_.of) * width_ - before - width_;
     const float kept = 1.0F / (1.0F - rate_);
-    auto mask = mask_.begin();
+    float* mask = mask_.data();
     for (std::size_t n = 0; n < batch_; ++n) {
       Rng rng(pass.seed, purpose_, pass.sample_ids[n], pass.step);
       for (std::size_t row = 0; row < mask_.size() / batch_; row += width_) {
