@@ -196,6 +196,13 @@ MPI_Request Comm::begin_receive(std::span<T> values, int peer, int tag) const {
   return request;
 }
 
+MPI_Request Comm::begin_sum(std::span<float> values) const {
+  MPI_Request request = MPI_REQUEST_NULL;
+  MPI_Iallreduce(MPI_IN_PLACE, values.data(), mpi_count(values.size(), "sum"), MPI_FLOAT, MPI_SUM, comm_,
+                 &request);
+  return request;
+}
+
 std::vector<std::string> Comm::gather_strings(const std::string& mine, const char* hint) const {
   if (size_ == 1) return {mine};
   const Waiting waiting(*this, hint);

@@ -28,6 +28,14 @@ TreeMembers::TreeMembers(std::vector<ShardRange> ranges, int shards) {
             std::ranges::all_of(ranges, [&](auto range) { return range.size() == ranges[0].size(); });
 }
 
+void MpiExchange::start() { request_ = comm_.begin_sum(values_); }
+
+bool MpiExchange::advance() {
+  int done = 0;
+  MPI_Test(&request_, &done, MPI_STATUS_IGNORE);
+  return done != 0;
+}
+
 template <class T>
 TreeExchange<T>::TreeExchange(const Comm& comm, const TreeMembers& members, std::vector<std::span<T>> parts,
                               int tag)

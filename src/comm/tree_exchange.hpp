@@ -1,4 +1,4 @@
-// TreeExchange: one sum over the members of a Comm, in the shards' fixed tree, that others can compute beside.
+// Exchange: one sum over the members of a Comm, beside which others can compute.
 #pragma once
 
 #include <mpi.h>
@@ -22,18 +22,40 @@ struct TreeMembers {
   bool halving = false;                        ///< pairs of neighbours are the tree
 };
 
-/// Sends, receives and additions in stages, each of which begins when the one before is complete. Everything
-/// is laid out when it is made, so that it can be run again and again.
+/// A sum of values that stay where they are, so that it can be made again and again.
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+  virtual void start() = 0;
+  /// Does what can be done without waiting. True when the sum is complete.
+  virtual bool advance() = 0;
+};
+
+/// In whatever order MPI sums.
+class MpiExchange final : public Exchange {
+ public:
+  /// Borrows `comm` and the values. All members make theirs in the same order.
+  MpiExchange(const Comm& comm, std::span<float> values) : comm_(comm), values_(values) {}
+
+  void start() override;
+  bool advance() override;
+
+ private:
+  const Comm& comm_;
+  std::span<float> values_;
+  MPI_Request request_ = MPI_REQUEST_NULL;
+};
+
+/// In the shards' fixed tree: sends, receives and additions in stages, each of which begins when the one before is complete.
 template <class T>
-class TreeExchange {
+class TreeExchange final : public Exchange {
  public:
   /// `parts`: this member's partial sums; the sum is left in parts[0]. All members make their exchanges with
   /// equal tags, which those under way at the same time do not share. Borrows `comm` and the values.
   TreeExchange(const Comm& comm, const TreeMembers& members, std::vector<std::span<T>> parts, int tag);
 
-  void start();
-  /// Does what can be done without waiting. True when the sum is complete.
-  bool advance();
+  void start() override;
+  bool advance() override;
 
  private:
   struct Message {

@@ -37,6 +37,7 @@ struct Memory {
   std::vector<std::span<const float>> state;
   std::vector<std::span<float>> gradients;
   std::vector<InputGradient> grad_inputs;
+  std::size_t parameters_before = 0;  // where those of all earlier nodes end in the arena of the gradients
 };
 
 }  // namespace
@@ -50,6 +51,7 @@ struct Network::Impl {
   void plan_gradients();
   void make_room();
   void bind(const StateLayout& layout, const std::string& what) const;
+  void find_parameters(const StateLayout& layout);
   void run_node(std::size_t i, const Pass& pass);
   void start(std::span<const float> input);
   void backward_node(std::size_t i, const Pass& pass, std::span<float> grad_output, StateDict& gradients);
@@ -240,6 +242,19 @@ void Network::Impl::bind(const StateLayout& layout, const std::string& what) con
   }
 }
 
+// Where the parameters of each node's predecessors end.
+void Network::Impl::find_parameters(const StateLayout& layout) {
+  std::size_t end = 0;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    memory[i].parameters_before = end;
+    for (const auto& name : graph.nodes[i].tensors) {
+      const auto* entry = layout.find(name);
+      if (entry->kind != StateKind::kParameter) continue;
+      end = std::max(end, entry->offset + static_cast<std::size_t>(entry->shape.elements()));
+    }
+  }
+}
+
 // Checks the input, and puts it into the order that the layers want.
 void Network::Impl::start(std::span<const float> input) {
   if (input.size() != elements(graph.input)) {
@@ -334,19 +349,25 @@ std::span<const float> Network::forward(const Pass& pass, std::span<const float>
   return net.memory.empty() ? input : std::span<const float>(net.memory.back().value);
 }
 
-void Network::backward(const Pass& pass, std::span<float> grad_output, StateDict& gradients) {
+void Network::backward(const Pass& pass, std::span<float> grad_output, StateDict& gradients,
+                       const std::function<void(std::size_t offset)>& final_from) {
   use_one_kernel_thread();
   auto& net = *impl_;
   if (!net.training) throw Error("a network that was built for evaluation has no backward pass");
-  if (net.memory.empty()) return;
+  if (net.memory.empty()) {
+    if (final_from) final_from(0);
+    return;
+  }
   if (grad_output.size() != net.memory.back().value.size()) {
     throw Error("the gradient does not fit the network's output")
         .expected(fmt::format("{} values", net.memory.back().value.size()))
         .got(fmt::format("{} values", grad_output.size()));
   }
   net.bind(gradients.layout(), "gradients");
+  if (final_from) net.find_parameters(gradients.layout());
   for (std::size_t i = net.memory.size(); i-- > 0;) {
     if (net.graph.nodes[i].needs_gradient) net.backward_node(i, pass, grad_output, gradients);
+    if (final_from) final_from(net.memory[i].parameters_before);
   }
 }
 

@@ -89,6 +89,8 @@ train::TrainSeconds measure(const comm::Comm& comm, const nn::ModelSpec& spec, c
   trainer.batch_size = options.batch;
   trainer.shards = options.shards;
   trainer.threads = options.threads;
+  trainer.overlap = options.overlap;
+  trainer.reproducible = options.reproducible;
   trainer.optimizer.momentum = 0.9;
   const auto objective = objective_of(options.model);
   const train::TrainTask task{.spec = spec,

@@ -35,6 +35,9 @@ RunSettings read_run(TableReader table, const std::filesystem::path& deck) {
   table.read("shards", run.shards, between(1, 4096));
   table.read("wisdom", run.wisdom);
   table.read("reproducible", run.reproducible);
+  const auto overlap =
+      table.choose_word("overlap", {comm::kOverlapNames.begin(), comm::kOverlapNames.end()}, 0);
+  run.overlap = static_cast<comm::Overlap>(overlap);
   table.read("stall_warning", run.stall_warning, at_least(0));
   table.read("stall_abort", run.stall_abort, at_least(0));
   if (!is_plain_name(run.name)) {

@@ -112,6 +112,9 @@ po::options_description describe(Command command, Options& options) {
                       "a model of the zoo, as resnet18 (10 classes, small images), or DECK:MODEL")(
         "batch", po::value(&options.batch), "samples in a batch of all ranks")(
         "shards", po::value(&options.shards), "equal parts of a batch, as in a deck's [run]")(
+        "overlap", po::value<std::string>()->default_value("auto"),
+        "auto, blocking, polling or thread: who sums gradients during the backward pass")(
+        "reproducible", po::value(&options.reproducible), "0: ranks' gradients are added in any order")(
         "steps", po::value(&options.steps), "steps to measure")(
         "tune", po::value<std::string>(),
         "FILE: measure all kernels on the model's convolutions, and write the fastest to a wisdom file")(
@@ -155,6 +158,14 @@ void take_values(const po::variables_map& values, Options& options) {
     options.memory_per_rank = parse_bytes(values["memory-per-rank"].as<std::string>());
   }
   if (values.count("tune") != 0) options.tune = values["tune"].as<std::string>();
+  if (values.count("overlap") != 0) {
+    const auto word = values["overlap"].as<std::string>();
+    const auto found = std::ranges::find(comm::kOverlapNames, word);
+    if (found == comm::kOverlapNames.end()) {
+      throw usage("unknown overlap").at("--overlap").expected("auto, blocking, polling or thread").got(word);
+    }
+    options.overlap = static_cast<comm::Overlap>(found - comm::kOverlapNames.begin());
+  }
   if (values.count("threads") != 0) at_least_one("--threads", options.threads);
   at_least_one("--ranks", options.ranks);
   at_least_one("--batch", options.batch);

@@ -83,6 +83,8 @@ train::TrainerOptions RunContext::trainer_options(const std::string& stage,
   options.batch_size = settings.batch_size;
   options.shards = deck_.run.shards;
   options.threads = options_.threads;
+  options.overlap = deck_.run.overlap;
+  options.reproducible = deck_.run.reproducible;
   options.seed = settings.seed;
   options.optimizer = settings.optimizer;
   options.solver = settings.solver;

@@ -27,6 +27,7 @@ Json settings_of(const Deck& deck, const Stage& stage) {
                 {"seed", deck.run.seed},
                 {"shards", deck.run.shards}};
   if (!deck.run.wisdom.empty()) settings["kernels"] = nn::kernel_choice();  // other kernels, other bits
+  if (!deck.run.reproducible) settings["reproducible"] = false;
   return settings;
 }
 

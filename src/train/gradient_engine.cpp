@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "impart/comm/tree_reducer.hpp"
+#include "impart/comm/reduction.hpp"
 #include "impart/core/aligned.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/trace.hpp"
@@ -80,11 +80,12 @@ struct Worker {
 
   std::map<Arrangement, Replica> replicas;
   std::vector<AlignedBuffer<float>> storage;
-  std::vector<std::span<float>> scratch;  // views on storage
+  std::vector<std::span<float>> stack;  // of partial sums: the reduction's arrays, and then `storage`
   std::vector<float> grad_output;
   std::vector<float> tails;  // of each shard
   double forward_seconds = 0;
   double backward_seconds = 0;
+  double reduction_seconds = 0;  // meanwhile
 };
 
 struct GradientEngine::Impl {
@@ -96,8 +97,8 @@ struct GradientEngine::Impl {
         layout(nn::state_layout(spec)),
         range((comm::check_rank_count(comm.size(), options.shards),
                comm::shards_of_rank(comm.rank(), comm.size(), options.shards))),
-        reducer(comm, options.shards),
         team(plan_threads(options, comm.size()).threads),
+        reduction(comm, reduction_options()),
         workers(static_cast<std::size_t>(team.size())) {
     if (options.batch_size < 1 || options.batch_size % options.shards != 0) {
       throw Error("the batch cannot be cut into equal shards", ErrorKind::kUsage)
@@ -113,23 +114,36 @@ struct GradientEngine::Impl {
       make_room(w, at_once);
       replica(worker, {shard_size, at_once});
     });
-    find_parts();
-    gradient = StateDict::view(layout, workers[0].scratch[0].first(layout->arena_size()));
+    gradient = StateDict::view(layout, reduction.sum().first(layout->arena_size()));
   }
 
-  /// The shards of worker `w`, in units of so many.
+  [[nodiscard]] comm::ReductionOptions reduction_options() const {
+    return {.shards = options.shards,
+            .workers = team.size(),
+            .size = layout->arena_size() + kTailSize,
+            .parameters = layout->parameter_arena_size(),
+            .overlap = options.overlap,
+            .reproducible = options.reproducible};
+  }
+
+  /// The part of worker `w` in the tree whose leaves are units of so many shards.
   [[nodiscard]] comm::ShardRange units_of(int w, int unit) const {
-    const auto mine = comm::shards_of_rank(w, team.size(), range.size());
-    return {(range.begin + mine.begin) / unit, (range.begin + mine.end) / unit};
+    const auto mine = reduction.range_of(w);
+    return {mine.begin / unit, mine.end / unit};
   }
 
-  /// Partial sums of the worker's part of the tree.
+  /// For the sums of the worker's part of the tree: those that are left when all are added are the
+  /// reduction's.
   void make_room(int w, int unit) {
     auto& worker = workers[static_cast<std::size_t>(w)];
-    const int depth = comm::stack_depth(units_of(w, unit), options.shards / unit);
-    for (auto have = static_cast<int>(worker.scratch.size()); have < depth; ++have) {
+    if (worker.stack.empty()) {
+      const auto parts = reduction.parts_of(w);
+      worker.stack.assign(parts.begin(), parts.end());
+    }
+    const int depth = comm::stack_depth(units_of(w, unit), reduction.shards() / unit);
+    for (auto have = static_cast<int>(worker.stack.size()); have < depth; ++have) {
       worker.storage.emplace_back(layout->arena_size() + kTailSize);
-      worker.scratch.push_back(worker.storage.back().span());
+      worker.stack.push_back(worker.storage.back().span());
     }
   }
 
@@ -151,10 +165,10 @@ struct GradientEngine::Impl {
   }
 
   /// Gradient and loss of `count` neighbouring shards, full ones if they are several, into `out`: the arena,
-  /// then the tail.
+  /// then the tail. `final_from` is told what is final meanwhile, as Network::backward does.
   void compute_shards(Worker& worker, const StateDict& state, const data::Batch& batch, int first, int count,
-                      std::span<float> out) const {
-    const auto* shards = &batch.shards[static_cast<std::size_t>(first - range.begin)];
+                      std::span<float> out, const std::function<void(std::size_t)>& final_from) const {
+    const auto* shards = &batch.shards[static_cast<std::size_t>(first)];
     if (shards->size == 0) {
       std::fill(out.begin(), out.end(), 0.0F);
       return;
@@ -191,9 +205,48 @@ struct GradientEngine::Impl {
       tail[kLabels] = static_cast<float>(shards[i].labels.size());
     }
     auto gradients = StateDict::view(layout, out.first(layout->arena_size()));
-    network.backward(pass, worker.grad_output, gradients);
+    network.backward(pass, worker.grad_output, gradients, final_from);
     sum_in_tree(worker.tails, kTailSize);
     std::copy_n(worker.tails.begin(), kTailSize, out.last(kTailSize).begin());
+  }
+
+  /// All of worker `w`'s shards, `unit` at a time. Each bucket of the gradients is added to the worker's sums
+  /// as soon as it is final, while it is in the cache, and given to the reduction when the last unit is in.
+  void compute_units(int w, const StateDict& state, const data::Batch& batch, int unit, bool want_stop) {
+    make_room(w, unit);
+    auto& worker = workers[static_cast<std::size_t>(w)];
+    const auto units = units_of(w, unit);
+    const auto buckets = reduction.buckets();
+    int shard = comm::shards_of_rank(w, team.size(), range.size()).begin;
+    std::size_t top = 0;
+    for (int u = units.begin; u < units.end; ++u, shard += unit) {
+      const auto folds = static_cast<std::size_t>(comm::folds_after(u, units, reduction.shards() / unit));
+      const bool last = u + 1 == units.end;
+      std::size_t done = 0;  // buckets
+      const auto take_bucket = [&] {
+        const auto [begin, end] = buckets[done++];
+        for (auto level = top; level > top - folds; --level) {
+          const auto into = worker.stack[level - 1];
+          const auto from = worker.stack[level];
+          for (auto k = begin; k < end; ++k) into[k] += from[k];
+        }
+      };
+      const auto pass_on = [&] {
+        if (!last) return;
+        const Stopwatch watch(worker.reduction_seconds, "reduction meanwhile");
+        reduction.complete(w, done);
+        reduction.advance(w);
+      };
+      const auto out = worker.stack[top];
+      compute_shards(worker, state, batch, shard, unit, out, [&](std::size_t final_from) {
+        while (done + 1 < buckets.size() && buckets[done].begin >= final_from) take_bucket();
+        pass_on();
+      });
+      out[out.size() - kTailSize + kStop] = want_stop ? 1.0F : 0.0F;
+      while (done < buckets.size()) take_bucket();
+      pass_on();
+      top = top + 1 - folds;
+    }
   }
 
   /// Arrays of `size`, one a shard, added in the order in which the shards' gradients are.
@@ -231,48 +284,17 @@ struct GradientEngine::Impl {
     return options.l2 / 2 * std::accumulate(sums.begin(), sums.end(), 0.0);
   }
 
-  /// Where the workers' partial sums are, and what they are of.
-  void find_parts() {
-    for (int w = 0; w < team.size(); ++w) {
-      const auto sums = comm::partial_sums(units_of(w, 1), options.shards);
-      for (std::size_t i = 0; i < sums.size(); ++i) {
-        part_ranges.push_back(sums[i]);
-        parts.push_back(workers[static_cast<std::size_t>(w)].scratch[i]);
-      }
-    }
-    part_sums = comm::additions(part_ranges, options.shards);
-    for (const auto sum : comm::partial_sums(range, options.shards)) {
-      const auto at = std::ranges::find_if(part_ranges, [&](auto part) { return part.begin == sum.begin; });
-      rank_parts.push_back(parts[static_cast<std::size_t>(at - part_ranges.begin())]);
-    }
-  }
-
-  /// The partial sums of the rank's part of the tree, each worker adding a slice of all.
-  void combine_workers(int w) {
-    const auto count = static_cast<std::size_t>(team.size());
-    const auto size = parts[0].size();
-    const auto begin = size * static_cast<std::size_t>(w) / count;
-    const auto end = size * (static_cast<std::size_t>(w) + 1) / count;
-    for (const auto [into, from] : part_sums) {
-      for (std::size_t k = begin; k < end; ++k) parts[into][k] += parts[from][k];
-    }
-  }
-
   const comm::Comm& comm;
   nn::ModelSpec spec;
   const nn::Objective& objective;
   EngineOptions options;
   StateLayoutPtr layout;
   comm::ShardRange range;
-  comm::TreeReducer<float> reducer;
   WorkerTeam team;
+  comm::Reduction reduction;
   std::vector<Worker> workers;
-  std::vector<comm::ShardRange> part_ranges;  // the workers' partial sums
-  std::vector<std::span<float>> parts;
-  std::vector<comm::Addition> part_sums;     // between them
-  std::vector<std::span<float>> rank_parts;  // what is left
-  int at_once = 1;                           // shards that a network computes at once, when all are full
-  StateDict gradient;                        // a view on the first worker's sum
+  int at_once = 1;     // shards that a network computes at once, when all are full
+  StateDict gradient;  // a view on the reduction's sum
   std::int64_t round = 0;
   double communication_seconds = 0;
 };
@@ -306,23 +328,15 @@ StepResult GradientEngine::compute(const StateDict& state, const data::Batch& ba
   ++engine.round;
   // At the end of an epoch shards are of different sizes, or empty.
   const int unit = batch.global_size == engine.options.batch_size ? engine.at_once : 1;
-  engine.team.run([&](int w) {
-    auto& worker = engine.workers[static_cast<std::size_t>(w)];
-    engine.make_room(w, unit);
-    comm::sum_shards(engine.units_of(w, unit), engine.options.shards / unit, worker.scratch,
-                     [&](int i, std::span<float> out) {
-                       engine.compute_shards(worker, state, batch, i * unit, unit, out);
-                     });
-  });
-  if (engine.team.size() > 1) engine.team.run([&](int w) { engine.combine_workers(w); });
-
-  const auto sum = engine.workers[0].scratch[0];
-  const auto tail = sum.last(kTailSize);
-  tail[kStop] = want_stop ? 1.0F : 0.0F;
+  engine.reduction.begin();
+  engine.team.run([&](int w) { engine.compute_units(w, state, batch, unit, want_stop); });
   {
     const Stopwatch watch(engine.communication_seconds, "reduction");
-    engine.reducer.sum(engine.rank_parts);
+    engine.team.run([&](int w) { engine.reduction.finish(w); });
   }
+  engine.reduction.end();
+
+  const auto tail = engine.reduction.sum().last(kTailSize);
   const auto weight = static_cast<double>(tail[kWeight]);
   const auto loss = static_cast<double>(tail[kLoss]) / weight;
   engine.divide_by_weight(static_cast<double>(tail[kLabels]), weight);
@@ -353,9 +367,9 @@ EngineSeconds GradientEngine::seconds() const noexcept {
   EngineSeconds result;
   for (const auto& worker : impl_->workers) {
     result.forward = std::max(result.forward, worker.forward_seconds);
-    result.backward = std::max(result.backward, worker.backward_seconds);
+    result.backward = std::max(result.backward, worker.backward_seconds - worker.reduction_seconds);
   }
-  result.communication = impl_->communication_seconds;
+  result.communication = impl_->communication_seconds + impl_->workers[0].reduction_seconds;
   return result;
 }
 

@@ -365,7 +365,9 @@ class Run {
             .seed = options_.seed,
             .trainable = [this](const std::string& name) { return !group_of(options_.groups, name).frozen; },
             .l2 = options_.l2,
-            .sum_parts = sum_parts()};
+            .sum_parts = sum_parts(),
+            .overlap = options_.overlap,
+            .reproducible = options_.reproducible};
   }
 
   const comm::Comm& comm_;

@@ -6,7 +6,7 @@ import signal
 import time
 import unittest
 
-from harness import DATASET, DECK, MODEL, RUN, TRAIN, EndToEnd
+from harness import DATASET, DECK, MODEL, RUN, TRAIN, EndToEnd, idx_images, idx_labels, samples
 
 PIPELINE = DECK + """
 [[stage]]
@@ -175,6 +175,21 @@ class SameBits(EndToEnd):
         self.write("words.txt", "".join(random.Random(2).choices("abcdefgh", k=700)))
         self.deck(GRAPHS)
         self.assert_same_everywhere(("writer", "looker"))
+
+    def test_overlap(self):
+        """Whoever sums the gradients; 70 samples, whose last batch leaves ranks without one."""
+        images, labels = samples(94)
+        self.write_gz("images.gz", idx_images(images))
+        self.write_gz("labels.gz", idx_labels(labels))
+        self.deck(DECK)
+        self.run_deck(1, "--threads", 1, "--output", "r1")
+        for overlap in ("auto", "blocking", "polling", "thread"):
+            for ranks in (2, 4, 8):
+                output = f"{overlap}{ranks}"
+                self.run_deck(ranks, "--set", f"run.overlap={overlap}", "--output", output)
+                self.assert_equal_models(self.model(output="r1"), self.model(output=output))
+        self.run_deck(2, "--set", "run.reproducible=false", "--fresh", "--output", "r1")
+        self.assertGreater(self.stage("teacher", "r1")["metrics"]["validation.accuracy"], 0.3)
 
     def test_three_ranks(self):
         deck = PIPELINE.replace("seed = 3", "seed = 3\nshards = 6")

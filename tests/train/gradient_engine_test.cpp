@@ -21,12 +21,13 @@ struct Computed {
 
 /// Loss and gradient of step `step` of a made-up data set of 70 samples in batches of 4 a shard (the last is a
 /// tail, with shards that have no sample).
-Computed compute(const comm::Comm& comm, int shards, int threads, int step) {
+Computed compute(const comm::Comm& comm, int shards, int threads, int step,
+                 comm::Overlap overlap = comm::Overlap::kAuto) {
   const auto spec = small_net();
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(comm, 70, spec.input, spec.classes);
   const auto batch = std::int64_t{4} * shards;
-  GradientEngine engine(comm, spec, *objective, {batch, shards, threads, 5, {}, 0});
+  GradientEngine engine(comm, spec, *objective, {batch, shards, threads, 5, {}, 0, {}, overlap});
   data::BatchLoader loader(dataset, {batch, shards, engine.range(), 5, true}, step);
   const auto state = nn::initial_state(spec, 3);
   const auto result = engine.compute(state, loader.next(), false);
@@ -45,9 +46,13 @@ TEST(GradientEngine, SameBitsForAnyNumberOfRanksAndThreads) {
       const auto alone = compute(comm::Comm::self(), shards, 1, step);
       EXPECT_GT(alone.loss, 0.1);
       for (const int threads : {1, 2, 3}) {
-        const auto together = compute(world, shards, threads, step);
-        EXPECT_EQ(together.loss, alone.loss);
-        EXPECT_EQ(together.gradient, alone.gradient) << shards << " shards, step " << step << ", " << threads;
+        for (const auto overlap :
+             {comm::Overlap::kBlocking, comm::Overlap::kPolling, comm::Overlap::kThread}) {
+          const auto together = compute(world, shards, threads, step, overlap);
+          EXPECT_EQ(together.loss, alone.loss);
+          EXPECT_EQ(together.gradient, alone.gradient)
+              << shards << " shards, step " << step << ", " << threads << " threads";
+        }
       }
     }
   }

@@ -97,6 +97,8 @@ class Comm {
   [[nodiscard]] MPI_Request begin_send(std::span<const T> values, int peer, int tag) const;
   template <class T>
   [[nodiscard]] MPI_Request begin_receive(std::span<T> values, int peer, int tag) const;
+  /// Starts summing over the ranks, in MPI's order. Collective, in the same order everywhere.
+  [[nodiscard]] MPI_Request begin_sum(std::span<float> values) const;
   /// One text from each rank, on the root; empty elsewhere.
   [[nodiscard]] std::vector<std::string> gather_strings(const std::string& mine, const char* hint) const;
 

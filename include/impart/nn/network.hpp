@@ -89,7 +89,11 @@ class Network {
   /// `grad_output`: d(loss)/d(output of the last forward), in its shape; overwritten. Gradients of all
   /// parameters that are not frozen are written to `gradients` (same names as the state); buffers get the
   /// change that this batch asks for. What belongs to frozen layers is left as it is.
-  void backward(const Pass& pass, std::span<float> grad_output, StateDict& gradients);
+  ///
+  /// After each layer, `final_from(offset)` is told from which offset in the arena of `gradients` on all
+  /// parameters' gradients are final, as far as they lie in front of the buffers; at last 0, with all of them.
+  void backward(const Pass& pass, std::span<float> grad_output, StateDict& gradients,
+                const std::function<void(std::size_t offset)>& final_from = {});
 
   /// A forward pass that names the first layer whose parameters or output are not finite.
   [[nodiscard]] std::optional<std::string> first_not_finite(const Pass& pass, std::span<const float> input);

@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "impart/comm/reduction.hpp"
 #include "impart/core/tensor.hpp"
 #include "impart/nn/objective.hpp"
 #include "impart/nn/spec.hpp"
@@ -31,7 +32,8 @@ struct RunSettings {
   std::string wisdom;  ///< a file of impart bench --tune, relative to the deck; empty: the rule's kernels
   double stall_warning = 60;  ///< seconds of waiting for a rank after which it is named; 0: never
   double stall_abort = 1800;  ///< and after which the job ends
-  bool reproducible = true;   ///< false allows what is faster; until there is such a thing, both are the same
+  bool reproducible = true;   ///< false: ranks' gradients are added in any order
+  comm::Overlap overlap = comm::Overlap::kAuto;  ///< of reduction and backward pass
 };
 
 enum class DataFormat : std::uint8_t { kIdx, kCsv, kCifar, kHdf5, kText };

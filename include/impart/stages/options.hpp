@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "impart/comm/reduction.hpp"
 #include "impart/core/progress.hpp"
 
 namespace impart::stages {
@@ -28,13 +29,15 @@ struct Options {
   int ranks = 1;                    ///< check
   std::size_t memory_per_rank = 0;  ///< check: bytes; 0: this machine's
 
-  std::string model = "cnn";   ///< bench: a name of the zoo, or DECK:MODEL
-  std::int64_t batch = 128;    ///< bench
-  std::int64_t steps = 50;     ///< bench
-  int shards = 8;              ///< bench: as RunSettings::shards
-  std::filesystem::path tune;  ///< bench: the wisdom file to write
-  bool layers = false;         ///< bench: a table of layers, too
-  bool json = false;           ///< bench
+  std::string model = "cnn";                     ///< bench: a name of the zoo, or DECK:MODEL
+  std::int64_t batch = 128;                      ///< bench
+  std::int64_t steps = 50;                       ///< bench
+  int shards = 8;                                ///< bench: as RunSettings::shards
+  comm::Overlap overlap = comm::Overlap::kAuto;  ///< bench: as RunSettings::overlap
+  bool reproducible = true;                      ///< bench: as RunSettings::reproducible
+  std::filesystem::path tune;                    ///< bench: the wisdom file to write
+  bool layers = false;                           ///< bench: a table of layers, too
+  bool json = false;                             ///< bench
 
   std::filesystem::path checkpoint;  ///< predict
   std::string data;                  ///< predict: DECK:DATASET

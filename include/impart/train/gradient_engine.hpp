@@ -10,6 +10,7 @@
 #include <string>
 
 #include "impart/comm/comm.hpp"
+#include "impart/comm/reduction.hpp"
 #include "impart/core/state_dict.hpp"
 #include "impart/core/worker_team.hpp"
 #include "impart/data/batch_loader.hpp"
@@ -27,6 +28,8 @@ struct EngineOptions {
   std::function<bool(const std::string& parameter)> trainable = {};  ///< as nn::NetworkOptions
   double l2 = 0;                                                     ///< as nn::ObjectiveOptions
   SumParts sum_parts = {};                                           ///< as Optimizer
+  comm::Overlap overlap = comm::Overlap::kAuto;
+  bool reproducible = true;  ///< false: ranks' gradients are added in any order
 };
 
 /// How many shards a network of one of `ranks` ranks computes at once: weights are then read, and gradients
@@ -44,7 +47,7 @@ struct StepResult {
 struct EngineSeconds {
   double forward = 0;
   double backward = 0;
-  double communication = 0;
+  double communication = 0;  ///< while nothing is computed: what overlaps with `backward` is not in it
 };
 
 /// Bytes that a GradientEngine of one of `ranks` ranks takes, beside the state that it is given.

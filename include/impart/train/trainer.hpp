@@ -13,6 +13,7 @@
 
 #include "impart/comm/comm.hpp"
 #include "impart/comm/mesh.hpp"
+#include "impart/comm/reduction.hpp"
 #include "impart/core/progress.hpp"
 #include "impart/core/state_dict.hpp"
 #include "impart/data/augment.hpp"
@@ -55,6 +56,8 @@ struct TrainerOptions {
   int threads = 1;  ///< of this rank; 1 is used where tensors are split
   /// Of the ranks. With a tensor axis, each rank trains its part of every tensor (parallel::TensorModel).
   comm::MeshShape mesh = {};
+  comm::Overlap overlap = comm::Overlap::kAuto;  ///< as EngineOptions
+  bool reproducible = true;                      ///< as EngineOptions
   std::uint64_t seed = 0;
   OptimizerOptions optimizer;
   /// Finds the weights instead of the optimizer, from all the data at once. Then `epochs`, `schedule`,

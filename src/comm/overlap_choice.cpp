@@ -1,0 +1,34 @@
+#include "comm/overlap_choice.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <span>
+#include <utility>
+
+namespace impart::comm {
+
+namespace {
+
+constexpr std::size_t kTrials = 4;  // of each candidate; the first of them warms up
+
+}  // namespace
+
+OverlapChoice::OverlapChoice(const Comm& comm, std::vector<Overlap> candidates)
+    : comm_(comm),
+      candidates_(std::move(candidates)),
+      best_(candidates_.size(), std::numeric_limits<double>::max()) {}
+
+void OverlapChoice::end() {
+  const auto count = candidates_.size();
+  if (count == 1 || rounds_ == kTrials * count) return;
+  if (rounds_ >= count) {
+    const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+    best_[current_] = std::min(best_[current_], seconds);
+  }
+  current_ = ++rounds_ % count;
+  if (rounds_ < kTrials * count) return;
+  comm_.max_in_place(std::span(best_), "choice of overlap");
+  current_ = static_cast<std::size_t>(std::ranges::min_element(best_) - best_.begin());
+}
+
+}  // namespace impart::comm

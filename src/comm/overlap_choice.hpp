@@ -1,0 +1,36 @@
+// OverlapChoice: finds out in the first rounds who should drive a reduction.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <vector>
+
+#include "impart/comm/comm.hpp"
+#include "impart/comm/reduction.hpp"
+
+namespace impart::comm {
+
+/// Takes the candidates in turn, a few rounds each, and then the one whose best round was the fastest on the
+/// slowest rank. All ranks take the same in each round.
+class OverlapChoice {
+ public:
+  /// REQUIRES: there is a candidate. Borrows `comm`.
+  OverlapChoice(const Comm& comm, std::vector<Overlap> candidates);
+
+  [[nodiscard]] Overlap current() const noexcept { return candidates_[current_]; }
+  void begin() { start_ = Clock::now(); }
+  /// Collective in one of the first rounds.
+  void end();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  const Comm& comm_;
+  std::vector<Overlap> candidates_;
+  std::vector<double> best_;  // seconds
+  std::size_t current_ = 0;
+  std::size_t rounds_ = 0;
+  Clock::time_point start_;
+};
+
+}  // namespace impart::comm
