@@ -85,6 +85,14 @@ void warn_of_too_few_cores(const comm::Comm& comm, const Cores& cores, int threa
       threads, threads));
 }
 
+// Kernels for other instruction sets may round differently.
+void use_the_same_kernels(const comm::Comm& comm) {
+  const int mine = nn::isa_level();
+  int lowest = mine;
+  comm.min_in_place(std::span(&lowest, 1), "instruction set");
+  if (lowest < mine) nn::limit_isa(lowest);
+}
+
 }  // namespace
 
 const std::atomic<bool>& stop_on_signals() {
@@ -97,6 +105,7 @@ const std::atomic<bool>& stop_on_signals() {
 }
 
 int use_cores(const comm::Comm& comm, int threads) {
+  use_the_same_kernels(comm);
   nn::use_one_kernel_thread();
   const auto cores = cores_of_rank(comm);
   if (threads <= 0) threads = std::max(1, cores.mine / cores.sharing);

@@ -3,10 +3,12 @@
 import os
 import random
 import signal
+import subprocess
 import time
 import unittest
 
-from harness import DATASET, DECK, MODEL, RUN, TRAIN, EndToEnd, idx_images, idx_labels, samples
+from harness import (DATASET, DECK, IMPART, MODEL, MPIEXEC, RUN, SECONDS, TRAIN, EndToEnd, idx_images, idx_labels,
+                     samples)
 
 PIPELINE = DECK + """
 [[stage]]
@@ -282,6 +284,18 @@ class SameBits(EndToEnd):
         process.communicate(timeout=30)
         self.assertIn("continuing after step", self.run_deck(2).stderr_text)
         self.assert_equal_models(self.model(output="whole"), self.model())
+
+
+class InstructionSets(EndToEnd):
+    def test_ranks_of_unlike_processors(self):
+        """They keep to what the lowest of them has."""
+        low = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+        subprocess.run([MPIEXEC, "-n", "1", IMPART, "run", "deck.toml", "--output", "low"], cwd=self.dir, env=low,
+                       check=True, capture_output=True, timeout=SECONDS)
+        run = [IMPART, "run", "deck.toml"]
+        subprocess.run([MPIEXEC, "-n", "1", "-x", "ONEDNN_MAX_CPU_ISA=AVX2", *run, ":", "-n", "1", *run],
+                       cwd=self.dir, check=True, capture_output=True, timeout=SECONDS)
+        self.assert_equal_models(self.model(output="low"), self.model())
 
 
 if __name__ == "__main__":

@@ -27,6 +27,13 @@ void initialise_layer(const ModelSpec& spec, const std::string& layer, std::uint
 /// shards. A Network does so by itself; code that calls oneDNN beside it must, too.
 void use_one_kernel_thread();
 
+/// How capable the instruction set is that this process's kernels would use: a larger number has all that a
+/// smaller one has. ONEDNN_MAX_CPU_ISA lowers it.
+int isa_level();
+/// Keeps the kernels to this level, so that all ranks compute the same bits (decision 6). Call it before the
+/// first network; throws Error when oneDNN has made up its mind already.
+void limit_isa(int level);
+
 /// The instruction set that the kernels use here ("avx512_core"), for lineage.
 std::string kernel_isa();
 
