@@ -93,8 +93,9 @@ int check(const stages::Options& options) {
   stages::CheckOptions limits;
   limits.ranks = options.ranks;
   limits.memory_per_rank = options.memory_per_rank;
-  stages::check_deck(deck, limits, problems);
+  const auto notes = stages::check_deck(deck, limits, problems);
   if (!problems.empty()) return report_problems(problems.lines(), options.deck);
+  for (const auto& note : notes) print(note + "\n");
   print(options.deck.string() + ": no problems found for " + std::to_string(options.ranks) +
         (options.ranks == 1 ? " rank\n" : " ranks\n"));
   return kDone;

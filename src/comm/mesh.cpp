@@ -41,7 +41,6 @@ MeshShape fit_mesh(const MeshShape& shape, int ranks) {
   if (fitted.data == 0) fitted.data = std::max(1, ranks / others);
   if (fitted.data * others == ranks) return fitted;
   auto error = Error("the mesh does not have as many places as there are ranks", ErrorKind::kUsage)
-                   .at("mesh")
                    .expected(std::to_string(ranks) + " ranks")
                    .got(std::to_string(shape.data) + " x " + std::to_string(shape.pipeline) + " x " +
                         std::to_string(shape.tensor) + " (data, pipeline, tensor)");

@@ -13,6 +13,7 @@
 #include "impart/nn/network.hpp"
 #include "impart/nn/wisdom.hpp"
 #include "impart/nn/zoo.hpp"
+#include "impart/parallel/tensor_plan.hpp"
 #include "impart/stages/commands.hpp"
 #include "impart/stages/deck.hpp"
 #include "impart/stages/process.hpp"
@@ -91,6 +92,7 @@ train::TrainSeconds measure(const comm::Comm& comm, const nn::ModelSpec& spec, c
   trainer.threads = options.threads;
   trainer.overlap = options.overlap;
   trainer.reproducible = options.reproducible;
+  trainer.mesh.tensor = options.tensor;
   trainer.optimizer.momentum = 0.9;
   const auto objective = objective_of(options.model);
   const train::TrainTask task{.spec = spec,
@@ -221,8 +223,17 @@ std::string bench(const comm::Comm& comm, const Options& options) {
         .got(std::to_string(options.batch))
         .collective();
   }
-  comm::agree(comm, "bench", [&] { comm::check_rank_count(comm.size(), options.shards); });
   const auto spec = model_argument(comm, options.model);
+  comm::agree(comm, "bench", [&] {
+    const auto mesh = comm::fit_mesh({.tensor = options.tensor}, comm.size());
+    comm::check_rank_count(mesh.data, options.shards);
+    parallel::plan_tensors(spec, {0, options.tensor});
+    if (options.tensor > 1 && (options.layers || !options.tune.empty())) {
+      throw Error("--layers and --tune measure a whole model on one rank", ErrorKind::kUsage)
+          .expected("--tensor 1")
+          .got(std::to_string(options.tensor));
+    }
+  });
   if (!options.tune.empty()) tune(comm, spec, options);
   // The first steps compile kernels and touch memory for the first time.
   measure(comm, spec, options, kWarmUpSteps);
@@ -240,6 +251,7 @@ std::string bench(const comm::Comm& comm, const Options& options) {
       {"model", options.model},
       {"batch", options.batch},
       {"ranks", comm.size()},
+      {"tensor", options.tensor},
       {"threads", options.threads},
       {"shards", options.shards},
       {"parameters", nn::state_layout(spec)->parameter_count()},

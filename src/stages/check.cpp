@@ -76,12 +76,13 @@ void check_wisdom(const Deck& deck, Problems& problems) {
 void check_ranks(const Deck& deck, const StageSettings& stage, int ranks, Problems& problems) {
   if (stage.ranks < 1) return;
   const auto path = stage.path + ".ranks";
-  const auto wanted = wanted_ranks(stage.ranks, ranks, deck.run.shards);
+  const auto wanted = wanted_ranks(stage, ranks, deck.run.shards);
   if (wanted > ranks) {
     problems.add(deck.places, path,
                  fmt::format("the stage asks for {} ranks, and there are {}", wanted, ranks));
     return;
   }
+  if (mesh_of(stage).tensor > 1) return;  // which the stage checks
   try {
     comm::check_rank_count(wanted, deck.run.shards);
   } catch (const Error& e) {
@@ -91,9 +92,11 @@ void check_ranks(const Deck& deck, const StageSettings& stage, int ranks, Proble
 
 }  // namespace
 
-void check_deck(const Deck& deck, const CheckOptions& options, Problems& problems) {
+std::vector<std::string> check_deck(const Deck& deck, const CheckOptions& options, Problems& problems) {
+  // Where tensors are split, the shards are those of the data axis.
+  const bool split = std::ranges::any_of(deck.stages, [](const auto& s) { return mesh_of(s).tensor > 1; });
   try {
-    comm::check_rank_count(options.ranks, deck.run.shards);
+    if (!split) comm::check_rank_count(options.ranks, deck.run.shards);
   } catch (const Error& e) {
     problems.add(deck.places, "run.shards", e.what());
   }
@@ -109,6 +112,7 @@ void check_deck(const Deck& deck, const CheckOptions& options, Problems& problem
     context.leave(settings.name, make_stage(settings)->check(context));
   }
   check_output(deck, context.disk_bytes(), problems);
+  return context.notes();
 }
 
 std::vector<std::string> check_together(const comm::Comm& comm, const Deck& deck, const CheckOptions& options,

@@ -6,12 +6,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "impart/comm/shards.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/suggest.hpp"
 #include "impart/io/checkpoint.hpp"
 #include "impart/nn/network.hpp"
-#include "impart/train/gradient_engine.hpp"
 #include "stages/data_source.hpp"
+#include "stages/rank_groups.hpp"
+#include "stages/training_needs.hpp"
 
 namespace impart::stages {
 
@@ -23,16 +25,6 @@ std::string near_name(const std::string& wanted, const std::vector<T>& all, Name
   for (const auto& each : all) names.push_back(each.*name);
   const auto hint = suggestion(wanted, names);
   return hint.empty() ? "" : " (" + hint + ")";
-}
-
-std::string megabytes(std::size_t bytes) {
-  return fmt::format("{:.0f} MB", static_cast<double>(bytes) / 1e6);
-}
-
-// Arrays of the parameters' size that go with the weights into a saved state.
-std::size_t saved_slots(const TrainingSettings& settings) {
-  const bool averaged = settings.average.kind != train::AverageKind::kNone;
-  return train::optimizer_slots(settings.optimizer) + (averaged ? 1 : 0);
 }
 
 // The first batch norm to be trained that sees one value a channel of each sample.
@@ -198,35 +190,51 @@ void CheckContext::need_part(const std::string& path, const std::string& dataset
           fmt::format("dataset '{}' has no {} part (give it one in `split`)", dataset_name, part_name(part)));
 }
 
-void CheckContext::check_memory(const std::string& path, const TrainingSettings& settings,
-                                const nn::ModelSpec& spec, bool local) {
+// The mesh of the stage at `path`, when its ranks, the shards and the model allow it.
+std::optional<comm::MeshShape> CheckContext::check_mesh(const std::string& path,
+                                                        const TrainingSettings& settings, bool local) {
+  if (local) return comm::MeshShape{.data = 1};
+  const auto stage = std::ranges::find(deck_.stages, path, &StageSettings::path);
+  const int shards = deck_.run.shards;
+  const int wanted = wanted_ranks(*stage, options_.ranks, shards);
+  try {
+    const auto mesh =
+        comm::fit_mesh(settings.mesh, wanted > 0 ? wanted : comm::largest_rank_count(shards, options_.ranks));
+    comm::check_rank_count(mesh.data, shards);
+    if (settings.solver && mesh.tensor > 1) {
+      problem(path + ".mesh", "a solver needs the whole model on every rank: tensor = 1");
+      return std::nullopt;
+    }
+    return mesh;
+  } catch (const Error& e) {
+    problem(path + ".mesh", e.what());
+    return std::nullopt;
+  }
+}
+
+void CheckContext::check_needs(const std::string& path, const TrainingSettings& settings,
+                               const nn::ModelSpec& spec, bool local) {
+  const auto mesh = check_mesh(path, settings, local);
+  if (!mesh) return;
   const auto limit = options_.memory_per_rank != 0 ? options_.memory_per_rank
                                                    : static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
                                                          static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  const auto parameters = nn::state_layout(spec)->arena_size() * sizeof(float);
-  const int shards = local ? 1 : deck_.run.shards;
-  const int ranks = local ? 1 : options_.ranks;
-  const int threads = std::max(1, options_.threads);
-  const auto optimizer = settings.solver
-                             ? train::solver_memory(*settings.solver, spec, shards, ranks, threads)
-                             : parameters * (saved_slots(settings) + (settings.accumulate > 1 ? 1 : 0));
-  const auto data = data_bytes_;
-  const auto least = data + 2 * parameters + optimizer;
-  train::EngineMemory engine;
-  // Otherwise there may not even be room to plan the rest.
-  if (least <= limit && settings.batch_size % shards == 0) {
-    engine = train::engine_memory(
-        spec, {.batch_size = settings.batch_size, .shards = shards, .threads = threads}, ranks);
+  TrainingNeeds needs;
+  try {
+    needs = training_needs(settings, spec, *mesh, local ? 1 : deck_.run.shards, options_.threads, data_bytes_,
+                           limit);
+  } catch (const Error& e) {
+    problem(path + ".mesh", e.what());
+    return;
   }
-  const auto total = data + parameters + optimizer + std::max(engine.total(), parameters);
-  if (total <= limit) return;
-  problem(path, fmt::format(
-                    "needs about {} of memory per rank, {} are there: data {}, parameters {}, gradients {}, "
-                    "optimizer {}, activations {}, scratch {} (a smaller batch_size, fewer threads or more "
-                    "ranks need less)",
-                    megabytes(total), megabytes(limit), megabytes(data), megabytes(parameters),
-                    megabytes(std::max(engine.gradients, parameters)), megabytes(optimizer),
-                    megabytes(engine.activations), megabytes(engine.scratch)));
+  const auto memory = static_cast<double>(needs.memory());
+  if (needs.memory() > limit) {
+    problem(path,
+            fmt::format("needs about {} of memory per rank, {} are there: {} (a smaller batch_size, fewer "
+                        "threads or more ranks need less)",
+                        megabytes(memory), megabytes(static_cast<double>(limit)), needs.kinds()));
+  }
+  if (!local) notes_.push_back(fmt::format("{}: {}", path, needs.describe()));
 }
 
 void CheckContext::init(const std::string& path, const std::string& reference, const nn::ModelSpec& spec) {
@@ -289,10 +297,6 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
     problem(path + ".batch_size", fmt::format("expected a multiple of the {} shards (run.shards), got {}",
                                               shards, settings.batch_size));
   }
-  if (settings.mesh_data != 0 && settings.mesh_data != options_.ranks) {
-    problem(path + ".mesh", fmt::format("mesh.data = {} needs {} ranks, got {}", settings.mesh_data,
-                                        settings.mesh_data, options_.ranks));
-  }
   const auto batch = local ? settings.batch_size : std::max<std::int64_t>(1, settings.batch_size / shards);
   if (batch == 1) {
     if (const auto layer = lonely_batch_norm(spec, settings.groups)) {
@@ -303,7 +307,7 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
                       *layer));
     }
   }
-  check_memory(path, settings, spec, local);
+  check_needs(path, settings, spec, local);
   const auto arena = nn::state_layout(spec)->arena_size() * sizeof(float);
   disk_bytes_ += 2 * arena * (1 + saved_slots(settings));
 }

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "impart/stages/deck.hpp"
 #include "impart/stages/problems.hpp"
@@ -55,18 +56,23 @@ class CheckContext {
   /// Bytes of all artifacts and states on disk.
   [[nodiscard]] std::uintmax_t disk_bytes() const noexcept { return disk_bytes_; }
   [[nodiscard]] std::size_t data_bytes() const noexcept { return data_bytes_; }
+  /// What the stages that train take, a line each.
+  [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
 
  private:
   std::optional<DatasetOutline> open(const DatasetSettings& settings);
   void check_augment(const std::string& path, const TrainingSettings& settings);
-  void check_memory(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
-                    bool local);
+  std::optional<comm::MeshShape> check_mesh(const std::string& path, const TrainingSettings& settings,
+                                            bool local);
+  void check_needs(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
+                   bool local);
 
   const Deck& deck_;
   const CheckOptions& options_;
   Problems& problems_;
   std::map<std::string, std::optional<DatasetOutline>, std::less<>> datasets_;
   std::map<std::string, std::optional<ModelOutline>, std::less<>> artifacts_;
+  std::vector<std::string> notes_;
   std::size_t data_bytes_ = 0;
   std::uintmax_t disk_bytes_ = 0;
 };

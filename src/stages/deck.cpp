@@ -286,6 +286,15 @@ std::filesystem::path Deck::resolve(const std::string& file) const {
   return (path.parent_path() / file).lexically_normal();
 }
 
+comm::MeshShape mesh_of(const StageSettings& stage) {
+  return std::visit(
+      [](const auto& settings) {
+        if constexpr (requires { settings.training; }) return settings.training.mesh;
+        return comm::MeshShape{};
+      },
+      stage.settings);
+}
+
 bool is_checkpoint_file(std::string_view reference) { return reference.ends_with(".h5"); }
 
 Deck read_deck(const std::string& text, const std::filesystem::path& path,

@@ -115,6 +115,7 @@ po::options_description describe(Command command, Options& options) {
         "overlap", po::value<std::string>()->default_value("auto"),
         "auto, blocking, polling or thread: who sums gradients during the backward pass")(
         "reproducible", po::value(&options.reproducible), "0: ranks' gradients are added in any order")(
+        "tensor", po::value(&options.tensor), "ranks that share the model's tensors, as in a deck's mesh")(
         "steps", po::value(&options.steps), "steps to measure")(
         "tune", po::value<std::string>(),
         "FILE: measure all kernels on the model's convolutions, and write the fastest to a wisdom file")(
@@ -171,6 +172,7 @@ void take_values(const po::variables_map& values, Options& options) {
   at_least_one("--batch", options.batch);
   at_least_one("--steps", options.steps);
   at_least_one("--shards", options.shards);
+  at_least_one("--tensor", options.tensor);
 }
 
 }  // namespace

@@ -65,10 +65,10 @@ std::vector<RankGroup> deal_ranks(const std::vector<Candidate>& candidates, int 
   return groups;
 }
 
-int wanted_ranks(double setting, int ranks, int shards) {
-  if (setting <= 0) return 0;
-  if (setting >= 1) return static_cast<int>(setting);
-  return comm::largest_rank_count(shards, std::max(1, static_cast<int>(setting * ranks)));
+int wanted_ranks(const StageSettings& stage, int ranks, int shards) {
+  if (stage.ranks <= 0) return mesh_of(stage) == comm::MeshShape{} ? 0 : ranks;
+  if (stage.ranks >= 1) return static_cast<int>(stage.ranks);
+  return comm::largest_rank_count(shards, std::max(1, static_cast<int>(stage.ranks * ranks)));
 }
 
 }  // namespace impart::stages

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <vector>
 
+#include "impart/stages/deck.hpp"
+
 namespace impart::stages {
 
 /// A stage that could start now.
@@ -28,7 +30,7 @@ struct RankGroup {
 std::vector<RankGroup> deal_ranks(const std::vector<Candidate>& candidates, int ranks, int shards);
 
 /// The number of ranks that the setting `ranks` of a stage means: a part below 1 of all, or a number of them;
-/// 0 for 0. The part of a few ranks is at least one.
-int wanted_ranks(double setting, int ranks, int shards);
+/// 0 for 0. The part of a few ranks is at least one. A stage that has a mesh and does not say gets all.
+int wanted_ranks(const StageSettings& stage, int ranks, int shards);
 
 }  // namespace impart::stages

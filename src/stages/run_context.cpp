@@ -85,6 +85,7 @@ train::TrainerOptions RunContext::trainer_options(const std::string& stage,
   options.threads = options_.threads;
   options.overlap = deck_.run.overlap;
   options.reproducible = deck_.run.reproducible;
+  options.mesh = settings.mesh;
   options.seed = settings.seed;
   options.optimizer = settings.optimizer;
   options.solver = settings.solver;

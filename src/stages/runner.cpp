@@ -236,7 +236,7 @@ class Runner {
       if (!comm_.is_root()) return;
       std::vector<Candidate> candidates;
       for (const auto i : ready) {
-        const auto wanted = wanted_ranks(stages_[i]->common().ranks, comm_.size(), deck_.run.shards);
+        const auto wanted = wanted_ranks(stages_[i]->common(), comm_.size(), deck_.run.shards);
         const bool alone = ready.size() == 1 || comm_.size() == 1;
         candidates.push_back({i, alone || wanted > 0 ? 0.0 : cost_of(i), wanted});
       }
@@ -506,7 +506,7 @@ class Runner {
     io::LineageRecord lineage;
     lineage.stage = resolved_settings(deck_, stage);
     lineage.ranks = context_.comm().size();
-    lineage.mesh = fmt::format("data={}", context_.comm().size());
+    lineage.mesh = comm::describe(comm::fit_mesh(mesh_of(stage.common()), context_.comm().size()));
     lineage.isa = nn::kernel_isa();
     lineage.kernels = fmt::format("{}, {}", version_line(), nn::kernel_choice());
     const auto from = fs::absolute(directory_ / stage.name());

@@ -13,14 +13,14 @@ namespace impart::stages {
 
 namespace {
 
-void read_mesh(TableReader table, int& data) {
-  int pipeline = 1;
-  int tensor = 1;
-  table.read("data", data, at_least(0));
-  table.read("pipeline", pipeline, at_least(1));
-  table.read("tensor", tensor, at_least(1));
-  if (pipeline != 1) table.problem("pipeline", fmt::format("only 1 is possible yet, got {}", pipeline));
-  if (tensor != 1) table.problem("tensor", fmt::format("only 1 is possible yet, got {}", tensor));
+void read_mesh(TableReader table, comm::MeshShape& mesh) {
+  table.read("data", mesh.data, between(0, 1 << 20));
+  table.read("pipeline", mesh.pipeline, between(1, 1 << 20));
+  table.read("tensor", mesh.tensor, between(1, 1 << 20));
+  if (mesh.pipeline != 1) {
+    table.problem("pipeline", fmt::format("only 1 is possible yet, got {}", mesh.pipeline));
+    mesh.pipeline = 1;
+  }
   table.finish();
 }
 
@@ -79,7 +79,7 @@ TrainingSettings read_training(TableReader& table, const Deck& deck, nn::Objecti
   read_groups(table, training);
   training.seed = deck.run.seed;
   table.read("seed", training.seed);
-  read_mesh(table.table("mesh"), training.mesh_data);
+  read_mesh(table.table("mesh"), training.mesh);
   return training;
 }
 

@@ -14,9 +14,11 @@ namespace impart::stages {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 constexpr const char* kDeck = R"(
 [dataset.rows]
@@ -236,9 +238,41 @@ TEST_F(Check, RanksAndMeshAndMemory) {
               ElementsAre(HasSubstr("run.shards")));
   EXPECT_THAT(problems(std::string(kDeck) + "mesh = { data = 4 }\n",
                        {.ranks = 2, .threads = 1, .memory_per_rank = 0, .only = {}}),
-              ElementsAre(HasSubstr("stage.b.mesh: mesh.data = 4 needs 4 ranks, got 2")));
+              ElementsAre(HasSubstr("stage.b.mesh: the mesh does not have as many places as there are ranks: "
+                                    "expected 2 ranks, got 4 x 1 x 1")));
   EXPECT_THAT(problems(kDeck, {.ranks = 1, .threads = 1, .memory_per_rank = 100, .only = {}}),
               ElementsAre(HasSubstr("stage.a: needs about"), HasSubstr("stage.b: needs about")));
+}
+
+TEST_F(Check, MeshesWithATensorAxis) {
+  const auto deck = [](const std::string& mesh) { return std::string(kDeck) + "mesh = " + mesh + "\n"; };
+  const auto ranks = [](int n) {
+    return CheckOptions{.ranks = n, .threads = 1, .memory_per_rank = 0, .only = {}};
+  };
+  EXPECT_THAT(problems(deck("{ tensor = 2 }"), ranks(4)), IsEmpty());
+  EXPECT_THAT(problems(deck("{ data = 2, tensor = 2 }"), ranks(8)),
+              ElementsAre(HasSubstr(
+                  "stage.b.mesh: the mesh does not have as many places as there are ranks: expected "
+                  "8 ranks, got 2 x 1 x 2")));
+  EXPECT_THAT(
+      problems(deck("{ tensor = 5 }"), ranks(5)),
+      ElementsAre(AllOf(HasSubstr("stage.b.mesh: model 'wide': layer"),
+                        HasSubstr("the tensor axis does not divide the channels"), HasSubstr("would do"))));
+  EXPECT_THAT(problems(deck("{ tensor = 2 }"), ranks(32)),
+              ElementsAre(HasSubstr("stage.b.mesh: ")));  // 16 shards
+  EXPECT_THAT(problems(deck("{ pipeline = 2 }"), ranks(2)), ElementsAre(HasSubstr("only 1 is possible yet")));
+}
+
+TEST_F(Check, SaysWhatTrainingTakes) {
+  Problems none;
+  const auto read = deck(std::string(kDeck) + "mesh = { tensor = 2 }\n", none);
+  const auto notes = check_deck(read, {.ranks = 4, .threads = 1, .memory_per_rank = 0, .only = {}}, none);
+  ASSERT_EQ(notes.size(), 2U);
+  EXPECT_THAT(notes[0],
+              AllOf(HasSubstr("stage.a: mesh data 4 x pipeline 1 x tensor 1; memory of a rank"),
+                    HasSubstr("activations"), HasSubstr("on the data axis"), Not(HasSubstr("tensor axis"))));
+  EXPECT_THAT(notes[1], AllOf(HasSubstr("stage.b: mesh data 2 x pipeline 1 x tensor 2"),
+                              HasSubstr("on the tensor axis a step")));
 }
 
 TEST_F(Check, AStageThatIsNotThereIsNotRun) {

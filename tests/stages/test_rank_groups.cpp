@@ -50,10 +50,16 @@ TEST(RankGroups, SizesAreThoseThatTheShardsAllow) {
   const auto groups = deal_ranks({{0, 1.0, 0}, {1, 1.0, 0}}, 8, 2);
   ASSERT_EQ(groups.size(), 2U);
   EXPECT_EQ(groups[0].ranks, 2);
-  EXPECT_EQ(wanted_ranks(0.3, 8, 8), 2);
-  EXPECT_EQ(wanted_ranks(0.01, 8, 8), 1);
-  EXPECT_EQ(wanted_ranks(3, 8, 8), 3);
-  EXPECT_EQ(wanted_ranks(0, 8, 8), 0);
+  StageSettings stage;
+  stage.settings = TrainSettings{};
+  for (const auto& [setting, wanted] : {std::pair{0.3, 2}, {0.01, 1}, {3.0, 3}, {0.0, 0}}) {
+    stage.ranks = setting;
+    EXPECT_EQ(wanted_ranks(stage, 8, 8), wanted) << setting;
+  }
+  std::get<TrainSettings>(stage.settings).training.mesh.tensor = 2;  // whoever has a mesh has all ranks
+  EXPECT_EQ(wanted_ranks(stage, 8, 8), 8);
+  stage.ranks = 4;
+  EXPECT_EQ(wanted_ranks(stage, 8, 8), 4);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "impart/comm/mesh.hpp"
 #include "impart/comm/reduction.hpp"
 #include "impart/core/tensor.hpp"
 #include "impart/nn/objective.hpp"
@@ -97,7 +98,7 @@ struct TrainingSettings {
   std::vector<train::ParameterGroup> groups;  ///< `freeze` becomes frozen groups
   std::vector<data::Augmentation> augment;
   std::uint64_t seed = 0;  ///< default: the run's
-  int mesh_data = 0;       ///< mesh.data; 0: all ranks
+  comm::MeshShape mesh;    ///< of the ranks of the stage
 };
 
 struct TrainSettings {
@@ -195,6 +196,9 @@ struct Deck {
 /// at. No communication.
 Deck read_deck(const std::string& text, const std::filesystem::path& path,
                const std::vector<std::string>& overrides, Problems& problems);
+
+/// The mesh that a stage asks for: of stages that do not train, all ranks on the data axis.
+comm::MeshShape mesh_of(const StageSettings& stage);
 
 /// True when a stage's input names a file and not a stage.
 bool is_checkpoint_file(std::string_view reference);

@@ -29,10 +29,11 @@ struct Options {
   int ranks = 1;                    ///< check
   std::size_t memory_per_rank = 0;  ///< check: bytes; 0: this machine's
 
-  std::string model = "cnn";                     ///< bench: a name of the zoo, or DECK:MODEL
-  std::int64_t batch = 128;                      ///< bench
-  std::int64_t steps = 50;                       ///< bench
-  int shards = 8;                                ///< bench: as RunSettings::shards
+  std::string model = "cnn";  ///< bench: a name of the zoo, or DECK:MODEL
+  std::int64_t batch = 128;   ///< bench
+  std::int64_t steps = 50;    ///< bench
+  int shards = 8;             ///< bench: as RunSettings::shards
+  int tensor = 1;             ///< bench: ranks of the tensor axis; the others are on the data axis
   comm::Overlap overlap = comm::Overlap::kAuto;  ///< bench: as RunSettings::overlap
   bool reproducible = true;                      ///< bench: as RunSettings::reproducible
   std::filesystem::path tune;                    ///< bench: the wisdom file to write

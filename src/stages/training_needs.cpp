@@ -1,0 +1,65 @@
+#include "stages/training_needs.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "impart/nn/network.hpp"
+#include "impart/parallel/tensor_plan.hpp"
+#include "impart/train/gradient_engine.hpp"
+
+namespace impart::stages {
+
+std::string megabytes(double bytes) {
+  return bytes < 1e7 ? fmt::format("{:.1f} MB", bytes / 1e6) : fmt::format("{:.0f} MB", bytes / 1e6);
+}
+
+std::string TrainingNeeds::kinds() const {
+  const auto text = [](std::size_t bytes) { return megabytes(static_cast<double>(bytes)); };
+  return fmt::format("data {}, parameters {}, gradients {}, optimizer {}, activations {}, scratch {}",
+                     text(data), text(parameters), text(gradients), text(optimizer), text(activations),
+                     text(scratch));
+}
+
+std::string TrainingNeeds::describe() const {
+  auto line = fmt::format("mesh data {} x pipeline {} x tensor {}; memory of a rank {}: {}", mesh.data,
+                          mesh.pipeline, mesh.tensor, megabytes(static_cast<double>(memory())), kinds());
+  std::string axes;
+  if (mesh.data > 1) axes += megabytes(data_axis) + " on the data axis";
+  if (mesh.tensor > 1) axes += (axes.empty() ? "" : ", ") + megabytes(tensor_axis) + " on the tensor axis";
+  return axes.empty() ? line : fmt::format("{}; a rank sends {} a step", line, axes);
+}
+
+std::size_t saved_slots(const TrainingSettings& settings) {
+  const bool averaged = settings.average.kind != train::AverageKind::kNone;
+  return train::optimizer_slots(settings.optimizer) + (averaged ? 1 : 0);
+}
+
+TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSpec& spec,
+                             const comm::MeshShape& mesh, int shards, int threads, std::size_t data,
+                             std::size_t limit) {
+  TrainingNeeds needs{.mesh = mesh, .data = data};
+  const auto plan = parallel::plan_tensors(spec, {0, mesh.tensor});
+  const auto arena = nn::state_layout(plan.local)->arena_size() * sizeof(float);
+  // One thread of a rank speaks to the other ranks of a tensor axis.
+  const int workers = mesh.tensor > 1 ? 1 : std::max(1, threads);
+  needs.parameters = arena;
+  needs.gradients = arena;
+  needs.optimizer = settings.solver ? train::solver_memory(*settings.solver, spec, shards, mesh.data, workers)
+                                    : arena * (saved_slots(settings) + (settings.accumulate > 1 ? 1 : 0));
+  if (needs.memory() <= limit && settings.batch_size % shards == 0) {
+    const auto engine = train::engine_memory(
+        plan.local, {.batch_size = settings.batch_size, .shards = shards, .threads = workers}, mesh.data);
+    needs.gradients = std::max(engine.gradients, arena);
+    needs.activations = engine.activations;
+    needs.scratch = engine.scratch;
+  }
+  // As recursive halving and doubling send them.
+  const auto ranks = static_cast<double>(mesh.data);
+  needs.data_axis = 2 * (ranks - 1) / ranks * static_cast<double>(arena);
+  needs.tensor_axis =
+      static_cast<double>(settings.batch_size) / ranks * (plan.traffic.forward + plan.traffic.backward);
+  return needs;
+}
+
+}  // namespace impart::stages
