@@ -38,6 +38,7 @@ RunSettings read_run(TableReader table, const std::filesystem::path& deck) {
   const auto overlap =
       table.choose_word("overlap", {comm::kOverlapNames.begin(), comm::kOverlapNames.end()}, 0);
   run.overlap = static_cast<comm::Overlap>(overlap);
+  table.read("drift_check", run.drift_check, at_least(0));
   table.read("stall_warning", run.stall_warning, at_least(0));
   table.read("stall_abort", run.stall_abort, at_least(0));
   if (!is_plain_name(run.name)) {

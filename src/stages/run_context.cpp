@@ -99,6 +99,7 @@ train::TrainerOptions RunContext::trainer_options(const std::string& stage,
   options.keep = settings.keep;
   options.patience = settings.patience;
   options.min_delta = settings.min_delta;
+  options.drift_check = deck_.run.drift_check;
   options.progress = options_.progress;
   return options;
 }

@@ -60,7 +60,8 @@ std::vector<int> signs_of(int ranks, std::int64_t step, std::size_t lane) {
 
 }  // namespace
 
-DriftCheck::DriftCheck(const comm::Comm& comm, int every) : comm_(comm), every_(every) {}
+DriftCheck::DriftCheck(const comm::Comm& comm, int every, bool all_ranks)
+    : comm_(comm), every_(every), all_ranks_(all_ranks) {}
 
 bool DriftCheck::is_due(std::int64_t step) const {
   return every_ > 0 && comm_.size() > 1 && step % every_ == 0;
@@ -101,15 +102,18 @@ void DriftCheck::fail(const StateDict& state, std::int64_t step) const {
     for (std::size_t rank = 0; rank < ranks; ++rank) {
       if (row[rank] != common) others.push_back(rank);
     }
-    throw Error("the ranks no longer have the same weights", ErrorKind::kRun)
-        .at(fmt::format("step {}", step))
-        .expected(equal_at_ < 0 ? std::string("equal bits on all ranks")
-                                : fmt::format("equal bits on all ranks, as at step {}", equal_at_))
-        .got(fmt::format("others in '{}' on rank {}", entries[i].name, fmt::join(others, ", ")))
-        .hint("a fault of memory or of the network; run again without that node, from the last saved state")
-        .collective();
+    auto error =
+        Error("the ranks no longer have the same weights")
+            .at(fmt::format("step {}", step))
+            .expected(equal_at_ < 0 ? std::string("equal bits on all ranks")
+                                    : fmt::format("equal bits on all ranks, as at step {}", equal_at_))
+            .got(fmt::format("others in '{}' on rank {}", entries[i].name, fmt::join(others, ", ")))
+            .hint(
+                "a fault of memory or of the network; run again without that node, from the last saved "
+                "state");
+    if (all_ranks_) throw std::move(error).collective();
+    throw error;
   }
-  throw Error("the ranks no longer have the same weights").at(fmt::format("step {}", step)).collective();
 }
 
 }  // namespace impart::train

@@ -18,8 +18,9 @@ class DriftCheck {
  public:
   static constexpr std::size_t kLanes = 4;  ///< floats that it needs in the sum
 
-  /// Every so many steps; 0: never. Borrows `comm`.
-  DriftCheck(const comm::Comm& comm, int every);
+  /// Every so many steps; 0: never. Borrows `comm`. `all_ranks`: these are all ranks of the run, so that an error
+  /// is known to all; otherwise the job has to be ended for the others' sake.
+  DriftCheck(const comm::Comm& comm, int every, bool all_ranks = true);
 
   [[nodiscard]] bool is_due(std::int64_t step) const;
   /// What this rank adds to the sum at `step`.
@@ -29,10 +30,11 @@ class DriftCheck {
   void verify(const StateDict& state, std::int64_t step, std::span<const float, kLanes> lanes);
 
  private:
-  [[noreturn]] void fail(const StateDict& state, std::int64_t step) const;
+  void fail(const StateDict& state, std::int64_t step) const;
 
   const comm::Comm& comm_;
   int every_;
+  bool all_ranks_;
   std::int64_t equal_at_ = -1;  // the last step at which all was well
 };
 

@@ -13,6 +13,7 @@
 #include "impart/core/aligned.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/trace.hpp"
+#include "train/drift.hpp"
 #include "train/vector_sums.hpp"
 
 namespace impart::train {
@@ -20,7 +21,8 @@ namespace impart::train {
 namespace {
 
 /// What travels behind the gradient through the same tree: one cache line.
-enum Tail : std::size_t { kLoss = 0, kWeight = 1, kLabels = 2, kStop = 3, kTailSize = 16 };
+enum Tail : std::size_t { kLoss = 0, kWeight = 1, kLabels = 2, kStop = 3, kDrift = 4, kTailSize = 16 };
+static_assert(kDrift + DriftCheck::kLanes <= kTailSize);
 
 /// Activations and scratch of one pass may always take this much.
 constexpr std::size_t kPassBytes = std::size_t{128} << 20;
@@ -99,6 +101,7 @@ struct GradientEngine::Impl {
                comm::shards_of_rank(comm.rank(), comm.size(), options.shards))),
         team(plan_threads(options, comm.size()).threads),
         reduction(comm, reduction_options()),
+        drift(comm, options.drift_check, !options.sum_parts),
         workers(static_cast<std::size_t>(team.size())) {
     if (options.batch_size < 1 || options.batch_size % options.shards != 0) {
       throw Error("the batch cannot be cut into equal shards", ErrorKind::kUsage)
@@ -242,7 +245,11 @@ struct GradientEngine::Impl {
         while (done + 1 < buckets.size() && buckets[done].begin >= final_from) take_bucket();
         pass_on();
       });
-      out[out.size() - kTailSize + kStop] = want_stop ? 1.0F : 0.0F;
+      const auto tail = out.last<kTailSize>();
+      tail[kStop] = want_stop ? 1.0F : 0.0F;
+      if (w == 0 && u == units.begin && drift.is_due(batch.step)) {
+        drift.put(state, batch.step, tail.subspan<kDrift, DriftCheck::kLanes>());
+      }
       while (done < buckets.size()) take_bucket();
       pass_on();
       top = top + 1 - folds;
@@ -292,6 +299,7 @@ struct GradientEngine::Impl {
   comm::ShardRange range;
   WorkerTeam team;
   comm::Reduction reduction;
+  DriftCheck drift;
   std::vector<Worker> workers;
   int at_once = 1;     // shards that a network computes at once, when all are full
   StateDict gradient;  // a view on the reduction's sum
@@ -336,7 +344,10 @@ StepResult GradientEngine::compute(const StateDict& state, const data::Batch& ba
   }
   engine.reduction.end();
 
-  const auto tail = engine.reduction.sum().last(kTailSize);
+  const auto tail = engine.reduction.sum().last<kTailSize>();
+  if (engine.drift.is_due(batch.step)) {
+    engine.drift.verify(state, batch.step, tail.subspan<kDrift, DriftCheck::kLanes>());
+  }
   const auto weight = static_cast<double>(tail[kWeight]);
   const auto loss = static_cast<double>(tail[kLoss]) / weight;
   engine.divide_by_weight(static_cast<double>(tail[kLabels]), weight);

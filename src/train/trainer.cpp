@@ -367,7 +367,8 @@ class Run {
             .l2 = options_.l2,
             .sum_parts = sum_parts(),
             .overlap = options_.overlap,
-            .reproducible = options_.reproducible};
+            .reproducible = options_.reproducible,
+            .drift_check = options_.drift_check};
   }
 
   const comm::Comm& comm_;

@@ -10,6 +10,8 @@
 #include "impart/comm/tree_reducer.hpp"
 #include "impart/core/error.hpp"
 #include "impart/nn/network.hpp"
+#include "impart/train/gradient_engine.hpp"
+#include "memory_source.hpp"
 #include "train/small_net.hpp"
 
 namespace impart::train {
@@ -77,6 +79,27 @@ TEST_F(Drift, TwoRanksThatDifferInTheSameWayAreFoundSoon) {
   std::string text;
   for (int step = 0; step < 4 && text.empty(); ++step) text = check(drift, state_, step);
   EXPECT_THAT(text, testing::HasSubstr("'conv1.weight'"));
+}
+
+TEST_F(Drift, TheEngineFindsIt) {
+  if (world_.size() == 1) GTEST_SKIP() << "one rank cannot differ from others";
+  const auto spec = testing_support::small_net();
+  const auto objective = nn::make_cross_entropy();
+  const auto data = testing_support::made_up_dataset(world_, 64, spec.input, spec.classes);
+  GradientEngine engine(world_, spec, *objective, {.batch_size = 16, .drift_check = 2});
+  data::BatchLoader loader(data, {16, 8, engine.range(), 5});
+  engine.compute(state_, loader.next(), false);
+  engine.compute(state_, loader.next(), false);
+  if (world_.rank() == 0) flip(state_, "dense2.bias");
+  try {
+    engine.compute(state_, loader.next(), false);
+    FAIL() << "the difference was not found";
+  } catch (const Error& e) {
+    EXPECT_TRUE(e.is_collective());
+    EXPECT_THAT(e.what(), testing::HasSubstr("step 2"));
+    EXPECT_THAT(e.what(), testing::HasSubstr("as at step 0"));
+    EXPECT_THAT(e.what(), testing::HasSubstr("'dense2.bias'"));
+  }
 }
 
 }  // namespace

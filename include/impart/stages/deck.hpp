@@ -31,6 +31,7 @@ struct RunSettings {
   std::uint64_t seed = 0;
   int shards = 8;      ///< of a global batch; results do not depend on the rank count, which must divide it
   std::string wisdom;  ///< a file of impart bench --tune, relative to the deck; empty: the rule's kernels
+  int drift_check = 100;      ///< steps from one check that ranks have equal weights to the next; 0: never
   double stall_warning = 60;  ///< seconds of waiting for a rank after which it is named; 0: never
   double stall_abort = 1800;  ///< and after which the job ends
   bool reproducible = true;   ///< false: ranks' gradients are added in any order

@@ -30,6 +30,7 @@ struct EngineOptions {
   SumParts sum_parts = {};                                           ///< as Optimizer
   comm::Overlap overlap = comm::Overlap::kAuto;
   bool reproducible = true;  ///< false: ranks' gradients are added in any order
+  int drift_check = 0;       ///< steps from one check that ranks have equal weights to the next; 0: never
 };
 
 /// How many shards a network of one of `ranks` ranks computes at once: weights are then read, and gradients
@@ -71,7 +72,7 @@ class GradientEngine {
   /// The shards of this rank.
   [[nodiscard]] comm::ShardRange range() const noexcept;
   /// Mean loss of `batch` and its gradient at `state`. `want_stop`: this rank asks all to stop after this
-  /// step.
+  /// step. Throws Error when the ranks' values of `state` are no longer equal.
   StepResult compute(const StateDict& state, const data::Batch& batch, bool want_stop);
   /// The gradient that `compute` left; for buffers, the change that the batch asks for.
   [[nodiscard]] const StateDict& gradient() const noexcept;

@@ -76,6 +76,7 @@ struct TrainerOptions {
   int patience = 0;      ///< stop after so many epochs without improvement; 0: never
   double min_delta = 0;  ///< an improvement is more than this
 
+  int drift_check = 0;  ///< as EngineOptions
   ProgressMode progress = ProgressMode::kNone;
 };
 
