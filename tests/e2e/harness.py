@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 import unittest
 
 IMPART = os.environ["IMPART"]
@@ -123,6 +124,37 @@ class EndToEnd(unittest.TestCase):
         process = self.impart(ranks, "run", deck, "--progress", "none", *args)
         self.assertEqual(process.returncode, code, process.stdout_text + process.stderr_text)
         return process
+
+    def ranks_of(self, launcher):
+        """Process ids of the program under an mpirun."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/stat") as stat:
+                    parent = int(stat.read().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+            if parent == launcher.pid:
+                found.append(int(pid))
+        return sorted(found)
+
+    def stop(self, ranks, number, to_launcher=False):
+        """Starts the long run and ends it by a signal to its last rank, or to mpirun, after some epochs."""
+        process = self.start(ranks, "run", "deck.toml", "--progress", "none", "--threads", 1)
+        log = self.dir / "runs/t/metrics.jsonl"
+        lines_before = len(log.read_text().splitlines()) if log.exists() else 0
+        deadline = time.monotonic() + 30
+        while not log.exists() or len(log.read_text().splitlines()) < lines_before + 20:
+            self.assertLess(time.monotonic(), deadline, "the run does not begin")
+            self.assertIsNone(process.poll(), "the run ended before it was stopped")
+            time.sleep(0.01)
+        pids = self.ranks_of(process)
+        self.assertEqual(len(pids), ranks)
+        os.kill(process.pid if to_launcher else pids[-1], number)
+        _, errors = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 75, errors)
+        self.assertEqual(self.stage("teacher")["status"], "stopped")
+        self.assertFalse(self.model().exists())
 
     def record(self, output="runs"):
         return json.loads((self.dir / output / "t" / "run.json").read_text())
