@@ -29,6 +29,8 @@ LOSSES = {
     "mean_squared_error": lambda z, y, t: functional.mse_loss(z, t),
     "l1": lambda z, y, t: functional.l1_loss(z, t),
     "huber": lambda z, y, t: functional.huber_loss(z, t, delta=0.7),
+    # A support vector machine a class: PyTorch's operations, for it has no such loss.
+    "hinge": lambda z, y, t: (t * torch.relu(1 - z) + (1 - t) * torch.relu(1 + z)).mean(),
     "multiclass_hinge": lambda z, y, t: functional.multi_margin_loss(z, y, margin=0.8),
     "multiclass_hinge_squared": lambda z, y, t: functional.multi_margin_loss(z, y, p=2),
     "kl": lambda z, y, t: functional.kl_div(

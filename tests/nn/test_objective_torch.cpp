@@ -21,6 +21,7 @@ TEST(ObjectiveTorch, LossesAndGradientsAgree) {
       {"mean_squared_error", {.kind = ObjectiveKind::kMeanSquaredError}},
       {"l1", {.kind = ObjectiveKind::kL1}},
       {"huber", {.kind = ObjectiveKind::kHuber, .delta = 0.7}},
+      {"hinge", {.kind = ObjectiveKind::kHinge}},
       {"multiclass_hinge", {.kind = ObjectiveKind::kMulticlassHinge, .margin = 0.8}},
       {"multiclass_hinge_squared", {.kind = ObjectiveKind::kMulticlassHinge, .power = 2}},
       {"kl", {.kind = ObjectiveKind::kKl, .label_smoothing = 0.3}},
@@ -52,7 +53,8 @@ TEST(ObjectiveTorch, LossesAndGradientsAgree) {
       ++compared;
     }
   }
-  EXPECT_EQ(compared, 18U);
+  EXPECT_EQ(compared, 20U);
+  for (const auto name : objective_names()) EXPECT_TRUE(cases.contains(std::string(name))) << name;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -114,6 +115,26 @@ void compare(const Reference& reference) {
   EXPECT_LT(relative_difference(evaluated, reference.values.at("evaluated")), kTolerance);
 }
 
+/// The kinds of layers whose outputs and gradients a case shows. That of its input a layer shows when a layer with
+/// parameters stands before it; indices have none.
+std::set<std::string> kinds_shown(const Reference& reference) {
+  const auto spec = model_spec_from_json(reference.texts.at("spec"));
+  const auto sources = layer_inputs(spec);
+  std::vector<bool> trained;  // the layer, or one that it reads
+  std::set<std::string> kinds;
+  for (std::size_t i = 0; i < spec.layers.size(); ++i) {
+    const auto& layer = spec.layers[i];
+    const bool below = std::ranges::any_of(
+        sources[i], [&](int source) { return source >= 0 && trained[static_cast<std::size_t>(source)]; });
+    if (below || layer.kind == "embedding") kinds.insert(layer.kind);
+    const auto own = [&](const auto& gradient) {
+      return gradient.first.starts_with("gradient." + layer.name + ".");
+    };
+    trained.push_back(below || std::ranges::any_of(reference.values, own));
+  }
+  return kinds;
+}
+
 TEST(Torch, EveryCaseAgrees) {
   std::vector<std::filesystem::path> paths;
   if (std::filesystem::is_directory(IMPART_TORCH_REFERENCE)) {
@@ -123,10 +144,14 @@ TEST(Torch, EveryCaseAgrees) {
   }
   if (paths.empty())
     GTEST_SKIP() << "no reference values: install Debian's python3-torch to compare with PyTorch";
+  std::set<std::string> shown;
   for (const auto& path : paths) {
     SCOPED_TRACE(path.stem().string());
-    compare(Reference(path));
+    const Reference reference(path);
+    compare(reference);
+    shown.merge(kinds_shown(reference));
   }
+  for (const auto kind : layer_kinds()) EXPECT_TRUE(shown.contains(std::string(kind))) << kind;
 }
 
 // The first steps of the zoo's transformer on a text, from the same weights and with the same batches.
@@ -158,12 +183,17 @@ TEST(Torch, ACharacterModelLearnsAsThere) {
     std::vector<float> grad(outputs.size());
     const double loss = make_cross_entropy()->evaluate(outputs, {.labels = wanted}, classes,
                                                        static_cast<float>(1 / rows), grad);
+    if (step == 0) {
+      EXPECT_LT(relative_difference(outputs, reference.values.at("outputs")), kTolerance);
+    }
     network.backward(pass, grad, gradients);
+    if (step == 0) expect_state(reference, "gradient.", gradients, StateKind::kParameter);
     losses.push_back(loss / rows);
     const auto there = static_cast<double>(reference.values.at(fmt::format("loss.{}", step))[0]);
     EXPECT_NEAR(losses.back() / there, 1, 1e-4) << "step " << step;
     for (std::size_t i = 0; i < state.parameters().size(); ++i)
       state.parameters()[i] -= reference.values.at("learning_rate")[0] * gradients.parameters()[i];
+    if (step == 0) expect_state(reference, "after.", state, StateKind::kParameter);
   }
   ASSERT_EQ(losses.size(), 20U);
   EXPECT_LT(losses.back(), 0.85 * losses.front());

@@ -46,8 +46,6 @@ RELU = layer("relu")
 FLATTEN = layer("flatten")
 
 
-
-
 def max_pool(kernel, **settings):
     return layer("max_pool2d", kernel=kernel, **settings)
 
@@ -133,6 +131,11 @@ CASES = {
         ],
         "cross_entropy",
     ),
+    "dropout": (
+        6, (20,), [dense(33), layer("dropout", rate=0.4), RELU, dense(8), layer("dropout", rate=0.2), dense(5)],
+        "cross_entropy",
+    ),
+    "dropout_sequence": (4, (5, 7), [dense(6), layer("dropout", rate=0.3), dense(3)], "cross_entropy"),
     "adaptive_pools": (
         3, (2, 13, 11),
         [
@@ -276,6 +279,54 @@ class Attention(torch.nn.MultiheadAttention):
         return super().forward(query, key, value, attn_mask=mask, need_weights=False)[0]
 
 
+MASK32 = (1 << 32) - 1
+MASK64 = (1 << 64) - 1
+
+
+def splitmix64(x):
+    x = (x + 0x9E3779B97F4A7C15) & MASK64
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & MASK64
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB & MASK64
+    return x ^ (x >> 31)
+
+
+def philox4x32(counter, key):
+    """Salmon et al. 2011, ten rounds."""
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [(p1 >> 32) ^ c[1] ^ k[0], p1 & MASK32, (p0 >> 32) ^ c[3] ^ k[1], p0 & MASK32]
+        k = [(k[0] + 0x9E3779B9) & MASK32, (k[1] + 0xBB67AE85) & MASK32]
+    return c
+
+
+def uniform(purpose, sample, step, count):
+    """The first numbers of impart's stream of that key, for seed 0."""
+    name = 0xCBF29CE484222325
+    for byte in purpose.encode():
+        name = (name ^ byte) * 0x100000001B3 & MASK64
+    key = splitmix64(splitmix64(splitmix64(name)) ^ step)
+    words = []
+    for block in range((count + 3) // 4):
+        words += philox4x32([block, 0, sample, 0], [key & MASK32, key >> 32])
+    return torch.tensor([(word >> 8) / 2**24 for word in words[:count]])
+
+
+class Dropout(torch.nn.Module):
+    """Drops the features that impart drops in each training step; the samples' ids are their places."""
+
+    def __init__(self, name, rate):
+        super().__init__()
+        self.purpose, self.rate, self.step = f"dropout:{name}", rate, 0
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        drawn = [uniform(self.purpose, sample, self.step, x[0].numel()) for sample in range(len(x))]
+        self.step += 1
+        return x * (torch.stack(drawn).reshape(x.shape) >= self.rate) / (1 - self.rate)
+
+
 class Function(torch.nn.Module):
     def __init__(self, function):
         super().__init__()
@@ -308,6 +359,7 @@ def make_module(spec, shape):
         "tanh": torch.nn.Tanh,
         "softmax": lambda: torch.nn.Softmax(-1),
         "flatten": torch.nn.Flatten,
+        "dropout": lambda: Dropout(spec["name"], spec["rate"]),
         "add": lambda: Function(lambda *inputs: sum(inputs)),
         "concat": lambda: Function(lambda *inputs: torch.cat(inputs, 1 if inputs[0].dim() == 4 else -1)),
         "global_avg_pool2d": lambda: Function(lambda x: x.mean((2, 3))),
@@ -346,7 +398,7 @@ class Graph(torch.nn.Module):
             self.specs.append({"name": f"{stem}{counts.get(stem, 0)}", **spec})
             sources = spec.get("from", [before])
             before = self.specs[-1]["name"]
-            module = make_module(spec, tuple(values[sources[0]].shape[1:]))
+            module = make_module(self.specs[-1], tuple(values[sources[0]].shape[1:]))
             self.add_module(path_of(before), module)
             module.eval()
             with torch.no_grad():
@@ -477,9 +529,16 @@ def write_characters(path, text):
         starts = (torch.arange(batch) + step * batch) * context
         windows = torch.stack([indices[start : start + context + 1] for start in starts])
         optimizer.zero_grad()
-        loss = loss_of("cross_entropy", model(windows[:, :-1]), windows[:, 1:])
+        outputs = model(windows[:, :-1])
+        loss = loss_of("cross_entropy", outputs, windows[:, 1:])
         loss.backward()
+        if step == 0:
+            writer.values("outputs", outputs)
+            for name, parameter in model.named_parameters():
+                writer.values(f"gradient.{name}", parameter.grad)
         optimizer.step()
+        if step == 0:
+            write_state(writer, "after", model)
         writer.values(f"inputs.{step}", windows[:, :-1].float())
         writer.values(f"labels.{step}", windows[:, 1:].float())
         writer.values(f"loss.{step}", loss.reshape(1))

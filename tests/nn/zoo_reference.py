@@ -36,6 +36,8 @@ CASES = {
     "lenet5": ("lenet5", {}, (1, 28, 28), "training"),
     "mlp": ("mlp", {"hidden": [60, 40]}, (1, 28, 28), "training"),
     "logistic": ("logistic", {}, (1, 28, 28), "training"),
+    "linear": ("linear", {}, (1, 28, 28), "training"),
+    "svm": ("svm", {}, (1, 28, 28), "training"),
     "cnn": ("cnn", {}, (1, 28, 28), "training"),
     "resnet18_full": ("resnet18", {"stem": "cifar"}, (3, 32, 32), "gradients"),
     "mobilenet_v2_full": ("mobilenet_v2", {"stem": "cifar", "dropout": 0.0}, (3, 32, 32), "gradients"),
@@ -73,6 +75,15 @@ def initial_value(name, shape, normalises):
     else:
         values = 1 + 0.2 * values
     return torch.from_numpy(values.astype(numpy.float32).astype(numpy.float64).reshape(shape))
+
+
+def loss_of(arch, outputs, labels):
+    """What makes the model what its name says."""
+    if arch == "linear":
+        return torch.nn.functional.mse_loss(outputs, torch.nn.functional.one_hot(labels, CLASSES).double())
+    if arch == "svm":
+        return torch.nn.functional.multi_margin_loss(outputs, labels)
+    return torch.nn.functional.cross_entropy(outputs, labels)
 
 
 class WithFront(torch.nn.Module):
@@ -118,7 +129,7 @@ def write_case(file, case, arch, settings, shape, what):
     for step in range(STEPS if what == "training" else 1):
         optimizer.zero_grad()
         outputs = network(inputs[step])
-        loss = torch.nn.functional.cross_entropy(outputs, labels)
+        loss = loss_of(arch, outputs, labels)
         loss.backward()
         if step == 0:
             writer.write("outputs", outputs)

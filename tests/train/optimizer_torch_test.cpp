@@ -47,6 +47,7 @@ TEST(OptimizerTorch, TenStepsAgree) {
   const auto layout = std::make_shared<StateLayout>(std::vector<StateEntry>{
       {"conv.weight", Shape{6, 4, 3, 3}}, {"conv.bias", Shape{6}}, {"fc.weight", Shape{5, 33}}});
   EXPECT_EQ(reference.size(), 2 + cases().size());
+  for (const auto name : optimizer_names()) EXPECT_TRUE(cases().contains(std::string(name))) << name;
   for (const auto& [name, options] : cases()) {
     SCOPED_TRACE(name);
     StateDict state(layout);
