@@ -11,6 +11,7 @@
 #include <cstring>
 #include <ctime>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 #include <utility>
 
@@ -250,6 +251,45 @@ void RunRecord::clear_log() {
   log_.close();
   std::error_code error;
   fs::remove(directory_ / "metrics.jsonl", error);
+}
+
+void RunRecord::forget_log(const std::string& stage) {
+  filter_log([&](const std::string& of, std::int64_t, const std::string&) { return of != stage; });
+}
+
+void RunRecord::merge_log(const std::string& stage) {
+  std::set<std::pair<std::int64_t, std::string>> seen;
+  filter_log([&](const std::string& of, std::int64_t step, const std::string& name) {
+    return of != stage || seen.emplace(step, name).second;
+  });
+}
+
+void RunRecord::filter_log(
+    const std::function<bool(const std::string&, std::int64_t, const std::string&)>& wanted) {
+  const auto path = directory_ / "metrics.jsonl";
+  log_.close();
+  if (!fs::exists(path)) return;
+  const auto text = read_file(path);
+  std::vector<std::string> kept;  // the last line first
+  std::size_t bytes = 0;
+  for (std::size_t end = text.size(); end > 0;) {
+    const auto before = end == 1 ? std::string::npos : text.rfind('\n', end - 2);
+    const auto begin = before == std::string::npos ? 0 : before + 1;
+    auto line = text.substr(begin, end - begin);
+    end = begin;
+    // A process that is killed may leave a part of a line.
+    const auto json = Json::parse(line, nullptr, false);
+    if (!json.is_object() || !line.ends_with('\n')) continue;
+    if (!wanted(json.value("stage", ""), json.value("step", std::int64_t{0}), json.value("name", "")))
+      continue;
+    bytes += line.size();
+    kept.push_back(std::move(line));
+  }
+  if (bytes == text.size()) return;
+  std::string rest;
+  rest.reserve(bytes);
+  for (auto line = kept.rbegin(); line != kept.rend(); ++line) rest += *line;
+  write_file_atomically(path, rest);
 }
 
 }  // namespace impart::stages

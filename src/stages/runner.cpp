@@ -361,6 +361,7 @@ class Runner {
     comm::agree(comm_, "run.json", [&] {
       if (!comm_.is_root()) return;
       record_.put(record);
+      if (continued_.contains(i)) record_.merge_log(record.name);
       if (record.status == "done") fs::remove_all(context_.state_directory(record.name));
     });
     if (record.status == "failed") return;
@@ -431,6 +432,13 @@ class Runner {
       const bool goes_on = !options_.fresh && before != nullptr && before->key == record.key;
       if (goes_on && before->digest.empty()) record.seconds = before->seconds;
       if (!goes_on) fs::remove_all(context_.state_directory(stage.name()));
+      // A solver saves no state, so that it starts anew where others go on.
+      if (fs::exists(context_.state_directory(stage.name()))) {
+        record_.merge_log(stage.name());
+        continued_.insert(i);
+      } else {
+        record_.forget_log(stage.name());
+      }
       fs::create_directories(directory_ / stage.name());
       // A process that is killed leaves this, so that its saved state is known by its key.
       record.status = "running";
@@ -579,6 +587,7 @@ class Runner {
   std::vector<bool> done_;  // or not wanted
   std::map<std::size_t, std::string> keys_;
   std::map<std::size_t, double> earlier_seconds_;  // of attempts that this one continues; on the root
+  std::set<std::size_t> continued_;                // stages that go on from a saved state; on the root
   ErrorKind failure_kind_ = ErrorKind::kRun;
   RunReport report_;
 };

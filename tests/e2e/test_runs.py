@@ -113,6 +113,15 @@ class Records(EndToEnd):
         losses = [line for line in lines if line["name"] == "train.loss"]
         self.assertEqual([line["epoch"] for line in losses], [1, 2])
 
+    def test_metrics_jsonl_forgets_an_attempt_with_other_settings(self):
+        self.deck(TWO)
+        self.run_deck(2)
+        self.run_deck(2, "--set", "stage.teacher.epochs=1", "--stages", "teacher")
+        self.run_deck(2, "--set", "stage.teacher.epochs=1", "--stages", "teacher", "--fresh")
+        lines = [json.loads(line) for line in (self.dir / "runs/t/metrics.jsonl").read_text().splitlines()]
+        losses = [(line["stage"], line["epoch"]) for line in lines if line["name"] == "train.loss"]
+        self.assertEqual(losses, [("second", 1), ("teacher", 1)])
+
     def test_closing_table(self):
         lines = self.run_deck(2).stdout_text.splitlines()
         self.assertEqual(lines[0].split(), ["stage", "what", "metric", "seconds", "artifact"])

@@ -1,5 +1,6 @@
 """The weights do not depend on ranks, threads, or on where a run was stopped and went on."""
 
+import json
 import os
 import random
 import signal
@@ -223,6 +224,24 @@ class SameBits(EndToEnd):
         self.assertEqual(self.stage("teacher")["status"], "done")
         self.assert_equal_models(self.model(output="whole"), self.model())
         self.assertFalse((self.model().parent / "state").exists(), "a finished stage keeps no state")
+
+    def test_each_value_is_logged_once(self):
+        """Whatever a killed attempt has logged after the state that the next one continues from."""
+        self.deck(LONG)
+        self.stop(1, signal.SIGTERM)
+        log = self.dir / "runs/t/metrics.jsonl"
+        last = json.loads(log.read_text().splitlines()[-1])
+        step = last["step"] // last["epoch"]  # of an epoch
+        lost = [{**last, "epoch": last["epoch"] + i, "step": last["step"] + i * step, "value": -1} for i in (1, 2, 3)]
+        other = json.dumps({**last, "stage": "other"})
+        log.write_text(other + "\n" + log.read_text() + "".join(json.dumps(line) + "\n" for line in lost) + other[:20])
+        self.assertIn("continuing after step", self.run_deck(2).stderr_text)
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        self.assertEqual(lines[0]["stage"], "other")
+        wanted = [(epoch, step * epoch, name) for epoch in range(1, 401)
+                  for name in ("train.loss", *sorted({line["name"] for line in lines} - {"train.loss"}))]
+        self.assertEqual([(line["epoch"], line["step"], line["name"]) for line in lines[1:]], wanted)
+        self.assertGreaterEqual(min(line["value"] for line in lines), 0)
 
     def test_a_second_run_in_the_same_directory_is_refused(self):
         self.deck(LONG.replace("epochs = 400", "epochs = 100000"))
