@@ -22,7 +22,7 @@ int main(int argc, char** argv) {
   const std::string_view how = argc > 1 ? argv[1] : "busy";
   const auto node = argc > 2 ? world.split(world.rank(), 0) : world.split_by_node();
   const auto pair = world.split(world.rank() / 2, world.rank());
-  const comm::Watchdog watchdog(world, node, {.warning = 1.5, .abort = 7});
+  const comm::Watchdog watchdog(world, node, {.warning = 1.5, .abort = 9});
   comm::enter_stage("base");
   world.barrier();
   comm::enter_step(41);

@@ -186,7 +186,7 @@ class Commands(EndToEnd):
             process = self.impart(2, "bench", "--model", model, "--batch", 16, "--steps", 3, "--threads", 1, "--json")
             self.assertEqual(process.returncode, 0, process.stderr_text)
             result = json.loads(process.stdout_text)
-            self.assertEqual(list(result), ["model", "batch", "ranks", "threads", "shards", "parameters",
+            self.assertEqual(list(result), ["model", "batch", "ranks", "tensor", "threads", "shards", "parameters",
                                             "samples_per_second", "step_ms", "forward_ms", "backward_ms",
                                             "communication_ms", "update_ms", "input_ms", "peak_rss_mb", "gflops",
                                             "peak_gflops", "share_of_peak"])
