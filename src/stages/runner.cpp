@@ -432,7 +432,7 @@ class Runner {
       const bool goes_on = !options_.fresh && before != nullptr && before->key == record.key;
       if (goes_on && before->digest.empty()) record.seconds = before->seconds;
       if (!goes_on) fs::remove_all(context_.state_directory(stage.name()));
-      // A solver saves no state, so that it starts anew where others go on.
+      // Least squares and newton save no state, so that they start anew where others go on.
       if (fs::exists(context_.state_directory(stage.name()))) {
         record_.merge_log(stage.name());
         continued_.insert(i);
