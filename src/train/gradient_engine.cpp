@@ -25,7 +25,7 @@ enum Tail : std::size_t { kLoss = 0, kWeight = 1, kLabels = 2, kStop = 3, kDrift
 static_assert(kDrift + DriftCheck::kLanes <= kTailSize);
 
 /// Activations and scratch of one pass may always take this much.
-constexpr std::size_t kPassBytes = std::size_t{128} << 20;
+constexpr std::size_t kPassBytes = std::size_t{160} << 20;
 
 /// Adds up the seconds of what runs while it lives, and shows it in a trace.
 class Stopwatch {
