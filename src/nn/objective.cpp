@@ -151,15 +151,17 @@ std::unique_ptr<Objective> class_mean(Loss loss) {
 
 class CrossEntropy final : public RowObjective {
  public:
-  CrossEntropy(double smoothing, std::vector<double> weights)
-      : smoothing_(smoothing), weights_(std::move(weights)) {}
+  explicit CrossEntropy(ObjectiveOptions options) : options_(std::move(options)) {}
+
+  [[nodiscard]] const ObjectiveOptions* as_cross_entropy() const override { return &options_; }
 
   [[nodiscard]] double weight(const Targets& targets) const override {
-    if (weights_.empty()) return Objective::weight(targets);
+    if (options_.class_weights.empty()) return Objective::weight(targets);
     double sum = 0;
     for (std::size_t i = 0; i < targets.labels.size(); ++i) {
       const auto target = target_of(targets, i);
-      sum += target.share * weights_.at(target.label) + (1 - target.share) * weights_.at(target.other);
+      sum += target.share * options_.class_weights.at(target.label) +
+             (1 - target.share) * options_.class_weights.at(target.other);
     }
     return sum;
   }
@@ -176,10 +178,10 @@ class CrossEntropy final : public RowObjective {
     }
     const double log_sum = std::log(sum) + top;
 
-    const double floor = smoothing_ / static_cast<double>(z.size());
+    const double floor = options_.label_smoothing / static_cast<double>(z.size());
     const auto wanted = [&](std::size_t k) {
-      const double t = (1 - smoothing_) * target[k] + floor;
-      return weights_.empty() ? t : t * weights_[k];
+      const double t = (1 - options_.label_smoothing) * target[k] + floor;
+      return options_.class_weights.empty() ? t : t * options_.class_weights[k];
     };
     double loss = 0;
     double total = 0;
@@ -198,15 +200,15 @@ class CrossEntropy final : public RowObjective {
   }
 
   void check_classes(std::int64_t classes) const override {
-    if (weights_.empty() || weights_.size() == static_cast<std::size_t>(classes)) return;
+    if (options_.class_weights.empty() || options_.class_weights.size() == static_cast<std::size_t>(classes))
+      return;
     throw Error("the class weights do not fit the classes")
         .at("class_weights")
         .expected(fmt::format("{} weights", classes))
-        .got(std::to_string(weights_.size()));
+        .got(std::to_string(options_.class_weights.size()));
   }
 
-  double smoothing_;
-  std::vector<double> weights_;
+  ObjectiveOptions options_;
 };
 
 /// Crammer and Singer 2001, as PyTorch's MultiMarginLoss.
@@ -280,7 +282,7 @@ std::unique_ptr<Objective> make_objective(const ObjectiveOptions& options) {
     case ObjectiveKind::kHinge:
       return class_mean(&hinge);
     case ObjectiveKind::kCrossEntropy:
-      return std::make_unique<CrossEntropy>(options.label_smoothing, options.class_weights);
+      return std::make_unique<CrossEntropy>(options);
     case ObjectiveKind::kMulticlassHinge:
       return std::make_unique<MulticlassHinge>(options.margin, options.power);
     case ObjectiveKind::kKl:

@@ -27,6 +27,12 @@ void TensorAxis::sum(std::span<double> values) {
   seconds_ += since(start);
 }
 
+void TensorAxis::max(std::span<double> values) {
+  const auto start = Clock::now();
+  comm_.max_in_place(values, "tensor axis");
+  seconds_ += since(start);
+}
+
 void TensorAxis::gather(std::span<const float> part, std::size_t width, std::span<float> whole) {
   const auto start = Clock::now();
   parts_.resize(whole.size());

@@ -19,6 +19,8 @@ class TensorAxis {
   /// Element-wise sum over the ranks, in place.
   void sum(std::span<float> values);
   void sum(std::span<double> values);
+  /// Element-wise maximum, in place.
+  void max(std::span<double> values);
   /// Rows of `whole` (rows, ranks * width) become the ranks' rows of `part` (rows, width) side by side.
   void gather(std::span<const float> part, std::size_t width, std::span<float> whole);
 

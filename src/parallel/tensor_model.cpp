@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "impart/core/error.hpp"
+#include "parallel/split_cross_entropy.hpp"
 #include "parallel/tensor_axis.hpp"
 
 namespace impart::parallel {
@@ -55,7 +56,19 @@ StateLayoutPtr resized(const TensorPlan& plan, const StateLayout& layout, std::i
 }  // namespace
 
 TensorModel::TensorModel(const nn::ModelSpec& spec, const comm::Comm& tensor)
-    : tensor_(tensor), axis_(std::make_shared<TensorAxis>(tensor)), plan_(plan_on_all(spec, tensor, axis_)) {}
+    : whole_(spec),
+      tensor_(tensor),
+      axis_(std::make_shared<TensorAxis>(tensor)),
+      plan_(plan_on_all(spec, tensor, axis_)) {}
+
+TensorModel::Training TensorModel::training(const nn::Objective& objective) const {
+  if (whole_.classes >= kSplitClasses && tensor_.size() > 1) {
+    auto local = plan_tensors(whole_, plan_.part, axis_, true).local;
+    auto loss = make_split_cross_entropy(objective, plan_.part, axis_);
+    if (loss && local.classes < whole_.classes) return {std::move(local), std::move(loss)};
+  }
+  return {spec(), nullptr};
+}
 
 StateDict TensorModel::slice(const StateDict& whole) const {
   StateDict part(resized(plan_, whole.layout(), 1, plan_.part.of));

@@ -43,8 +43,9 @@ std::int64_t channels_of(const Shape& sample) {
 /// Makes the local model, layer by layer.
 class Planner {
  public:
-  Planner(const nn::ModelSpec& named, nn::Part part, std::shared_ptr<TensorAxis> axis)
+  Planner(const nn::ModelSpec& named, nn::Part part, std::shared_ptr<TensorAxis> axis, bool split_classes)
       : whole_(named),
+        split_classes_(split_classes),
         axis_(std::move(axis)),
         shapes_(nn::check_model(named)),
         inputs_(nn::layer_inputs(named)),
@@ -67,7 +68,11 @@ class Planner {
       }));
       plan_.layers[whole_.layers[i].name] = add(i);
     }
-    input(static_cast<int>(whole_.layers.size()) - 1, false);
+    if (split_classes_ && split_.back()) {
+      plan_.local.classes /= static_cast<int>(ranks());
+    } else {
+      input(static_cast<int>(whole_.layers.size()) - 1, false);
+    }
     find_slices();
     return std::move(plan_);
   }
@@ -256,6 +261,7 @@ class Planner {
   }
 
   const nn::ModelSpec& whole_;
+  bool split_classes_;
   std::shared_ptr<TensorAxis> axis_;
   std::vector<Shape> shapes_;             // of each layer's output
   std::vector<std::vector<int>> inputs_;  // of each layer: layers
@@ -272,7 +278,7 @@ std::vector<std::int64_t> fitting_sizes(const nn::ModelSpec& named) {
   std::vector<std::int64_t> sizes;
   for (std::int64_t n = 1; n <= kLargestSuggestion; ++n) {
     try {
-      Planner(named, {0, n}, nullptr).plan();
+      Planner(named, {0, n}, nullptr, false).plan();
       sizes.push_back(n);
     } catch (const Error&) {
       continue;  // does not fit
@@ -283,12 +289,13 @@ std::vector<std::int64_t> fitting_sizes(const nn::ModelSpec& named) {
 
 }  // namespace
 
-TensorPlan plan_tensors(const nn::ModelSpec& spec, nn::Part part, std::shared_ptr<TensorAxis> axis) {
+TensorPlan plan_tensors(const nn::ModelSpec& spec, nn::Part part, std::shared_ptr<TensorAxis> axis,
+                        bool split_classes) {
   auto named = spec;
   nn::name_layers(named);
   nn::check_model(named);
   try {
-    return Planner(named, part, std::move(axis)).plan();
+    return Planner(named, part, std::move(axis), split_classes).plan();
   } catch (Error& e) {
     throw std::move(e.at(fmt::format("model '{}'", named.name)))
         .hint(fmt::format("tensor = {} would do", fmt::join(fitting_sizes(named), ", ")));

@@ -34,20 +34,29 @@ double since(Clock::time_point start) { return std::chrono::duration<double>(Clo
 /// One call of `train`: what its steps and epochs share.
 class Run {
  public:
-  /// `split`: null when every rank has the whole model. Otherwise `task` and `state` are of this rank's part of
-  /// `whole`.
-  Run(const comm::Mesh& mesh, const parallel::TensorModel* split, const nn::ModelSpec& whole,
-      const TrainerOptions& options, const TrainTask& task, StateDict& state)
+  /// What stands in for the task's model. `task` and `state` are of this rank's part.
+  struct Split {
+    const parallel::TensorModel& model;
+    const nn::ModelSpec& whole;
+    const nn::ModelSpec& trained;  ///< and by which loss: as TensorModel::Training
+    const nn::Objective& objective;
+  };
+
+  /// `split`: null when every rank has the whole model.
+  Run(const comm::Mesh& mesh, const Split* split, const TrainerOptions& options, const TrainTask& task,
+      StateDict& state)
       : comm_(mesh.all()),
         data_(mesh.data()),
-        split_(split),
+        split_(split == nullptr ? nullptr : &split->model),
         options_(options),
         task_(task),
         state_(state),
-        engine_(data_, task.spec, task.objective, engine_options()),
+        engine_(data_, split == nullptr ? task.spec : split->trained,
+                split == nullptr ? task.objective : split->objective, engine_options()),
         optimizer_(options.optimizer, state.layout_ptr(), options.groups, &engine_.team(), sum_parts()),
         average_(options.average, options.epochs),
-        saved_(comm_, mesh.shape(), whole, task.state_directory, task.state_key),
+        saved_(comm_, mesh.shape(), split == nullptr ? task.spec : split->whole, task.state_directory,
+               task.state_key),
         steps_per_epoch_(data::steps_per_epoch(task.train->size(), options.batch_size)),
         updates_per_epoch_((steps_per_epoch_ + options.accumulate - 1) / options.accumulate),
         total_steps_(steps_per_epoch_ * options.epochs),
@@ -420,8 +429,14 @@ TrainResult train_split(const comm::Mesh& mesh, TrainerOptions options, const Tr
                       .stop = task.stop,
                       .state_directory = task.state_directory,
                       .state_key = task.state_key};
+  const auto training = split.training(task.objective);
+  const Run::Split stand_in{split, task.spec, training.spec,
+                            training.objective ? *training.objective : task.objective};
+  const auto layout = state.layout_ptr();
   auto part = split.slice(state);
-  auto result = Run(mesh, &split, task.spec, options, own, part).execute();
+  state = StateDict();  // the memory that splitting saves
+  auto result = Run(mesh, &stand_in, options, own, part).execute();
+  state = StateDict(layout);
   state.copy_from(split.gather(part));
   result.seconds.communication += split.seconds();
   result.seconds.compute -= split.seconds();
@@ -442,7 +457,7 @@ TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const T
         .collective();
   }
   if (options.solver) return solve(comm, options, task, state);
-  return Run(mesh, nullptr, task.spec, options, task, state).execute();
+  return Run(mesh, nullptr, options, task, state).execute();
 }
 
 }  // namespace impart::train

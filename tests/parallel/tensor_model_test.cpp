@@ -12,6 +12,7 @@
 #include "impart/core/error.hpp"
 #include "impart/core/rng.hpp"
 #include "impart/nn/network.hpp"
+#include "impart/nn/objective.hpp"
 #include "impart/nn/zoo.hpp"
 
 namespace impart::parallel {
@@ -168,6 +169,21 @@ TEST_F(SplitModel, AttentionToAMemory) {
                      {"concat", "both", {}, {"sum", "queries"}},
                      {"flatten", "all", {}},
                      dense(20)}));
+}
+
+TEST_F(SplitModel, ManyClassesAreNotGatheredToTrain) {
+  const auto objective = nn::make_cross_entropy();
+  const auto rest = nn::make_mean_squared_error();
+  const TensorModel many(model({12}, 1024, {dense(1024)}), world_);
+  const TensorModel few(model({12}, 64, {dense(64)}), world_);
+  const auto training = many.training(*objective);
+  EXPECT_EQ(training.objective != nullptr, world_.size() > 1);
+  EXPECT_EQ(training.spec.classes, 1024 / world_.size());
+  EXPECT_EQ(many.spec().classes, 1024);  // to evaluate
+  EXPECT_EQ(nn::check_model(training.spec).back(), Shape{1024 / world_.size()});
+  EXPECT_EQ(many.training(*rest).objective, nullptr);
+  EXPECT_EQ(few.training(*objective).objective, nullptr);
+  EXPECT_EQ(few.training(*objective).spec, few.spec());
 }
 
 TEST_F(SplitModel, SumsPartsOfTensorsAndNotWholeOnes) {

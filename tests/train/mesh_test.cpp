@@ -55,7 +55,7 @@ class OnAMesh : public testing::Test {
 
   /// An epoch is one step, so that the loss of each is recorded.
   Trained run(const comm::Comm& comm, const comm::MeshShape& mesh) {
-    const auto objective = nn::make_cross_entropy();
+    const auto objective = nn::make_objective(objective_);
     const bool words = spec_.layers.front().kind == "embedding";
     const auto data = [&](std::int64_t n) {
       return words ? testing_support::made_up_sequences(comm, n, spec_.input[0], spec_.classes)
@@ -110,6 +110,7 @@ class OnAMesh : public testing::Test {
   comm::Comm world_ = comm::Comm::world();
   nn::ModelSpec spec_ = small_cnn();
   TrainerOptions options_;
+  nn::ObjectiveOptions objective_;
   bool validates_ = false;
   std::function<void(const TrainEvent&)> on_event_;
   std::atomic<bool> stop_{false};
@@ -142,6 +143,17 @@ TEST_F(OnAMesh, ATransformerHasTheLossesOfOneRank) {
       nn::zoo_model("transformer", {}, 12,
                     {{"layers", whole(2)}, {"width", whole(16)}, {"context", whole(6)}, {"dropout", 0.1}});
   options_.optimizer = default_options(OptimizerKind::kAdamW);
+  expect_losses_of_one_rank();
+}
+
+/// Of more classes than are gathered, with a bit of all that a cross entropy can have.
+TEST_F(OnAMesh, ACrossEntropyOfSplitClassesIsThatOfWholeRows) {
+  spec_ = nn::zoo_model("mlp", {12}, 600, {{"hidden", std::vector<std::int64_t>{16, 16}}});
+  expect_losses_of_one_rank();
+  objective_.label_smoothing = 0.1;
+  objective_.class_weights.resize(600);
+  for (std::size_t k = 0; k < 600; ++k) objective_.class_weights[k] = 0.5 + static_cast<double>(k % 7);
+  options_.augment = {{.kind = data::AugmentKind::kMixup, .alpha = 0.4}};
   expect_losses_of_one_rank();
 }
 

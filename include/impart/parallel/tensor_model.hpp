@@ -7,6 +7,7 @@
 
 #include "impart/comm/comm.hpp"
 #include "impart/core/state_dict.hpp"
+#include "impart/nn/objective.hpp"
 #include "impart/nn/spec.hpp"
 #include "impart/parallel/tensor_plan.hpp"
 
@@ -22,6 +23,17 @@ class TensorModel {
   /// order, on the same samples.
   [[nodiscard]] const nn::ModelSpec& spec() const noexcept { return plan_.local; }
 
+  /// What this rank trains, and by which loss: with a cross entropy on at least kSplitClasses classes that come in
+  /// parts, the whole outputs are never gathered. Otherwise it is spec() and no other loss.
+  struct Training {
+    nn::ModelSpec spec;
+    std::unique_ptr<nn::Objective> objective;  ///< null: the given one
+  };
+  /// Fewer are gathered as fast as their sums are exchanged.
+  static constexpr int kSplitClasses = 512;
+  /// Borrows `objective`.
+  [[nodiscard]] Training training(const nn::Objective& objective) const;
+
   /// This rank's part of values that belong to the whole model, or to some of its tensors.
   [[nodiscard]] StateDict slice(const StateDict& whole) const;
   /// Back, bit for bit. Collective; empty where `keep` is false.
@@ -36,6 +48,7 @@ class TensorModel {
   [[nodiscard]] double seconds() const noexcept;
 
  private:
+  nn::ModelSpec whole_;
   const comm::Comm& tensor_;
   std::shared_ptr<TensorAxis> axis_;
   TensorPlan plan_;

@@ -52,6 +52,9 @@ struct TensorPlan {
 /// The plan of rank `part.index` of `part.of`; a pure function of the model and of these. Without an `axis` the
 /// local model can be measured, but not run. Throws Error (usage) as check_model does, and, with the sizes that
 /// would do, when a layer's channels or heads cannot be split.
-TensorPlan plan_tensors(const nn::ModelSpec& spec, nn::Part part, std::shared_ptr<TensorAxis> axis = nullptr);
+/// `split_classes`: where the last layer's output comes in parts, the local model's output is this rank's part, and its
+/// `classes` are that part's; else it is whole.
+TensorPlan plan_tensors(const nn::ModelSpec& spec, nn::Part part, std::shared_ptr<TensorAxis> axis = nullptr,
+                        bool split_classes = false);
 
 }  // namespace impart::parallel

@@ -136,7 +136,7 @@ struct TrainResult {
 /// directory), and the same call continues there.
 ///
 /// Throws Error: options that don't fit (usage), a loss that is not finite (names stage, step and layer), a
-/// state that cannot be written.
+/// state that cannot be written. `state` is then undefined.
 TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
                   StateDict& state);
 
