@@ -13,6 +13,7 @@
 
 #include "comm/node_memory.hpp"
 #include "comm/overlap_choice.hpp"
+#include "comm/patience.hpp"
 #include "comm/tree_exchange.hpp"
 #include "impart/comm/watch.hpp"
 #include "impart/core/error.hpp"
@@ -27,7 +28,6 @@ constexpr std::size_t kBlock = 4096;                        // floats that stay 
 constexpr std::size_t kNodeBucket = std::size_t{1} << 18;   // floats that stay in the second
 constexpr std::size_t kLeastBucket = std::size_t{1} << 16;  // between nodes
 constexpr std::size_t kLargestBucket = std::size_t{1} << 21;
-constexpr int kSpins = 2000;                    // about as long as a message between cores takes
 constexpr std::chrono::microseconds kNap{200};  // of the thread, while it waits for others
 
 std::size_t round_up(std::size_t floats) { return (floats + kLine - 1) / kLine * kLine; }
@@ -44,23 +44,6 @@ struct Control {
   Counter added;      // its slice of the bucket is summed over the node
   Counter summed;     // of the node's first worker: the bucket is summed over all nodes
   Counter taken;      // its rank's sum holds its slice of that
-};
-
-/// Waits a little longer each time, and gives the core to others when it takes long.
-class Patience {
- public:
-  explicit Patience(int spins) : left_(spins) {}
-  void wait() {
-    if (left_ > 0) {
-      --left_;
-      __builtin_ia32_pause();
-    } else {
-      std::this_thread::yield();
-    }
-  }
-
- private:
-  int left_;
 };
 
 /// The ranks that share memory with this one and are its neighbours in `comm`; else it alone.
@@ -152,7 +135,7 @@ struct Reduction::Impl {
 
   std::uint64_t base = 0;  // what the counters stood at when the round began
   std::vector<Cursor> cursors;
-  int spins = kSpins;
+  int spins = 0;
   std::optional<OverlapChoice> choice;
 
   std::mutex mutex;
@@ -194,7 +177,7 @@ Reduction::Impl::Impl(const Comm& given, const ReductionOptions& given_options)
       }
     }
   }
-  if (workers.size() > std::thread::hardware_concurrency()) spins = 0;
+  spins = spins_for(workers.size());
   choice.emplace(comm, candidates());
 }
 

@@ -3,12 +3,16 @@
 #include <utility>
 #include <vector>
 
+#include "comm/node_sum.hpp"
 #include "comm/tree_exchange.hpp"
 #include "impart/comm/watch.hpp"
 
 namespace impart::comm {
 
 namespace {
+
+// From here on MPI, which reads the other rank's memory without a copy of it, is faster than NodeSum.
+constexpr std::size_t kPairBytes = std::size_t{128} << 10;
 
 std::vector<ShardRange> ranges_of(int ranks, int shards) {
   check_rank_count(ranks, shards);
@@ -23,11 +27,15 @@ template <class T>
 struct TreeReducer<T>::Impl {
   const Comm& comm;
   TreeMembers members;
+  bool share_memory;
+  bool tried = false;  // to share memory
+  std::unique_ptr<NodeSum<T>> node = nullptr;
 };
 
 template <class T>
-TreeReducer<T>::TreeReducer(const Comm& comm, int shards)
-    : impl_(std::make_unique<Impl>(Impl{comm, TreeMembers(ranges_of(comm.size(), shards), shards)})) {}
+TreeReducer<T>::TreeReducer(const Comm& comm, int shards, bool share_memory)
+    : impl_(std::make_unique<Impl>(
+          Impl{comm, TreeMembers(ranges_of(comm.size(), shards), shards), share_memory})) {}
 
 template <class T>
 TreeReducer<T>::TreeReducer(TreeReducer&&) noexcept = default;
@@ -38,9 +46,15 @@ TreeReducer<T>::~TreeReducer() = default;
 
 template <class T>
 void TreeReducer<T>::sum(std::span<const std::span<T>> parts) {
-  if (impl_->comm.size() == 1) return;
-  TreeExchange<T> exchange(impl_->comm, impl_->members, {parts.begin(), parts.end()}, 0);
-  const Waiting waiting(impl_->comm, "sum in the fixed tree");
+  auto& all = *impl_;
+  if (all.comm.size() == 1) return;
+  if (all.share_memory && !std::exchange(all.tried, true)) all.node = NodeSum<T>::make(all.comm, all.members);
+  if (all.node && all.members.halving && all.comm.size() == 2 && parts[0].size_bytes() >= kPairBytes) {
+    return all.comm.sum_in_place(parts[0], "sum of two");  // which have one order only
+  }
+  const Waiting waiting(all.comm, "sum in the fixed tree");
+  if (all.node) return all.node->sum(parts);
+  TreeExchange<T> exchange(all.comm, all.members, {parts.begin(), parts.end()}, 0);
   exchange.start();
   while (!exchange.advance()) {
   }

@@ -2,13 +2,14 @@
 //
 //   mpirun -n 2 bench_reduce [rounds]
 //
-// A round measures both, one after the other, who is first changing with each round; the figure to look at is
-// the median of the rounds' ratios. Times are those of the slowest rank. The reduction sums arrays where gradients
-// are written (see comm/reduction.hpp), MPI_Allreduce in place.
+// A round measures all, one after another, who is first changing with each round; the figures to look at are the
+// medians of the rounds' ratios. Times are those of the slowest rank. "reduction" sums arrays where gradients are
+// written (comm/reduction.hpp), "tree_reducer" values that lie anywhere, as MPI_Allreduce does.
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -29,14 +30,20 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-/// Seconds of one call on the slowest rank, of `calls` that follow one another.
-double seconds_of(const comm::Comm& world, int calls, const std::function<void()>& call) {
-  world.barrier();
-  const auto start = std::chrono::steady_clock::now();
-  for (int i = 0; i < calls; ++i) call();
-  double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / calls;
+/// Seconds of one of `calls` calls on the slowest rank. Before each, a rank writes what it brings, as a
+/// backward pass does, and waits for the others.
+double seconds_of(const comm::Comm& world, int calls, std::span<float> values,
+                  const std::function<void()>& call) {
+  double seconds = 0;
+  for (int i = 0; i < calls; ++i) {
+    std::ranges::fill(values, 1.0F);
+    world.barrier();
+    const auto start = std::chrono::steady_clock::now();
+    call();
+    seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
   world.max_in_place(std::span(&seconds, 1), "bench");
-  return seconds;
+  return seconds / calls;
 }
 
 std::string measure(const comm::Comm& world, std::size_t bytes, int rounds) {
@@ -50,27 +57,32 @@ std::string measure(const comm::Comm& world, std::size_t bytes, int rounds) {
     reduction.finish(0);
     reduction.end();
   };
+  comm::TreeReducer<float> reducer(world);
+  const auto tree = [&] { reducer.sum_in_place(values); };
   const auto mpi = [&] {
     MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(size), MPI_FLOAT, MPI_SUM, world.mpi());
   };
   const int calls = static_cast<int>(std::clamp<std::size_t>((std::size_t{32} << 20) / bytes, 1, 2000));
-  std::vector<double> our_seconds;
-  std::vector<double> mpi_seconds;
-  std::vector<double> ratios;
+  const std::array<std::function<void()>, 3> contestants{ours, tree, mpi};
+  std::array<std::vector<double>, 3> seconds;
   for (int round = -1; round < rounds; ++round) {  // one to warm up
-    double both[2];
-    for (int turn = 0; turn < 2; ++turn) {
-      const bool is_ours = (turn + round) % 2 == 0;
-      both[is_ours ? 0 : 1] =
-          seconds_of(world, calls, is_ours ? std::function<void()>(ours) : std::function<void()>(mpi));
+    for (std::size_t turn = 0; turn < contestants.size(); ++turn) {
+      const auto who = (turn + static_cast<std::size_t>(round + 1)) % contestants.size();
+      const double took =
+          seconds_of(world, calls, who == 0 ? reduction.sum() : std::span<float>(values), contestants[who]);
+      if (round >= 0) seconds[who].push_back(took);
     }
-    if (round < 0) continue;
-    our_seconds.push_back(both[0]);
-    mpi_seconds.push_back(both[1]);
-    ratios.push_back(both[1] / both[0]);
   }
-  return fmt::format(R"({{"bytes": {}, "reduction_us": {:.2f}, "allreduce_us": {:.2f}, "ratio": {:.2f}}})",
-                     bytes, 1e6 * median(our_seconds), 1e6 * median(mpi_seconds), median(ratios));
+  const auto ratio = [&](std::size_t who) {
+    std::vector<double> ratios;
+    for (std::size_t i = 0; i < seconds[who].size(); ++i) ratios.push_back(seconds[2][i] / seconds[who][i]);
+    return median(ratios);
+  };
+  return fmt::format(
+      R"({{"bytes": {}, "reduction_us": {:.2f}, "tree_reducer_us": {:.2f}, "allreduce_us": {:.2f}, )"
+      R"("reduction_ratio": {:.2f}, "tree_reducer_ratio": {:.2f}}})",
+      bytes, 1e6 * median(seconds[0]), 1e6 * median(seconds[1]), 1e6 * median(seconds[2]), ratio(0),
+      ratio(1));
 }
 
 }  // namespace
