@@ -54,6 +54,9 @@ class Joined final : public nn::Layer {
     channels_ = channels_of(inner_->output_shape(samples));
     const auto partial = nn::ShardTree::partial_floats(shards_, static_cast<std::int64_t>(channels_));
     partial_.resize(joint_.bias && setup.training ? static_cast<std::size_t>(partial) : 0);
+    std::size_t floats = partial_.size();
+    for (const auto& addend : addends_) floats += addend.size();
+    setup.scratch->count_table(floats * sizeof(float));
   }
 
   [[nodiscard]] nn::Needs needs() const override { return inner_->needs(); }
