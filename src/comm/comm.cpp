@@ -176,12 +176,6 @@ void Comm::gather_all(std::span<const T> mine, std::span<T> all, const char* hin
 }
 
 template <class T>
-void Comm::exchange(std::span<const T> send, std::span<T> receive, int peer) const {
-  MPI_Sendrecv(send.data(), mpi_count(send.size(), "exchange"), MpiType<T>::get(), peer, 0, receive.data(),
-               mpi_count(receive.size(), "exchange"), MpiType<T>::get(), peer, 0, comm_, MPI_STATUS_IGNORE);
-}
-
-template <class T>
 MPI_Request Comm::begin_send(std::span<const T> values, int peer, int tag) const {
   MPI_Request request = MPI_REQUEST_NULL;
   MPI_Isend(values.data(), mpi_count(values.size(), "send"), MpiType<T>::get(), peer, tag, comm_, &request);
@@ -230,7 +224,6 @@ std::vector<std::string> Comm::gather_strings(const std::string& mine, const cha
   template void Comm::min_in_place<T>(std::span<T>, const char*) const;                   \
   template void Comm::broadcast<T>(std::span<T>, int, const char*) const;                 \
   template void Comm::gather_all<T>(std::span<const T>, std::span<T>, const char*) const; \
-  template void Comm::exchange<T>(std::span<const T>, std::span<T>, int) const;           \
   template MPI_Request Comm::begin_send<T>(std::span<const T>, int, int) const;           \
   template MPI_Request Comm::begin_receive<T>(std::span<T>, int, int) const
 IMPART_INSTANTIATE(float);

@@ -88,9 +88,6 @@ class Comm {
   /// `mine` of all ranks, equally long, in the order of the ranks.
   template <class T>
   void gather_all(std::span<const T> mine, std::span<T> all, const char* hint) const;
-  /// Swaps `send` for the `receive.size()` values that `peer` sends. Called by both.
-  template <class T>
-  void exchange(std::span<const T> send, std::span<T> receive, int peer) const;
   /// Starts sending to, or receiving from `peer`, in the order of the calls with that `tag`. The values are
   /// MPI's until the request is complete.
   template <class T>
