@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <optional>
 #include <string>
 
@@ -148,6 +149,9 @@ int main(int argc, char** argv) {
       return exit_code(e);
     }
     log::error(e.what());
+  } catch (const std::bad_alloc&) {
+    log::error("out of memory (`impart check DECK --ranks N` says what each stage needs)");
+    if (alone) return kFailed;
   } catch (const std::exception& e) {
     log::error(e.what());
     if (alone) return kFailed;

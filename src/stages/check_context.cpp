@@ -197,6 +197,7 @@ std::optional<comm::MeshShape> CheckContext::check_mesh(const std::string& path,
   const auto stage = std::ranges::find(deck_.stages, path, &StageSettings::path);
   const int shards = deck_.run.shards;
   const int wanted = wanted_ranks(*stage, options_.ranks, shards);
+  if (wanted > options_.ranks) return std::nullopt;  // told where the stage says it
   try {
     const auto mesh =
         comm::fit_mesh(settings.mesh, wanted > 0 ? wanted : comm::largest_rank_count(shards, options_.ranks));
@@ -230,9 +231,11 @@ void CheckContext::check_needs(const std::string& path, const TrainingSettings& 
   const auto memory = static_cast<double>(needs.memory());
   if (needs.memory() > limit) {
     problem(path,
-            fmt::format("needs about {} of memory per rank, {} are there: {} (a smaller batch_size, fewer "
-                        "threads or more ranks need less)",
-                        megabytes(memory), megabytes(static_cast<double>(limit)), needs.kinds()));
+            fmt::format("needs about {} of memory per rank, {} are there: {} ({})", megabytes(memory),
+                        megabytes(static_cast<double>(limit)), needs.kinds(),
+                        needs.activations == 0
+                            ? "that is without activations: only a smaller model, or mesh.tensor, needs less"
+                            : "a smaller batch_size, fewer threads or more ranks need less"));
   }
   if (!local) notes_.push_back(fmt::format("{}: {}", path, needs.describe()));
 }

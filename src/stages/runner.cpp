@@ -431,7 +431,9 @@ class Runner {
       const auto* before = record_.find(stage.name());
       const bool goes_on = !options_.fresh && before != nullptr && before->key == record.key;
       if (goes_on && before->digest.empty()) record.seconds = before->seconds;
-      if (!goes_on) fs::remove_all(context_.state_directory(stage.name()));
+      if (!goes_on && fs::remove_all(context_.state_directory(stage.name())) > 0) {
+        log::info(fmt::format("{}: starts over, for the saved state is of other settings", stage.name()));
+      }
       // Least squares and newton save no state, so that they start anew where others go on.
       if (fs::exists(context_.state_directory(stage.name()))) {
         record_.merge_log(stage.name());

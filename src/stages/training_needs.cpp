@@ -10,15 +10,23 @@
 
 namespace impart::stages {
 
+namespace {
+
+constexpr std::size_t kProgramBytes = 40'000'000;  // measured: MPI's and HDF5's libraries and buffers
+
+}  // namespace
+
 std::string megabytes(double bytes) {
   return bytes < 1e7 ? fmt::format("{:.1f} MB", bytes / 1e6) : fmt::format("{:.0f} MB", bytes / 1e6);
 }
 
 std::string TrainingNeeds::kinds() const {
   const auto text = [](std::size_t bytes) { return megabytes(static_cast<double>(bytes)); };
-  return fmt::format("data {}, parameters {}, gradients {}, optimizer {}, activations {}, scratch {}",
-                     text(data), text(parameters), text(gradients), text(optimizer), text(activations),
-                     text(scratch));
+  return fmt::format(
+      "data {}, parameters {}, gradients {}, optimizer {}, activations {}, scratch {}, checkpoint {}, "
+      "program {}",
+      text(data), text(parameters), text(gradients), text(optimizer), text(activations), text(scratch),
+      text(checkpoint), text(program));
 }
 
 std::string TrainingNeeds::describe() const {
@@ -44,6 +52,9 @@ TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSp
   // One thread of a rank speaks to the other ranks of a tensor axis.
   const int workers = mesh.tensor > 1 ? 1 : std::max(1, threads);
   needs.parameters = arena;
+  needs.program = kProgramBytes;
+  const auto saved = nn::state_layout(spec)->arena_size() * sizeof(float) * (1 + saved_slots(settings));
+  needs.checkpoint = 2 * saved;
   needs.gradients = arena;
   needs.optimizer = settings.solver ? train::solver_memory(*settings.solver, spec, shards, mesh.data, workers)
                                     : arena * (saved_slots(settings) + (settings.accumulate > 1 ? 1 : 0));

@@ -19,12 +19,15 @@ struct TrainingNeeds {
   std::size_t optimizer = 0;
   std::size_t activations = 0;
   std::size_t scratch = 0;
+  std::size_t checkpoint =
+      0;  ///< of the rank that writes: a copy of what is saved, and the file, made in memory
+  std::size_t program = 0;  ///< and its libraries
   // Bytes that a rank sends in one step along each axis.
   double data_axis = 0;
   double tensor_axis = 0;
 
   [[nodiscard]] std::size_t memory() const noexcept {
-    return data + parameters + gradients + optimizer + activations + scratch;
+    return data + parameters + gradients + optimizer + activations + scratch + checkpoint + program;
   }
   /// "data 1 MB, parameters 20 MB, ..."
   [[nodiscard]] std::string kinds() const;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <set>
 
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
@@ -76,8 +77,12 @@ class Problem {
       const auto n = static_cast<std::size_t>(order());
       auto dependent = solve_symmetric({curvature.data(), n * n}, {direction.data() + m * order(), n});
       for (auto& dependence : dependent) {
-        for (auto& row : dependence.on) row %= static_cast<std::size_t>(d_);
+        // Of whatever class: the columns are those of the samples.
         dependence.row %= static_cast<std::size_t>(d_);
+        std::set<std::size_t> columns;
+        for (const auto row : dependence.on) columns.insert(row % static_cast<std::size_t>(d_));
+        columns.erase(dependence.row);
+        dependence.on.assign(columns.begin(), columns.end());
       }
       if (!dependent.empty()) return dependent;
     }
