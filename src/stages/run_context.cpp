@@ -104,6 +104,12 @@ train::TrainerOptions RunContext::trainer_options(const std::string& stage,
   return options;
 }
 
+double RunContext::seconds_per_sample(const nn::ModelSpec& spec, std::int64_t batch) {
+  const auto [found, unknown] = sample_seconds_.try_emplace({nn::to_json(spec), batch}, 0.0);
+  if (unknown) found->second = train::seconds_per_sample(spec, batch);
+  return found->second;
+}
+
 std::function<void(const train::TrainEvent&)> RunContext::event_sink(const std::string& stage) const {
   return [this, stage](const train::TrainEvent& event) { on_event_(stage, event); };
 }
@@ -168,7 +174,7 @@ StageResult train_model(RunContext& context, const std::string& stage, const Tra
 double training_cost(RunContext& context, const TrainingSettings& settings, const nn::ModelSpec& spec) {
   const auto samples = context.data(settings.dataset).part(Part::kTrain)->size() / settings.train_part.of;
   const auto shard = std::max<std::int64_t>(2, settings.batch_size / context.deck().run.shards);
-  return static_cast<double>(samples * settings.epochs) * train::seconds_per_sample(spec, shard);
+  return static_cast<double>(samples * settings.epochs) * context.seconds_per_sample(spec, shard);
 }
 
 std::map<std::string, double> validation_metrics(RunContext& context, const std::string& dataset,

@@ -62,6 +62,8 @@ class RunContext {
   /// What to tell the Trainer, beside its task.
   [[nodiscard]] train::TrainerOptions trainer_options(const std::string& stage,
                                                       const TrainingSettings& settings) const;
+  /// train::seconds_per_sample, measured once in a run for models that are alike. Local.
+  double seconds_per_sample(const nn::ModelSpec& spec, std::int64_t batch);
   /// Logs the events of `stage`.
   [[nodiscard]] std::function<void(const train::TrainEvent&)> event_sink(const std::string& stage) const;
   /// Where the current stage keeps what it needs to continue, and the identity of that state.
@@ -87,6 +89,7 @@ class RunContext {
   std::map<std::string, DataParts> data_;
   std::map<std::string, Artifact> artifacts_;
   std::map<std::string, share::Model> models_;
+  std::map<std::pair<std::string, std::int64_t>, double> sample_seconds_;  // by a model's JSON, and the batch
 };
 
 /// Reads a checkpoint on the root and gives it to all: the other ranks' file systems need not show it yet.
