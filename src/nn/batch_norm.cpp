@@ -1,7 +1,9 @@
-// batch_norm (Ioffe and Szegedy 2015), over channels of images or over features.
+// batch_norm (Ioffe and Szegedy 2015), over channels of images or over features. With `sync`, statistics are
+// those of the whole batch (Peng et al. 2018, MegDet, section 3.3).
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <vector>
 
 #include "impart/core/error.hpp"
@@ -18,10 +20,11 @@ namespace {
 class BatchNorm final : public Layer {
  public:
   explicit BatchNorm(const LayerSpec& spec) {
-    static constexpr std::array<std::string_view, 2> known{"momentum", "epsilon"};
+    static constexpr std::array<std::string_view, 3> known{"momentum", "epsilon", "sync"};
     const Settings settings(spec, known);
     momentum_ = settings.number_or("momentum", 0.1, 0, 1.0 + 1e-9);
     epsilon_ = settings.number_or("epsilon", 1e-5, 1e-12, 1);
+    sync_ = settings.flag_or("sync", false);
   }
 
   [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
@@ -55,11 +58,15 @@ class BatchNorm final : public Layer {
     channels_ = static_cast<std::size_t>(input[1]);
     rows_ = static_cast<std::size_t>(input.elements() / setup.shards) / channels_;
     trainable_ = setup.trainable;
-    if (setup.training && trainable_ && rows_ < 2 && !setup.tail) {
+    const auto parts = setup.shards * setup.peers.parts;
+    together_ = sync_ && parts > 1;
+    measured_rows_ = together_ ? rows_ * static_cast<std::size_t>(parts) : rows_;
+    if (setup.training && trainable_ && measured_rows_ < 2 && !setup.tail) {
       throw Error("batch statistics need at least 2 values a channel", ErrorKind::kUsage)
           .got("a shard of one sample")
           .hint("raise `batch_size`, lower `shards`, or freeze the layer");
     }
+    if (setup.peers.parts > 1) sum_over_peers_ = setup.peers.sum;
     shards_.resize(static_cast<std::size_t>(setup.shards));
     for (auto& shard : shards_) {
       for (auto* values : {&shard.mean, &shard.variance, &shard.scale}) values->resize(channels_);
@@ -67,7 +74,8 @@ class BatchNorm final : public Layer {
     }
     work_.resize(3 * channels_);
     partial_.resize(static_cast<std::size_t>(ShardTree::partial_floats(setup.shards, input[1])));
-    const std::size_t of_shard = 3 * sizeof(float) + 2 * sizeof(double);
+    if (together_) batch_sums_.resize(shards_.size() * 2 * channels_);
+    const std::size_t of_shard = 3 * sizeof(float) + (together_ ? 4 : 2) * sizeof(double);
     setup.scratch->count_table(shards_.size() * channels_ * of_shard +
                                (work_.size() + partial_.size()) * sizeof(float));
   }
@@ -86,8 +94,9 @@ class BatchNorm final : public Layer {
   [[nodiscard]] bool adds_gradients() const override { return true; }
 
   void forward(const Pass& pass, Inputs inputs, std::span<float> output) override {
-    of_batch_ = pass.training && trainable_ && rows_ > 1;
+    of_batch_ = pass.training && trainable_ && measured_rows_ > 1;
     const std::size_t part = rows_ * channels_;
+    if (of_batch_ && together_) measure_batch(inputs[0].data());
     for (std::size_t s = 0; s < shards_.size(); ++s) {
       const float* x = inputs[0].data() + s * part;
       find_scale(shards_[s], x);
@@ -98,12 +107,20 @@ class BatchNorm final : public Layer {
   }
 
   void backward(const Pass& pass, const Backward& call) override {
-    for (std::size_t s = 0; s < shards_.size(); ++s) backward_shard(s, call);
+    const bool together = of_batch_ && together_ && !call.grad_inputs[0].values.empty();
+    for (std::size_t s = 0; s < shards_.size(); ++s) {
+      sum_gradients(s, call);
+      if (!together) write_input_gradient(s, shards_[s].sums, call);
+    }
+    if (together) {
+      const auto sums = sum_over_batch();
+      for (std::size_t s = 0; s < shards_.size(); ++s) write_input_gradient(s, sums, call);
+    }
     if (!call.gradients[0].empty()) write_gradients(pass, call.gradients);
   }
 
  private:
-  /// Statistics of one shard in the last forward, and sums of the backward pass.
+  /// What one shard was normalised by in the last forward, and sums of the backward pass.
   struct ShardState {
     std::vector<float> mean, variance;  // (C)
     std::vector<float> scale;           // (C), of the input's difference from the mean
@@ -115,10 +132,12 @@ class BatchNorm final : public Layer {
     return only_input(adds_ && inputs.size() == 2 && inputs[0] == inputs[1] ? inputs.first(1) : inputs);
   }
   [[nodiscard]] Norm norm_of(const ShardState& shard) const;
+  void measure(ShardState& shard, const float* x);
+  void measure_batch(const float* x);
+  std::span<const double> sum_over_batch();
   void find_scale(ShardState& shard, const float* x);
-  void backward_shard(std::size_t s, const Backward& call);
-  void write_input_gradient(const ShardState& shard, const float* x, const float* grad,
-                            const InputGradient& to, std::size_t offset);
+  void sum_gradients(std::size_t s, const Backward& call);
+  void write_input_gradient(std::size_t s, std::span<const double> sums, const Backward& call);
   void write_gradients(const Pass& pass, std::span<const std::span<float>> gradients);
 
   double momentum_ = 0.1;
@@ -126,13 +145,18 @@ class BatchNorm final : public Layer {
   Rectifier rectifier_ = Rectifier::kNone;
   bool adds_ = false;  // a second input
   bool trainable_ = true;
-  bool of_batch_ = false;  // whether the last forward used each shard's own statistics
-  std::size_t rows_ = 0;   // of a shard
+  bool sync_ = false;
+  bool together_ = false;          // statistics are those of all shards, and of the peers'
+  bool of_batch_ = false;          // whether the last forward used statistics of the batch
+  std::size_t rows_ = 0;           // of a shard
+  std::size_t measured_rows_ = 0;  // of which the statistics are
   std::size_t channels_ = 0;
   std::span<const float> weight_, bias_, running_mean_, running_variance_;  // (C), in the caller's state
   std::vector<ShardState> shards_;
-  std::vector<float> work_;     // (3, C), for the kernels
-  std::vector<float> partial_;  // of sums over shards
+  std::vector<float> work_;         // (3, C), for the kernels
+  std::vector<float> partial_;      // of sums over shards
+  std::vector<double> batch_sums_;  // (shards, 2, C); of all in the first
+  std::function<void(std::span<double>)> sum_over_peers_;
 };
 
 Norm BatchNorm::norm_of(const ShardState& shard) const {
@@ -144,13 +168,49 @@ Norm BatchNorm::norm_of(const ShardState& shard) const {
           .bias = bias_.data()};
 }
 
+/// Mean and variance of the shard, into its sums.
+void BatchNorm::measure(ShardState& shard, const float* x) {
+  kernels().norm_measure(static_cast<std::int64_t>(rows_), static_cast<std::int64_t>(channels_), x,
+                         work_.data(), shard.sums.data());
+}
+
+/// Mean and variance of the batch, into batch_sums_: from the means of the shards' values and squares, which are
+/// equally many. A double has digits enough for a variance far below the square of the mean.
+void BatchNorm::measure_batch(const float* x) {
+  for (std::size_t s = 0; s < shards_.size(); ++s) {
+    auto& sums = shards_[s].sums;
+    measure(shards_[s], x + s * rows_ * channels_);
+    for (std::size_t c = 0; c < channels_; ++c) sums[channels_ + c] += sums[c] * sums[c];
+  }
+  sum_over_batch();
+  const auto parts = static_cast<double>(measured_rows_ / rows_);
+  for (std::size_t c = 0; c < channels_; ++c) {
+    const double mean = batch_sums_[c] / parts;
+    const double variance = batch_sums_[channels_ + c] / parts - mean * mean;
+    batch_sums_[c] = mean;
+    batch_sums_[channels_ + c] = variance < 0 ? 0 : variance;
+  }
+}
+
+/// The sums of all shards (2, C), those of the peers, too.
+std::span<const double> BatchNorm::sum_over_batch() {
+  const std::size_t size = 2 * channels_;
+  for (std::size_t s = 0; s < shards_.size(); ++s) {
+    std::ranges::copy(shards_[s].sums, batch_sums_.begin() + static_cast<std::ptrdiff_t>(s * size));
+  }
+  sum_in_tree(std::span(batch_sums_), size);
+  const auto sums = std::span(batch_sums_).first(size);
+  if (sum_over_peers_) sum_over_peers_(sums);
+  return sums;
+}
+
 void BatchNorm::find_scale(ShardState& shard, const float* x) {
   if (of_batch_) {
-    kernels().norm_measure(static_cast<std::int64_t>(rows_), static_cast<std::int64_t>(channels_), x,
-                           work_.data(), shard.sums.data());
+    if (!together_) measure(shard, x);
+    const auto& sums = together_ ? batch_sums_ : shard.sums;
     for (std::size_t c = 0; c < channels_; ++c) {
-      shard.mean[c] = static_cast<float>(shard.sums[c]);
-      shard.variance[c] = static_cast<float>(shard.sums[channels_ + c]);
+      shard.mean[c] = static_cast<float>(sums[c]);
+      shard.variance[c] = static_cast<float>(sums[channels_ + c]);
     }
   } else {
     std::copy(running_mean_.begin(), running_mean_.end(), shard.mean.begin());
@@ -162,7 +222,7 @@ void BatchNorm::find_scale(ShardState& shard, const float* x) {
   }
 }
 
-void BatchNorm::backward_shard(std::size_t s, const Backward& call) {
+void BatchNorm::sum_gradients(std::size_t s, const Backward& call) {
   auto& shard = shards_[s];
   const std::size_t part = rows_ * channels_;
   const float* x = call.inputs[0].data() + s * part;
@@ -179,33 +239,35 @@ void BatchNorm::backward_shard(std::size_t s, const Backward& call) {
       to = other.add ? to + grad[i] : grad[i];
     }
   }
-  if (!call.grad_inputs[0].values.empty()) {
-    write_input_gradient(shard, x, grad, call.grad_inputs[0], s * part);
-  }
 }
 
-void BatchNorm::write_input_gradient(const ShardState& shard, const float* x, const float* grad,
-                                     const InputGradient& to, std::size_t offset) {
+/// `sums`: over all rows of which the statistics are.
+void BatchNorm::write_input_gradient(std::size_t s, std::span<const double> sums, const Backward& call) {
+  const auto& to = call.grad_inputs[0];
+  if (to.values.empty()) return;
+  const auto& shard = shards_[s];
+  const std::size_t offset = s * rows_ * channels_;
   // The statistics of the batch depend on the input, too; running ones do not.
-  const double share = of_batch_ ? 1.0 / static_cast<double>(rows_) : 0.0;
+  const double share = of_batch_ ? 1.0 / static_cast<double>(measured_rows_) : 0.0;
   float* of_difference = work_.data();
   float* constant = work_.data() + channels_;
   for (std::size_t c = 0; c < channels_; ++c) {
     const double scale = share * static_cast<double>(shard.scale[c]);
-    of_difference[c] = static_cast<float>(-scale * shard.sums[channels_ + c] /
+    of_difference[c] = static_cast<float>(-scale * sums[channels_ + c] /
                                           (static_cast<double>(shard.variance[c]) + epsilon_));
-    constant[c] = static_cast<float>(-scale * shard.sums[c]);
+    constant[c] = static_cast<float>(-scale * sums[c]);
   }
   Norm norm = norm_of(shard);
   if (adds_) norm.rectifier = Rectifier::kNone;  // `grad` has passed it
-  kernels().norm_backward(norm,
-                          {.grad_scale = shard.scale.data(), .x_scale = of_difference, .offset = constant}, x,
-                          grad, to.add, to.values.data() + offset);
+  kernels().norm_backward(
+      norm, {.grad_scale = shard.scale.data(), .x_scale = of_difference, .offset = constant},
+      call.inputs[0].data() + offset, call.grad_output.data() + offset, to.add, to.values.data() + offset);
 }
 
 // The running variance takes the unbiased variance of the batch, as PyTorch does.
 void BatchNorm::write_gradients(const Pass& pass, std::span<const std::span<float>> gradients) {
-  const double unbias = of_batch_ ? static_cast<double>(rows_) / static_cast<double>(rows_ - 1) : 0.0;
+  const auto rows = static_cast<double>(measured_rows_);
+  const double unbias = of_batch_ ? rows / (rows - 1) : 0.0;
   const double momentum = of_batch_ ? momentum_ : 0.0;
   const auto sum = [&](std::span<float> to, auto value) {
     ShardTree tree(static_cast<std::int64_t>(channels_), to.data(), partial_.data());

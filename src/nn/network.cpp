@@ -120,6 +120,7 @@ void Network::Impl::set_up(const NetworkOptions& options) {
                   .trainable = node.trainable,
                   .need_input_gradient = {},
                   .tail = options.tail,
+                  .peers = options.peers,
                   .scratch = &scratch,
                   .kept = &memory[i].kept};
       for (const int input : node.inputs) {
@@ -312,6 +313,20 @@ Network::Network(const ModelSpec& spec, std::int64_t batch, NetworkOptions optio
 Network::Network(Network&&) noexcept = default;
 Network& Network::operator=(Network&&) noexcept = default;
 Network::~Network() = default;
+
+std::optional<std::string> synced_layer(const ModelSpec& given,
+                                        const std::function<bool(const std::string& parameter)>& trainable) {
+  ModelSpec spec = given;
+  name_layers(spec);
+  const std::pair<std::string, SettingValue> wish("sync", true);
+  for (const auto& layer : spec.layers) {
+    if (layer.kind != "batch_norm") continue;
+    const bool synced = std::ranges::find(layer.settings, wish) != layer.settings.end();
+    const auto trained = [&](const char* name) { return !trainable || trainable(layer.name + name); };
+    if (synced && (trained(".weight") || trained(".bias"))) return layer.name;
+  }
+  return std::nullopt;
+}
 
 NetworkMemory Network::memory_of(const ModelSpec& spec, std::int64_t batch, const NetworkOptions& options) {
   use_one_kernel_thread();

@@ -10,9 +10,11 @@
 #include <vector>
 
 #include "impart/comm/reduction.hpp"
+#include "impart/comm/tree_reducer.hpp"
 #include "impart/core/aligned.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/trace.hpp"
+#include "impart/nn/shard_tree.hpp"
 #include "train/drift.hpp"
 #include "train/vector_sums.hpp"
 
@@ -48,19 +50,44 @@ struct ThreadPlan {
   int shards = 1;
 };
 
-ThreadPlan plan_threads(const EngineOptions& options, int ranks) {
+bool is_synced(const nn::ModelSpec& spec, const EngineOptions& options) {
+  return nn::synced_layer(spec, options.trainable).has_value();
+}
+
+ThreadPlan plan_threads(const nn::ModelSpec& spec, const EngineOptions& options, int ranks) {
   const int mine = comm::shards_of_rank(0, ranks, options.shards).size();
-  const int threads = comm::largest_rank_count(mine, options.threads);
+  // Where statistics are summed over ranks, one network computes all, and one thread speaks to the others.
+  const int threads = is_synced(spec, options) ? 1 : comm::largest_rank_count(mine, options.threads);
   return {threads, mine / threads};
 }
 
+/// How ranks sum the statistics of the batch, while others of their threads sum gradients.
+struct StatisticsSums {
+  explicit StatisticsSums(const comm::Comm& data) : comm(data.split(0, data.rank())), reducer(comm) {}
+
+  comm::Comm comm;
+  comm::TreeReducer<double> reducer;
+  double seconds = 0;
+};
+
 }  // namespace
+
+void check_synced(const nn::ModelSpec& spec, const EngineOptions& options) {
+  const auto layer = nn::synced_layer(spec, options.trainable);
+  if (!layer || std::has_single_bit(static_cast<unsigned>(options.shards))) return;
+  throw Error("statistics of the whole batch are summed over a power of two of shards", ErrorKind::kUsage)
+      .at("layer '" + *layer + "', `sync`")
+      .expected("`shards` of 1, 2, 4, 8 ...")
+      .got(std::to_string(options.shards))
+      .hint("change `shards` in [run], or drop `sync`");
+}
 
 // All of a thread's, as far as activations do not grow far beyond what the parameters take anyway.
 int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int ranks) {
   // Only then is what a thread has a whole part of the tree, with halves of its own.
   if (!std::has_single_bit(static_cast<unsigned>(options.shards))) return 1;
-  int shards = plan_threads(options, ranks).shards;
+  int shards = plan_threads(spec, options, ranks).shards;
+  if (is_synced(spec, options)) return shards;
   const auto one = nn::Network::memory_of(spec, options.batch_size / options.shards,
                                           {.training = true, .trainable = options.trainable, .tail = true});
   const auto limit = kPassBytes + 4 * nn::state_layout(spec)->arena_size() * sizeof(float);
@@ -72,7 +99,8 @@ int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int 
 struct Worker {
   struct Arrangement {
     std::int64_t shard_size = 0;
-    int shards = 1;  // computed at once
+    int shards = 1;       // computed at once
+    bool synced = false;  // as one part of the whole batch
     friend auto operator<=>(const Arrangement&, const Arrangement&) = default;
   };
   struct Replica {
@@ -97,9 +125,10 @@ struct GradientEngine::Impl {
         objective(o),
         options(std::move(opt)),
         layout(nn::state_layout(spec)),
+        synced((check_synced(spec, options), is_synced(spec, options))),
         range((comm::check_rank_count(comm.size(), options.shards),
                comm::shards_of_rank(comm.rank(), comm.size(), options.shards))),
-        team(plan_threads(options, comm.size()).threads),
+        team(plan_threads(spec, options, comm.size()).threads),
         reduction(comm, reduction_options()),
         drift(comm, options.drift_check, !options.sum_parts),
         workers(static_cast<std::size_t>(team.size())) {
@@ -111,11 +140,12 @@ struct GradientEngine::Impl {
     }
     const auto shard_size = options.batch_size / options.shards;
     at_once = shards_at_once(spec, options, comm.size());
+    if (synced && comm.size() > 1) statistics = std::make_unique<StatisticsSums>(comm);
     team.run([&](int w) {
       nn::use_one_kernel_thread();
       auto& worker = workers[static_cast<std::size_t>(w)];
       make_room(w, at_once);
-      replica(worker, {shard_size, at_once});
+      replica(worker, {shard_size, at_once, synced});
     });
     gradient = StateDict::view(layout, reduction.sum().first(layout->arena_size()));
   }
@@ -153,18 +183,45 @@ struct GradientEngine::Impl {
   Worker::Replica& replica(Worker& worker, Worker::Arrangement arrangement) const {
     auto it = worker.replicas.find(arrangement);
     if (it == worker.replicas.end()) {
-      const bool tail = arrangement.shard_size < options.batch_size / options.shards;
+      const bool tail =
+          arrangement.shard_size < options.batch_size / options.shards || synced != arrangement.synced;
       nn::Network network(spec, arrangement.shard_size * arrangement.shards,
-                          {true, options.trainable, tail, arrangement.shards});
+                          {.training = true,
+                           .trainable = options.trainable,
+                           .tail = tail,
+                           .shards = arrangement.shards,
+                           .peers = arrangement.synced ? peers() : nn::Peers{}});
       it = worker.replicas.emplace(arrangement, Worker::Replica{std::move(network)}).first;
     }
     return it->second;
   }
 
-  static nn::Pass pass_of(const GradientEngine::Impl& engine, const data::Batch& batch,
-                          const data::ShardBatch& shard) {
-    return {true, engine.options.seed, static_cast<std::uint64_t>(batch.step), shard.sample_ids,
-            static_cast<float>(shard.size) / static_cast<float>(batch.global_size)};
+  [[nodiscard]] nn::Peers peers() const {
+    if (statistics == nullptr) return {};
+    return {.parts = comm.size(), .sum = [sums = statistics.get()](std::span<double> values) {
+              const Stopwatch watch(sums->seconds, "statistics");
+              sums->reducer.sum_in_place(values);
+            }};
+  }
+  [[nodiscard]] double statistics_seconds() const { return statistics == nullptr ? 0 : statistics->seconds; }
+
+  /// Whether all shards are there, and full: at the end of an epoch they are of different sizes, or empty.
+  [[nodiscard]] bool is_full(const data::Batch& batch) const {
+    return batch.global_size == options.batch_size;
+  }
+
+  /// What computes `count` neighbouring shards from `first` on: full ones if they are several.
+  [[nodiscard]] Worker::Replica& replica_for(Worker& worker, const data::Batch& batch,
+                                             const data::ShardBatch& first, int count) const {
+    return replica(worker, {first.size, count, synced && is_full(batch)});
+  }
+
+  [[nodiscard]] nn::Pass pass_of(const data::Batch& batch, const data::ShardBatch& first, int count) const {
+    return {true,
+            options.seed,
+            static_cast<std::uint64_t>(batch.step),
+            {first.sample_ids.data(), static_cast<std::size_t>(count) * first.sample_ids.size()},
+            static_cast<float>(first.size) / static_cast<float>(batch.global_size)};
   }
 
   /// Gradient and loss of `count` neighbouring shards, full ones if they are several, into `out`: the arena,
@@ -177,9 +234,8 @@ struct GradientEngine::Impl {
       return;
     }
     const auto number = static_cast<std::size_t>(count);
-    auto& [network, loaded] = replica(worker, {shards->size, count});
-    auto pass = pass_of(*this, batch, *shards);
-    pass.sample_ids = {shards->sample_ids.data(), number * shards->sample_ids.size()};
+    auto& [network, loaded] = replica_for(worker, batch, *shards, count);
+    const auto pass = pass_of(batch, *shards, count);
     std::span<const float> outputs;
     {
       const Stopwatch watch(worker.forward_seconds, "forward");
@@ -187,7 +243,9 @@ struct GradientEngine::Impl {
         network.load(state);
         loaded = round;
       }
+      const double waited = statistics_seconds();
       outputs = network.forward(pass, {shards->inputs.data(), number * shards->inputs.size()});
+      worker.forward_seconds -= statistics_seconds() - waited;
     }
     const Stopwatch watch(worker.backward_seconds, "backward");
     worker.grad_output.resize(outputs.size());
@@ -208,8 +266,10 @@ struct GradientEngine::Impl {
       tail[kLabels] = static_cast<float>(shards[i].labels.size());
     }
     auto gradients = StateDict::view(layout, out.first(layout->arena_size()));
+    const double waited = statistics_seconds();
     network.backward(pass, worker.grad_output, gradients, final_from);
-    sum_in_tree(worker.tails, kTailSize);
+    worker.backward_seconds -= statistics_seconds() - waited;
+    nn::sum_in_tree(std::span(worker.tails), kTailSize);
     std::copy_n(worker.tails.begin(), kTailSize, out.last(kTailSize).begin());
   }
 
@@ -256,15 +316,6 @@ struct GradientEngine::Impl {
     }
   }
 
-  /// Arrays of `size`, one a shard, added in the order in which the shards' gradients are.
-  static void sum_in_tree(std::span<float> arrays, std::size_t size) {
-    for (std::size_t distance = size; distance < arrays.size(); distance *= 2) {
-      for (std::size_t i = 0; i < arrays.size(); i += 2 * distance) {
-        for (std::size_t k = i; k < i + size; ++k) arrays[k] += arrays[k + distance];
-      }
-    }
-  }
-
   /// A batch's gradients were divided by its number of labels before their weights were known.
   void divide_by_weight(double labels, double weight) {
     if (weight == labels) return;
@@ -296,10 +347,12 @@ struct GradientEngine::Impl {
   const nn::Objective& objective;
   EngineOptions options;
   StateLayoutPtr layout;
+  bool synced;  // some layer's statistics are those of the whole batch
   comm::ShardRange range;
   WorkerTeam team;
   comm::Reduction reduction;
   DriftCheck drift;
+  std::unique_ptr<StatisticsSums> statistics;  // null when there is nobody to sum with
   std::vector<Worker> workers;
   int at_once = 1;     // shards that a network computes at once, when all are full
   StateDict gradient;  // a view on the reduction's sum
@@ -308,7 +361,7 @@ struct GradientEngine::Impl {
 };
 
 EngineMemory engine_memory(const nn::ModelSpec& spec, const EngineOptions& options, int ranks) {
-  const auto [threads, shards] = plan_threads(options, ranks);
+  const auto [threads, shards] = plan_threads(spec, options, ranks);
   const int at_once = shards_at_once(spec, options, ranks);
   const auto one = nn::Network::memory_of(
       spec, options.batch_size / options.shards * at_once,
@@ -334,8 +387,7 @@ comm::ShardRange GradientEngine::range() const noexcept { return impl_->range; }
 StepResult GradientEngine::compute(const StateDict& state, const data::Batch& batch, bool want_stop) {
   auto& engine = *impl_;
   ++engine.round;
-  // At the end of an epoch shards are of different sizes, or empty.
-  const int unit = batch.global_size == engine.options.batch_size ? engine.at_once : 1;
+  const int unit = engine.is_full(batch) ? engine.at_once : 1;
   engine.reduction.begin();
   engine.team.run([&](int w) { engine.compute_units(w, state, batch, unit, want_stop); });
   {
@@ -359,14 +411,17 @@ const StateDict& GradientEngine::gradient() const noexcept { return impl_->gradi
 std::optional<std::string> GradientEngine::first_not_finite(const StateDict& state,
                                                             const data::Batch& batch) {
   auto& engine = *impl_;
+  const int unit = engine.is_full(batch) ? engine.at_once : 1;
+  const auto number = static_cast<std::size_t>(unit);
   std::optional<std::string> first;
-  for (const auto& shard :
-       batch.shards) {  // to the end, for ranks with other parts of the tensors do so, too
+  // To the end, for ranks with other parts of the tensors, or of the batch, do so, too.
+  for (std::size_t i = 0; i < batch.shards.size(); i += number) {
+    const auto& shard = batch.shards[i];
     if (shard.size == 0) continue;
-    auto& network = engine.replica(engine.workers[0], {shard.size, 1}).network;
+    auto& network = engine.replica_for(engine.workers[0], batch, shard, unit).network;
     network.load(state);
-    const auto pass = Impl::pass_of(engine, batch, shard);
-    auto layer = network.first_not_finite(pass, shard.inputs);
+    auto layer = network.first_not_finite(engine.pass_of(batch, shard, unit),
+                                          {shard.inputs.data(), number * shard.inputs.size()});
     if (!first) first = std::move(layer);
   }
   return first;
@@ -380,7 +435,8 @@ EngineSeconds GradientEngine::seconds() const noexcept {
     result.forward = std::max(result.forward, worker.forward_seconds);
     result.backward = std::max(result.backward, worker.backward_seconds - worker.reduction_seconds);
   }
-  result.communication = impl_->communication_seconds + impl_->workers[0].reduction_seconds;
+  result.communication =
+      impl_->communication_seconds + impl_->workers[0].reduction_seconds + impl_->statistics_seconds();
   return result;
 }
 

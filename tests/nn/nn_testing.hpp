@@ -111,6 +111,7 @@ struct LoneOptions {
   bool trainable = true;
   std::vector<LayerSpec> absorbed = {};
   bool need_input_gradient = true;
+  Peers peers = {};
 };
 
 /// One layer with its values and gradients, without a network around it. Further inputs are those of layers
@@ -140,6 +141,7 @@ struct LoneLayer {
                 .training = true,
                 .trainable = options.trainable,
                 .need_input_gradient = std::vector<bool>(samples.size(), options.need_input_gradient),
+                .peers = options.peers,
                 .scratch = &scratch,
                 .kept = &kept};
     for (const auto& sample : samples) {

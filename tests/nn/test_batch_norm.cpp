@@ -2,9 +2,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <barrier>
 #include <cmath>
 #include <limits>
+#include <memory>
+#include <thread>
 
+#include "impart/core/error.hpp"
 #include "impart/nn/shard_tree.hpp"
 #include "nn/kernels.hpp"
 #include "nn/nn_testing.hpp"
@@ -208,6 +213,111 @@ TEST(BatchNormLayer, EightShardsHaveTheBitsOfShardsAlone) {
     for (std::size_t k = 0; k < 4; ++k) gradients[k].push_back(alone.gradients[k]);
   }
   for (std::size_t k = 0; k < 4; ++k) EXPECT_EQ(together.gradients[k], tree_sum(gradients[k]));
+}
+
+/// The sums over shards, too: a batch of one shard has the same statistics.
+TEST(BatchNormLayer, EightSyncedShardsAreOneBatch) {
+  const auto synced = layer("batch_norm", {{"sync", true}});
+  auto add = layer("add");
+  add.from = {"a", "b"};
+  for (const auto& absorbed : {std::vector<LayerSpec>{}, {layer("relu")}, {add, layer("relu6")}}) {
+    const std::vector<Shape> inputs(absorbed.size() == 2 ? 2 : 1, kImage);
+    LoneLayer shards(synced, inputs, 16, {.shards = 8, .absorbed = absorbed});
+    LoneLayer batch(layer("batch_norm"), inputs, 16, {.absorbed = absorbed});
+    const auto size = batch.input().size();
+    auto x = normal_values(size, 1);
+    for (std::size_t i = 0; i < size / 4; ++i) x[i] += 3;  // shards that are unlike the others
+    const auto other = normal_values(size, 2);
+    auto probe = normal_values(size, 3);
+    for (auto* lone : {&shards, &batch}) {
+      lone->input().assign(x.begin(), x.end());
+      if (inputs.size() == 2) lone->inputs[1].assign(other.begin(), other.end());
+      lone->pass.shard_share = lone == &shards ? 0.125F : 1.0F;
+      lone->forward();
+    }
+    EXPECT_LT(relative_difference(shards.output, batch.output), 1e-6);
+    for (std::size_t i = 0; i < size; ++i) {  // where rounding decides what the rectifier lets pass
+      if (std::abs(batch.output[i]) < 1e-4F || std::abs(batch.output[i] - 6) < 1e-4F) probe[i] = 0;
+    }
+    for (auto* lone : {&shards, &batch}) lone->backward({probe.begin(), probe.end()});
+    for (std::size_t k = 0; k < inputs.size(); ++k) {
+      EXPECT_LT(relative_difference(shards.grad_inputs[k], batch.grad_inputs[k]), 1e-5);
+    }
+    for (std::size_t k = 0; k < 4; ++k) {
+      EXPECT_LT(relative_difference(shards.gradients[k], batch.gradients[k]), 1e-5) << k;
+    }
+  }
+}
+
+/// Two layers that each have half of a batch, and sum what one layer sums over its shards.
+TEST(BatchNormLayer, PeersHaveTheBitsOfShards) {
+  const auto synced = layer("batch_norm", {{"sync", true}});
+  LoneLayer whole(synced, kImage, 16, {.shards = 4});
+  const auto x = normal_values(whole.input().size(), 1);
+  const auto probe = normal_values(x.size(), 2);
+  whole.input().assign(x.begin(), x.end());
+  whole.forward();
+  whole.backward({probe.begin(), probe.end()});
+
+  std::barrier meet(2);
+  std::array<std::vector<double>, 2> given;
+  std::array<std::unique_ptr<LoneLayer>, 2> halves;
+  const std::size_t part = x.size() / 2;
+  const auto run_half = [&](std::size_t h) {
+    const auto sum = [&, h](std::span<double> values) {
+      given.at(h).assign(values.begin(), values.end());
+      meet.arrive_and_wait();
+      for (std::size_t i = 0; i < values.size(); ++i) values[i] = given[0][i] + given[1][i];
+      meet.arrive_and_wait();
+    };
+    halves.at(h) =
+        std::make_unique<LoneLayer>(synced, kImage, 8, LoneOptions{.shards = 2, .peers = {2, sum}});
+    const std::size_t begin = h * part;
+    const auto mine = std::span(x).subspan(begin, part);
+    halves.at(h)->input().assign(mine.begin(), mine.end());
+    halves.at(h)->forward();
+    const auto probed = std::span(probe).subspan(begin, part);
+    halves.at(h)->backward({probed.begin(), probed.end()});
+  };
+  std::thread second(run_half, 1);
+  run_half(0);
+  second.join();
+
+  for (std::size_t h = 0; h < 2; ++h) {
+    const std::size_t begin = h * part;
+    EXPECT_TRUE(std::ranges::equal(halves.at(h)->output, std::span(whole.output).subspan(begin, part)));
+    EXPECT_TRUE(
+        std::ranges::equal(halves.at(h)->grad_input(), std::span(whole.grad_input()).subspan(begin, part)));
+  }
+  for (std::size_t k = 0; k < 4; ++k) {
+    EXPECT_EQ(whole.gradients[k], tree_sum({halves[0]->gradients[k], halves[1]->gradients[k]}));
+  }
+}
+
+TEST(BatchNormLayer, SyncedShardsOfOneValueHaveStatistics) {
+  const Shape features{5};
+  EXPECT_THROW(LoneLayer(layer("batch_norm"), features, 8, {.shards = 8}), Error);
+  LoneLayer lone(layer("batch_norm", {{"sync", true}}), features, 8, {.shards = 8});
+  const auto x = normal_values(40, 1);
+  lone.input().assign(x.begin(), x.end());
+  for (auto& weight : lone.state[0]) weight = 1;
+  for (auto& bias : lone.state[1]) bias = 0;
+  lone.forward();
+  for (std::size_t c = 0; c < 5; ++c) {
+    double squares = 0;
+    for (std::size_t n = 0; n < 8; ++n) {
+      squares += static_cast<double>(lone.output[n * 5 + c]) * static_cast<double>(lone.output[n * 5 + c]);
+    }
+    EXPECT_NEAR(squares / 8, 1, 1e-3);
+  }
+}
+
+TEST(BatchNormLayer, AFrozenSyncedOneSpeaksToNobody) {
+  const auto sum = [](std::span<double>) { FAIL() << "summed over peers"; };
+  LoneLayer lone(layer("batch_norm", {{"sync", true}}), kImage, 4, {.trainable = false, .peers = {2, sum}});
+  lone.forward();
+  const auto probe = normal_values(lone.output.size(), 2);
+  lone.backward({probe.begin(), probe.end()});
 }
 
 TEST(BatchNormLayer, TakesOverAnAdditionAndItsRectifier) {

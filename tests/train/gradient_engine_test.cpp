@@ -22,8 +22,8 @@ struct Computed {
 /// Loss and gradient of step `step` of a made-up data set of 70 samples in batches of 4 a shard (the last is a
 /// tail, with shards that have no sample).
 Computed compute(const comm::Comm& comm, int shards, int threads, int step,
-                 comm::Overlap overlap = comm::Overlap::kAuto) {
-  const auto spec = small_net();
+                 comm::Overlap overlap = comm::Overlap::kAuto, bool sync = false) {
+  const auto spec = small_net(4, sync);
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(comm, 70, spec.input, spec.classes);
   const auto batch = std::int64_t{4} * shards;
@@ -34,6 +34,31 @@ Computed compute(const comm::Comm& comm, int shards, int threads, int step,
   EXPECT_FALSE(result.stop);
   const auto arena = engine.gradient().arena();
   return {result.loss, {arena.begin(), arena.end()}};
+}
+
+/// Of a full batch of 32, with its running statistics in the gradient; without dropout, whose masks of samples
+/// that are in other places would be others.
+Computed compute_batch(const comm::Comm& comm, bool sync, int shards) {
+  auto spec = small_net(4, sync);
+  std::erase_if(spec.layers, [](const auto& layer) { return layer.kind == "dropout"; });
+  const auto objective = nn::make_cross_entropy();
+  const auto dataset = made_up_dataset(comm, 70, spec.input, spec.classes);
+  GradientEngine engine(comm, spec, *objective, {.batch_size = 32, .shards = shards});
+  data::BatchLoader loader(dataset, {32, shards, engine.range(), 5, true});
+  const auto result = engine.compute(nn::initial_state(spec, 3), loader.next(), false);
+  const auto arena = engine.gradient().arena();
+  return {result.loss, {arena.begin(), arena.end()}};
+}
+
+/// ||a - b|| / ||b||.
+double relative_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double difference = 0;
+  double norm = 0;
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    difference += std::pow(static_cast<double>(a[i]) - static_cast<double>(b[i]), 2);
+    norm += std::pow(static_cast<double>(b[i]), 2);
+  }
+  return std::sqrt(difference / norm);
 }
 
 TEST(GradientEngine, SameBitsForAnyNumberOfRanksAndThreads) {
@@ -57,6 +82,58 @@ TEST(GradientEngine, SameBitsForAnyNumberOfRanksAndThreads) {
     }
   }
   EXPECT_GE(tested, 1);
+}
+
+/// Batch norm over ranks: a full batch, and a tail, whose shards are on their own.
+TEST(GradientEngine, SameBitsForAnyNumberOfRanksThatShareStatistics) {
+  const auto world = comm::Comm::world();
+  constexpr int kShards = 8;
+  if (kShards % world.size() != 0) GTEST_SKIP() << "shards are powers of two";
+  for (const int step : {0, 2}) {
+    const auto alone = compute(comm::Comm::self(), kShards, 1, step, comm::Overlap::kAuto, true);
+    const auto apart = compute(comm::Comm::self(), kShards, 1, step);
+    EXPECT_EQ(alone.gradient == apart.gradient, step == 2) << "what `sync` changes";
+    for (const auto overlap : {comm::Overlap::kBlocking, comm::Overlap::kPolling, comm::Overlap::kThread}) {
+      const auto together = compute(world, kShards, 2, step, overlap, true);
+      EXPECT_EQ(together.loss, alone.loss);
+      EXPECT_EQ(together.gradient, alone.gradient) << "step " << step;
+    }
+  }
+}
+
+/// A batch that is one shard is what all ranks' shards are together: loss, gradient, and running statistics.
+TEST(GradientEngine, SharedStatisticsAreThoseOfTheWholeBatch) {
+  const auto world = comm::Comm::world();
+  if (8 % world.size() != 0) GTEST_SKIP() << "shards are powers of two";
+  const auto together = compute_batch(world, true, 8);
+  const auto whole = compute_batch(comm::Comm::self(), false, 1);
+  const auto apart = compute_batch(comm::Comm::self(), false, 8);
+  EXPECT_NEAR(together.loss / whole.loss, 1, 1e-6);
+  EXPECT_LT(relative_difference(together.gradient, whole.gradient), 1e-5);
+  EXPECT_GT(relative_difference(apart.gradient, whole.gradient), 1e-2);
+}
+
+TEST(GradientEngine, SharedStatisticsNeedAPowerOfTwoOfShards) {
+  const auto self = comm::Comm::self();
+  const auto objective = nn::make_cross_entropy();
+  const EngineOptions six{.batch_size = 24, .shards = 6};
+  EXPECT_THROW(GradientEngine(self, small_net(4, true), *objective, six), Error);
+  EXPECT_EQ(engine_memory(small_net(4, false), six, 2).total(),
+            engine_memory(small_net(4, true), six, 2).total());
+  // Frozen, it has no statistics of the batch.
+  auto frozen = six;
+  frozen.trainable = [](const std::string& name) { return !name.starts_with("bn1."); };
+  GradientEngine(self, small_net(4, true), *objective, frozen);
+}
+
+/// All shards of a rank are computed at once, whatever they need.
+TEST(GradientEngine, SharedStatisticsTakeAllShardsAtOnce) {
+  const EngineOptions options{.batch_size = 8 * 4096, .shards = 8, .threads = 4};
+  EXPECT_EQ(shards_at_once(small_net(4, true), options, 2), 4);
+  EXPECT_LT(shards_at_once(small_net(4, false), options, 1), 8);
+  EXPECT_EQ(shards_at_once(small_net(4, true), options, 1), 8);
+  EXPECT_GT(engine_memory(small_net(4, true), options, 1).activations,
+            engine_memory(small_net(4, true), options, 4).activations * 3);
 }
 
 /// Without batch norm and dropout, the gradient of the batch does not depend on how it is cut.

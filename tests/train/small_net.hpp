@@ -5,12 +5,12 @@
 
 namespace impart::testing_support {
 
-/// 1x8x8 images, convolution, batch norm, dropout, two dense layers.
-inline nn::ModelSpec small_net(int classes = 4) {
+/// 1x8x8 images, convolution, batch norm (over ranks with `sync`), dropout, two dense layers.
+inline nn::ModelSpec small_net(int classes = 4, bool sync = false) {
   nn::ModelSpec spec{"small", Shape{1, 8, 8}, classes, {}};
   spec.layers = {
       {"conv2d", "", {{"filters", std::int64_t{6}}, {"kernel", std::int64_t{3}}}},
-      {"batch_norm", "", {}},
+      {"batch_norm", "", {{"sync", sync}}},
       {"relu", "", {}},
       {"max_pool2d", "", {{"kernel", std::int64_t{2}}}},
       {"flatten", "", {}},

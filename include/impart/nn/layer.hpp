@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -91,6 +92,15 @@ class Kept final : public KeptBytes {
   T& operator[](std::size_t i) const { return data()[i]; }
 };
 
+/// Networks that compute the other parts of a batch at the same time, in other processes.
+struct Peers {
+  std::int64_t parts =
+      1;  ///< a power of two; the batch is so many equal parts, this network's is one of them
+  /// Element-wise sum over the parts, in place, with the same bits for all. The networks call it equally often,
+  /// with equal sizes. Not called when there is one part.
+  std::function<void(std::span<double> values)> sum = {};
+};
+
 /// What a layer is built for.
 struct Setup {
   std::vector<Shape> inputs;  ///< with the batch extent in front: (N, ...)
@@ -99,6 +109,7 @@ struct Setup {
   bool trainable = true;      ///< false: frozen; backward is not asked for gradients of its parameters
   std::vector<bool> need_input_gradient = {};  ///< for each input: backward is asked for its gradient
   bool tail = false;                           ///< as NetworkOptions::tail
+  Peers peers = {};                            ///< as NetworkOptions::peers
   Scratch* scratch = nullptr;                  ///< outlives the layer
   std::vector<KeptBytes*>* kept = nullptr;     ///< of this layer, for whoever makes the room
 
@@ -153,7 +164,8 @@ struct Work {
 /// row-major in the shape that `parameters` gives.
 ///
 /// Equal bits: a batch is `shards` equal parts. The values of a sample do not depend on what else is in the
-/// batch, and statistics over samples are those of a shard. The gradient of a parameter is the sum over the
+/// batch, and statistics over samples are those of a shard, or when a layer's `sync` asks for it, of all shards
+/// of the batch and of its peers, summed in a balanced binary tree in their order. The gradient of a parameter is the sum over the
 /// shards, in a balanced binary tree in their order, of each shard's own gradient: what comes out when every
 /// shard is computed alone and the gradients are added as comm::sum_shards does.
 class Layer {

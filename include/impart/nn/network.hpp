@@ -54,7 +54,13 @@ struct NetworkOptions {
   /// The batch is so many equal shards, a power of two. How a batch is cut decides statistics of batch norms
   /// and the order in which gradients are added; see Layer.
   std::int64_t shards = 1;
+  Peers peers = {};  ///< who has the rest of the batch, for the statistics of a batch norm with `sync`
 };
+
+/// The first layer whose statistics, when it is trained, are those of the whole batch: a batch_norm with `sync`
+/// that is not frozen. `trainable`: as NetworkOptions.
+std::optional<std::string> synced_layer(
+    const ModelSpec& spec, const std::function<bool(const std::string& parameter)>& trainable = {});
 
 /// Bytes that a network takes beside the values that it is given.
 struct NetworkMemory {

@@ -1,7 +1,9 @@
 // ShardTree: sums over the shards of a batch, in the order in which shards computed one by one are added.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace impart::nn {
 
@@ -29,5 +31,15 @@ class ShardTree {
   std::int64_t done_ = 0;
   std::int64_t waiting_ = 0;  // partial sums that no equal one has been added to yet
 };
+
+/// The same sums of `arrays` that are all there, `size` values each: the total is left in the first.
+template <class T>
+void sum_in_tree(std::span<T> arrays, std::size_t size) {
+  for (std::size_t distance = size; distance < arrays.size(); distance *= 2) {
+    for (std::size_t i = 0; i < arrays.size(); i += 2 * distance) {
+      for (std::size_t k = i; k < i + size; ++k) arrays[k] += arrays[k + distance];
+    }
+  }
+}
 
 }  // namespace impart::nn

@@ -23,7 +23,7 @@ namespace impart::train {
 struct EngineOptions {
   std::int64_t batch_size = 0;  ///< global
   int shards = 8;
-  int threads = 1;  ///< of this rank; each computes shards of its own
+  int threads = 1;  ///< of this rank; each computes shards of its own. 1 is used with an nn::synced_layer
   std::uint64_t seed = 0;
   std::function<bool(const std::string& parameter)> trainable = {};  ///< as nn::NetworkOptions
   double l2 = 0;                                                     ///< as nn::ObjectiveOptions
@@ -33,8 +33,12 @@ struct EngineOptions {
   int drift_check = 0;       ///< steps from one check that ranks have equal weights to the next; 0: never
 };
 
+/// Throws Error (usage) when the model has an nn::synced_layer and the number of shards is not a power of two.
+void check_synced(const nn::ModelSpec& spec, const EngineOptions& options);
+
 /// How many shards a network of one of `ranks` ranks computes at once: weights are then read, and gradients
-/// written, once for all of them. The result is the same bits for any choice.
+/// written, once for all of them. The result is the same bits for any choice. All of the rank's with an
+/// nn::synced_layer.
 int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int ranks);
 
 /// What one global batch gave.
@@ -62,9 +66,12 @@ EngineMemory engine_memory(const nn::ModelSpec& spec, const EngineOptions& optio
 
 /// Owns the networks of this rank's threads and the arrays in which gradients are summed. Collective over
 /// `comm`.
+///
+/// Statistics of an nn::synced_layer are those of the whole batch, over all ranks. The last batch of an epoch,
+/// when it is not full, has shards of unequal size: there they are each shard's own.
 class GradientEngine {
  public:
-  /// Borrows `comm` and `objective`. Throws as comm::check_rank_count and nn::check_model do.
+  /// Borrows `comm` and `objective`. Throws as comm::check_rank_count, check_synced and nn::check_model do.
   GradientEngine(const comm::Comm& comm, const nn::ModelSpec& spec, const nn::Objective& objective,
                  EngineOptions options);
   ~GradientEngine();
