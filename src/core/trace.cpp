@@ -13,8 +13,11 @@ namespace impart::trace {
 
 namespace {
 
+constexpr std::int64_t kShortest = 2;  // microseconds
+
 struct Event {
   std::string name;
+  std::int64_t step = 0;  // negative: none
   int thread = 0;
   std::int64_t begin = 0;  // microseconds
   std::int64_t end = 0;
@@ -80,16 +83,17 @@ std::string take_events(int rank) {
   auto text =
       fmt::format(R"({{"name":"process_name","ph":"M","pid":{},"args":{{"name":"{}"}}}})", rank, name);
   for (const auto& event : all.events) {
+    const auto args = event.step < 0 ? "" : fmt::format(R"(,"args":{{"step":{}}})", event.step);
     fmt::format_to(std::back_inserter(text),
                    ",\n"
-                   R"({{"name":"{}","ph":"X","pid":{},"tid":{},"ts":{},"dur":{}}})",
-                   escaped(event.name), rank, event.thread, event.begin, event.end - event.begin);
+                   R"({{"name":"{}","ph":"X","pid":{},"tid":{},"ts":{},"dur":{}{}}})",
+                   escaped(event.name), rank, event.thread, event.begin, event.end - event.begin, args);
   }
   all.events.clear();
   return text;
 }
 
-Span::Span(const char* name) noexcept : name_(is_on() ? name : nullptr) {
+Span::Span(const char* name, std::int64_t step) noexcept : name_(is_on() ? name : nullptr), step_(step) {
   if (name_ != nullptr) begin_ = now();
 }
 
@@ -97,10 +101,11 @@ Span::~Span() {
   if (name_ == nullptr) return;
   auto& all = record();
   const auto end = now();
+  if (end - begin_ < kShortest) return;
   const std::scoped_lock lock(all.mutex);
   if (!is_on()) return;
   if (all.events.size() < all.limit) {
-    all.events.push_back({name_, this_thread(), begin_, end});
+    all.events.push_back({name_, step_, this_thread(), begin_, end});
   } else {
     ++all.lost;
   }

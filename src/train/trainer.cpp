@@ -132,6 +132,7 @@ class Run {
 
   StepResult step(const data::Batch& batch, bool want_stop) {
     comm::enter_step(step_);
+    const trace::Span span("step", step_);
     const auto start = Clock::now();
     const double exchanged = engine_.seconds().communication;
     const auto outcome = engine_.compute(state_, batch, want_stop);
