@@ -93,6 +93,7 @@ int check(const stages::Options& options) {
   const auto deck = stages::read_deck(options, stages::read_deck_text(options.deck), problems);
   stages::CheckOptions limits;
   limits.ranks = options.ranks;
+  limits.ranks_known = options.ranks_known;
   limits.memory_per_rank = options.memory_per_rank;
   const auto notes = stages::check_deck(deck, limits, problems);
   if (!problems.empty()) return report_problems(problems.lines(), options.deck);

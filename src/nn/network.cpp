@@ -318,12 +318,9 @@ std::optional<std::string> synced_layer(const ModelSpec& given,
                                         const std::function<bool(const std::string& parameter)>& trainable) {
   ModelSpec spec = given;
   name_layers(spec);
-  const std::pair<std::string, SettingValue> wish("sync", true);
   for (const auto& layer : spec.layers) {
-    if (layer.kind != "batch_norm") continue;
-    const bool synced = std::ranges::find(layer.settings, wish) != layer.settings.end();
     const auto trained = [&](const char* name) { return !trainable || trainable(layer.name + name); };
-    if (synced && (trained(".weight") || trained(".bias"))) return layer.name;
+    if (is_synced(layer) && (trained(".weight") || trained(".bias"))) return layer.name;
   }
   return std::nullopt;
 }

@@ -189,6 +189,11 @@ std::vector<Shape> input_shapes(const ModelSpec& spec, std::span<const Shape> sh
 
 }  // namespace
 
+bool is_synced(const LayerSpec& layer) {
+  const std::pair<std::string, SettingValue> sync("sync", true);
+  return layer.kind == "batch_norm" && std::ranges::find(layer.settings, sync) != layer.settings.end();
+}
+
 void name_layers(ModelSpec& spec) {
   std::set<std::string> taken;
   for (const auto& layer : spec.layers) taken.insert(layer.name);

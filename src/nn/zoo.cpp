@@ -80,8 +80,9 @@ ZooModel one_layer(const Settings& /*settings*/, int classes) {
   return model;
 }
 
-constexpr std::array<std::string_view, 2> kStemAndWidth{"stem", "width"};
-constexpr std::array<std::string_view, 3> kAndDropout{"stem", "width", "dropout"};
+constexpr std::array<std::string_view, 3> kResNet{"stem", "width", "sync"};
+constexpr std::array<std::string_view, 3> kVgg{"stem", "width", "dropout"};
+constexpr std::array<std::string_view, 4> kNormalised{"stem", "width", "dropout", "sync"};
 constexpr std::array<std::string_view, 1> kHidden{"hidden"};
 constexpr std::array<std::string_view, 6> kTransformer{"layers", "width",   "heads",
                                                        "ff",     "context", "dropout"};
@@ -94,11 +95,11 @@ struct Entry {
 };
 
 constexpr Entry kZoo[] = {
-    {"resnet18", resnet18, kStemAndWidth},
-    {"resnet50", resnet50, kStemAndWidth},
-    {"vgg16", vgg16, kAndDropout},
-    {"vgg16_bn", vgg16_bn, kAndDropout},
-    {"mobilenet_v2", mobilenet_v2, kAndDropout},
+    {"resnet18", resnet18, kResNet},
+    {"resnet50", resnet50, kResNet},
+    {"vgg16", vgg16, kVgg},
+    {"vgg16_bn", vgg16_bn, kNormalised},
+    {"mobilenet_v2", mobilenet_v2, kNormalised},
     {"cnn", cnn, {}},
     {"lenet5", lenet5, {}},
     {"mlp", mlp, kHidden},

@@ -26,6 +26,7 @@ class ImageModel {
     static constexpr std::array<std::string_view, 2> stems{"imagenet", "cifar"};
     cifar = settings.word_or("stem", stems[0], stems) == "cifar";
     width = settings.number_or("width", 1.0, 0.01, 64.0);
+    if (settings.flag_or("sync", false)) norm_settings = {{"sync", true}};
     model.input = cifar ? Shape{3, 32, 32} : Shape{3, 224, 224};
   }
 
@@ -48,7 +49,7 @@ class ImageModel {
     model.add("conv2d", name, std::move(settings), std::move(from));
   }
 
-  std::string batch_norm(const std::string& name) { return model.add("batch_norm", name); }
+  std::string batch_norm(const std::string& name) { return model.add("batch_norm", name, norm_settings); }
 
   void dense(const std::string& name, std::int64_t units, const char* init) {
     model.add("dense", name, {{"units", units}, {"init", std::string(init)}});
@@ -56,6 +57,7 @@ class ImageModel {
 
   bool cifar = false;
   double width = 1;
+  SettingList norm_settings;
   ZooModel model;
 };
 

@@ -11,6 +11,7 @@
 #include "impart/core/suggest.hpp"
 #include "impart/io/checkpoint.hpp"
 #include "impart/nn/network.hpp"
+#include "impart/train/gradient_engine.hpp"
 #include "stages/data_source.hpp"
 #include "stages/rank_groups.hpp"
 #include "stages/training_needs.hpp"
@@ -27,14 +28,17 @@ std::string near_name(const std::string& wanted, const std::vector<T>& all, Name
   return hint.empty() ? "" : " (" + hint + ")";
 }
 
-// The first batch norm to be trained that sees one value a channel of each sample.
+// The first batch norm to be trained that has one value a channel, when a batch of `batch` samples is cut into
+// shards of `shard`.
 std::optional<std::string> lonely_batch_norm(const nn::ModelSpec& spec,
-                                             std::span<const train::ParameterGroup> groups) {
+                                             std::span<const train::ParameterGroup> groups,
+                                             std::int64_t shard, std::int64_t batch) {
   const auto shapes = nn::check_model(spec);
   for (std::size_t i = 0; i < spec.layers.size(); ++i) {
     const auto& layer = spec.layers[i];
     const auto& shape = shapes[i];
-    const bool one_value = shape.rank() == 1 || shape.elements() == shape[0];
+    const bool one_value =
+        (shape.rank() == 1 || shape.elements() == shape[0]) && (nn::is_synced(layer) ? batch : shard) == 1;
     const bool frozen = train::group_of(groups, layer.name + ".weight").frozen &&
                         train::group_of(groups, layer.name + ".bias").frozen;
     if (layer.kind == "batch_norm" && one_value && !frozen) return layer.name;
@@ -213,10 +217,32 @@ std::optional<comm::MeshShape> CheckContext::check_mesh(const std::string& path,
   }
 }
 
+// Batch norms with `sync` against the ranks that share the batch, and its shards.
+void CheckContext::check_sync(const std::string& path, const TrainingSettings& settings,
+                              const nn::ModelSpec& spec, const comm::MeshShape& mesh) {
+  const auto trainable = [&](const std::string& name) {
+    return !train::group_of(settings.groups, name).frozen;
+  };
+  const auto layer = nn::synced_layer(spec, trainable);
+  if (!layer) return;
+  if (mesh.data == 1 && options_.ranks_known) {
+    problem(path, fmt::format("layer '{}': batch norm with `sync` has nothing to synchronise on one rank "
+                              "(expected at least 2 that share the batch; drop `sync`, and for statistics of "
+                              "the whole batch give run.shards = 1)",
+                              *layer));
+  }
+  try {
+    train::check_synced(spec, {.shards = deck_.run.shards, .trainable = trainable});
+  } catch (const Error& e) {
+    problem(path, e.what());
+  }
+}
+
 void CheckContext::check_needs(const std::string& path, const TrainingSettings& settings,
                                const nn::ModelSpec& spec, bool local) {
   const auto mesh = check_mesh(path, settings, local);
   if (!mesh) return;
+  if (!local) check_sync(path, settings, spec, *mesh);
   const auto limit = options_.memory_per_rank != 0 ? options_.memory_per_rank
                                                    : static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
                                                          static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
@@ -300,15 +326,12 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
     problem(path + ".batch_size", fmt::format("expected a multiple of the {} shards (run.shards), got {}",
                                               shards, settings.batch_size));
   }
-  const auto batch = local ? settings.batch_size : std::max<std::int64_t>(1, settings.batch_size / shards);
-  if (batch == 1) {
-    if (const auto layer = lonely_batch_norm(spec, settings.groups)) {
-      problem(
-          path + ".batch_size",
-          fmt::format("a shard of one sample gives layer '{}' one value a channel, which has no statistics "
-                      "(raise batch_size, lower run.shards, or freeze the layer)",
-                      *layer));
-    }
+  const auto shard = local ? settings.batch_size : std::max<std::int64_t>(1, settings.batch_size / shards);
+  if (const auto layer = lonely_batch_norm(spec, settings.groups, shard, settings.batch_size)) {
+    problem(path + ".batch_size",
+            fmt::format("a shard of one sample gives layer '{}' one value a channel, which has no statistics "
+                        "(raise batch_size, lower run.shards, or freeze the layer)",
+                        *layer));
   }
   check_needs(path, settings, spec, local);
   const auto arena = nn::state_layout(spec)->arena_size() * sizeof(float);

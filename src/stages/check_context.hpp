@@ -64,6 +64,8 @@ class CheckContext {
   void check_augment(const std::string& path, const TrainingSettings& settings);
   std::optional<comm::MeshShape> check_mesh(const std::string& path, const TrainingSettings& settings,
                                             bool local);
+  void check_sync(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
+                  const comm::MeshShape& mesh);
   void check_needs(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
                    bool local);
 

@@ -7,7 +7,9 @@
 
 #include "impart/core/log.hpp"
 #include "impart/nn/network.hpp"
+#include "impart/nn/objective.hpp"
 #include "impart/share/combine.hpp"
+#include "impart/train/recalibration.hpp"
 #include "stages/check_context.hpp"
 #include "stages/kinds.hpp"
 #include "stages/run_context.hpp"
@@ -15,6 +17,8 @@
 namespace impart::stages {
 
 namespace {
+
+constexpr std::int64_t kRecalibrationShard = 32;  // samples, of which each shard takes statistics
 
 StageUses uses_of(const std::vector<std::string>& models, const std::vector<double>& weights,
                   const char* role, const std::string& dataset) {
@@ -35,13 +39,35 @@ void check_measured(CheckContext& context, const std::string& path, const std::s
   }
 }
 
+// Gives the batch norms of `model` the statistics of the dataset's training part, when one is named. Collective.
+void recalibrate(RunContext& context, const std::string& name, share::Model& model) {
+  if (name.empty()) return;
+  const auto& train = context.data(name).part(Part::kTrain);
+  const auto& member = model.members.front();
+  data::DatasetPtr samples;
+  comm::agree(context.comm(), name, [&] { samples = share::inputs_of(member, train); });
+  const auto& run = context.deck().run;
+  const auto objective = nn::make_cross_entropy();
+  train::recalibrate_batch_norm(context.comm(), member.spec, *objective,
+                                {.batch_size = kRecalibrationShard * run.shards,
+                                 .shards = run.shards,
+                                 .threads = context.options().threads,
+                                 .seed = run.seed,
+                                 .overlap = run.overlap,
+                                 .reproducible = run.reproducible},
+                                samples, model.state);
+}
+
 class MergeStage final : public Stage {
  public:
   explicit MergeStage(const StageSettings& common)
       : Stage(common), settings_(std::get<MergeSettings>(common.settings)) {}
 
   [[nodiscard]] StageUses uses() const override {
-    return uses_of(settings_.inputs, settings_.weights, "input", settings_.dataset);
+    auto uses = uses_of(settings_.inputs, settings_.weights, "input", settings_.dataset);
+    const auto& recalibrated = settings_.recalibrate;
+    if (!recalibrated.empty() && recalibrated != settings_.dataset) uses.datasets.push_back(recalibrated);
+    return uses;
   }
 
   [[nodiscard]] std::string describe() const override {
@@ -61,7 +87,16 @@ class MergeStage final : public Stage {
       }
     }
     check_measured(context, common().path + ".dataset", settings_.dataset, *specs.front());
+    check_recalibrated(context, *specs.front());
     return ModelOutline{{*specs.front()}};
+  }
+
+  // The training part is passed once, forward and backward.
+  [[nodiscard]] double cost(RunContext& context) const override {
+    if (settings_.recalibrate.empty()) return 0;
+    const auto& spec = context.model(settings_.inputs.front()).members.front().spec;
+    const auto samples = context.data(settings_.recalibrate).part(Part::kTrain)->size();
+    return static_cast<double>(samples) * context.seconds_per_sample(spec, kRecalibrationShard);
   }
 
   StageResult run(RunContext& context) const override {
@@ -85,11 +120,24 @@ class MergeStage final : public Stage {
       result.model =
           share::single(members.front()->spec, std::move(merged), share::merged_encoding(members, weights));
     });
+    recalibrate(context, settings_.recalibrate, *result.model);
     result.metrics = validation_metrics(context, settings_.dataset, *result.model);
     return result;
   }
 
  private:
+  void check_recalibrated(CheckContext& context, const nn::ModelSpec& spec) const {
+    const auto path = common().path + ".recalibrate";
+    const auto* data = context.dataset(path, settings_.recalibrate);
+    if (data == nullptr) return;
+    if (std::ranges::find(spec.layers, "batch_norm", &nn::LayerSpec::kind) == spec.layers.end()) {
+      context.problem(
+          path, fmt::format("model '{}' has no batch_norm: there is nothing to recalibrate", spec.name));
+    }
+    context.match(path, spec, *data, settings_.recalibrate);
+    context.need_part(path, settings_.recalibrate, *data, Part::kTrain);
+  }
+
   MergeSettings settings_;
 };
 

@@ -167,6 +167,7 @@ void take_values(const po::variables_map& values, Options& options) {
     }
     options.overlap = static_cast<comm::Overlap>(found - comm::kOverlapNames.begin());
   }
+  options.ranks_known = values.count("ranks") != 0;
   if (values.count("threads") != 0) at_least_one("--threads", options.threads);
   at_least_one("--ranks", options.ranks);
   at_least_one("--batch", options.batch);

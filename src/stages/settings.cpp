@@ -152,6 +152,7 @@ AnySettings read_merge(TableReader& table, const Deck&) {
     table.problem("weights", "method \"average\" takes none (method = \"weighted\" does)");
   }
   table.read("dataset", settings.dataset);
+  table.read("recalibrate", settings.recalibrate);
   return settings;
 }
 

@@ -60,7 +60,13 @@ TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSp
                                     : arena * (saved_slots(settings) + (settings.accumulate > 1 ? 1 : 0));
   if (needs.memory() <= limit && settings.batch_size % shards == 0) {
     const auto engine = train::engine_memory(
-        plan.local, {.batch_size = settings.batch_size, .shards = shards, .threads = workers}, mesh.data);
+        plan.local,
+        {.batch_size = settings.batch_size,
+         .shards = shards,
+         .threads = workers,
+         .trainable =
+             [&](const std::string& name) { return !train::group_of(settings.groups, name).frozen; }},
+        mesh.data);
     needs.gradients = std::max(engine.gradients, arena);
     needs.activations = engine.activations;
     needs.scratch = engine.scratch;

@@ -3,11 +3,7 @@
 
 #include <cstdint>
 
-#include "impart/comm/comm.hpp"
 #include "impart/core/state_dict.hpp"
-#include "impart/data/dataset.hpp"
-#include "impart/nn/spec.hpp"
-#include "impart/train/gradient_engine.hpp"
 #include "impart/train/trainer.hpp"
 
 namespace impart::train {
@@ -37,11 +33,5 @@ class WeightAverage {
   std::int64_t first_epoch_;  // kSwa: before which nothing is averaged
   StateDict average_;
 };
-
-/// Gives the batch norms of an average of weights the statistics that belong to it: the mean, over the
-/// batches of an epoch, of each batch's (Izmailov et al. 2018, section 3.2). The last batch of an epoch
-/// counts only when it is full, or the only one. Collective; the same bits on any number of ranks.
-void recalibrate_batch_norm(const comm::Comm& comm, const nn::ModelSpec& spec, const nn::Objective& objective,
-                            const EngineOptions& options, const data::DatasetPtr& data, StateDict& state);
 
 }  // namespace impart::train

@@ -15,6 +15,7 @@
 #include "impart/data/batch_loader.hpp"
 #include "impart/parallel/tensor_model.hpp"
 #include "impart/train/gradient_engine.hpp"
+#include "impart/train/recalibration.hpp"
 #include "impart/train/saved_run.hpp"
 #include "train/averaging.hpp"
 #include "train/recorder.hpp"

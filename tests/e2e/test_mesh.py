@@ -38,6 +38,16 @@ class Mesh(EndToEnd):
         # Equal tensors, and whole ones: what comes next takes them as any others.
         self.run_deck(1, "--output", "r4")
 
+    def test_batch_norm_over_the_data_axis(self):
+        self.deck(DECK.replace('kind = "batch_norm"', 'kind = "batch_norm", sync = true'))
+        self.run_deck(2, "--output", "r2")
+        self.deck(DECK.replace('kind = "batch_norm"', 'kind = "batch_norm", sync = true') + "mesh = { tensor = 2 }\n")
+        for ranks in (4, 8):
+            self.run_deck(ranks, "--output", f"r{ranks}")
+        self.assert_equal_models(self.model(output="r4"), self.model(output="r8"))
+        self.assert_same_losses(self.losses("r2"), self.losses("r4"))
+        self.assert_refused(2, "has nothing to synchronise on one rank", ranks=(2,))
+
     def test_continues_on_any_mesh(self):
         self.deck(SLOW)
         self.run_deck(1, "--output", "whole")

@@ -29,6 +29,7 @@ name = "mean"
 kind = "merge"
 inputs = ["teacher", "other"]
 dataset = "tiny"
+recalibrate = "tiny"
 
 [[stage]]
 name = "vote"
@@ -193,6 +194,29 @@ class SameBits(EndToEnd):
                 self.assert_equal_models(self.model(output="r1"), self.model(output=output))
         self.run_deck(2, "--set", "run.reproducible=false", "--fresh", "--output", "r1")
         self.assertGreater(self.stage("teacher", "r1")["metrics"]["validation.accuracy"], 0.3)
+
+    def test_batch_norm_over_ranks(self):
+        """On one rank there is nothing to sum; a client of the federation has a batch of its own."""
+        deck = PIPELINE.replace('kind = "batch_norm"', 'kind = "batch_norm", sync = true')
+        self.deck(deck)
+        self.run_deck(2, "--threads", 1, "--output", "r2")
+        for ranks, overlap in ((2, "thread"), (4, "auto"), (4, "polling"), (8, "blocking")):
+            output = f"r{ranks}{overlap}"
+            self.run_deck(ranks, "--threads", 2, "--set", f"run.overlap={overlap}", "--output", output)
+            for stage in MODELS:
+                self.assert_equal_models(self.model(stage, "r2"), self.model(stage, output))
+        self.assert_refused(2, "has nothing to synchronise on one rank", ranks=(1,), lines=5)
+        self.deck(PIPELINE)
+        self.run_deck(2, "--output", "apart")
+        self.assertNotEqual(self.stage("teacher", "apart")["digest"], self.stage("teacher", "r2")["digest"])
+        self.assertEqual(self.stage("clients", "apart")["metrics"], self.stage("clients", "r2")["metrics"])
+
+    def test_stop_and_continue_with_batch_norm_over_ranks(self):
+        self.deck(LONG.replace('kind = "batch_norm"', 'kind = "batch_norm", sync = true'))
+        self.run_deck(2, "--output", "whole")
+        self.stop(2, signal.SIGTERM)
+        self.assertIn("continuing after step", self.run_deck(4).stderr_text)
+        self.assert_equal_models(self.model(output="whole"), self.model())
 
     def test_three_ranks(self):
         deck = PIPELINE.replace("seed = 3", "seed = 3\nshards = 6")

@@ -86,6 +86,19 @@ TEST(Zoo, WidthGoesToMultiplesOfEight) {
   EXPECT_EQ(filters("mobilenet_v2", 1.4, "features.18.0.weight"), 1792);
 }
 
+TEST(Zoo, AllBatchNormsAreSyncedOrNone) {
+  for (const auto* name : {"resnet18", "resnet50", "vgg16_bn", "mobilenet_v2"}) {
+    for (const bool sync : {false, true}) {
+      const auto spec = zoo_model(name, {}, 10, {{"sync", sync}});
+      for (const auto& layer : spec.layers) {
+        EXPECT_EQ(is_synced(layer), sync && layer.kind == "batch_norm") << name << ": " << layer.name;
+      }
+      EXPECT_EQ(synced_layer(spec).has_value(), sync);
+    }
+  }
+  EXPECT_THROW(zoo_model("vgg16", {}, 10, {{"sync", true}}), Error);
+}
+
 TEST(Zoo, InitialValuesAreTorchvisions) {
   const auto spec = zoo_benchmark("resnet18");
   const auto state = initial_state(spec, 3);

@@ -15,6 +15,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::AllOf;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -86,6 +87,27 @@ TEST_F(Check, ModelsThatDoNotMerge) {
               ElementsAre(HasSubstr("stage.m.inputs: 'a' and 'b' are of different architectures")));
 }
 
+TEST_F(Check, AMergeIsRecalibratedOnDataThatFit) {
+  const std::string normed =
+      "[model.normed]\ninput = [3]\nclasses = 2\n"
+      "layers = [{ kind = 'batch_norm' }, { kind = 'dense', units = 2 }]\n"
+      "[[stage]]\nname = 'n'\nkind = 'train'\nmodel = 'normed'\ndataset = 'rows'\nbatch_size = 16\n";
+  const auto merge = [&](const std::string& input, const std::string& dataset) {
+    return problems(
+        std::string(kDeck) + normed +
+        "[dataset.tests]\nformat = 'csv'\nfile = 'rows.csv'\nclasses = 2\nsplit = { test = 1.0 }\n"
+        "[[stage]]\nname = 'm'\nkind = 'merge'\ninputs = ['" +
+        input + "', '" + input + "']\nrecalibrate = '" + dataset + "'\n");
+  };
+  EXPECT_THAT(merge("n", "rows"), IsEmpty());
+  EXPECT_THAT(merge("a", "rows"),
+              ElementsAre(HasSubstr(
+                  "stage.m.recalibrate: model 'net' has no batch_norm: there is nothing to recalibrate")));
+  EXPECT_THAT(merge("n", "row"), ElementsAre(HasSubstr("stage.m.recalibrate: there is no [dataset.row]")));
+  EXPECT_THAT(merge("n", "tests"),
+              ElementsAre(HasSubstr("stage.m.recalibrate: dataset 'tests' has no train part")));
+}
+
 TEST_F(Check, AnEnsembleOfEnsembles) {
   EXPECT_THAT(
       problems(std::string(kDeck) + "[[stage]]\nname = 'e'\nkind = 'ensemble'\nmembers = ['a', 'b']\n" +
@@ -133,6 +155,43 @@ TEST_F(Check, AShardOfOneSampleHasNoStatistics) {
       problems(deck + "batch_size = 8\n"),
       ElementsAre(HasSubstr("stage.n.batch_size: a shard of one sample gives layer 'bn1' one value")));
   EXPECT_THAT(problems(deck + "batch_size = 16\n"), IsEmpty());
+}
+
+TEST_F(Check, BatchNormOverRanks) {
+  const std::string deck =
+      std::string(kDeck) +
+      "[model.normed]\ninput = [3]\nclasses = 2\n"
+      "layers = [{ kind = 'dense', units = 4 }, { kind = 'batch_norm', sync = true }, { kind = 'dense', "
+      "units = 2 }]\n"
+      "[[stage]]\nname = 'n'\nkind = 'train'\nmodel = 'normed'\ndataset = 'rows'\nbatch_size = 24\n";
+  const auto alone = ElementsAre(
+      HasSubstr("stage.n: layer 'bn1': batch norm with `sync` has nothing to synchronise on one rank "
+                "(expected at least 2"));
+  CheckOptions options;
+  EXPECT_THAT(problems(deck, options), alone);
+  options.ranks_known = false;
+  EXPECT_THAT(problems(deck, options), IsEmpty());
+  options = {};
+  options.ranks = 2;
+  EXPECT_THAT(problems(deck, options), IsEmpty());
+  EXPECT_THAT(problems(deck + "ranks = 1\n", options), alone);
+  EXPECT_THAT(problems(deck + "mesh = { tensor = 2 }\n", options), alone);
+  EXPECT_THAT(problems(deck + "[run]\nshards = 6\n", options),
+              Contains(AllOf(HasSubstr("stage.n: layer 'bn1', `sync`"), HasSubstr("a power of two"),
+                             HasSubstr("got 6"))));
+  options.ranks = 1;
+  EXPECT_THAT(problems(deck + "freeze = 'bn1.*'\n", options), IsEmpty());
+  // The one value of a channel in each shard is enough.
+  options.ranks = 2;
+  auto small = deck;
+  small.replace(small.rfind("24"), 2, "8");
+  EXPECT_THAT(problems(small, options), IsEmpty());
+  // A federation's client has a batch, and statistics, of its own.
+  EXPECT_THAT(problems(deck.substr(0, deck.find("[[stage]]\nname = 'n'")) +
+                           "[[stage]]\nname = 'f'\nkind = 'federate'\nmodel = 'normed'\ndataset = 'rows'\n"
+                           "clients = 2\nlocal_epochs = 1\nbatch_size = 4\n",
+                       {}),
+              IsEmpty());
 }
 
 TEST_F(Check, ChangesThatDoNotFitTheSamples) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "impart/nn/network.hpp"
+#include "impart/train/recalibration.hpp"
 #include "memory_source.hpp"
 
 namespace impart::train {

@@ -76,7 +76,7 @@ class FailingObjective final : public nn::Objective {
 };
 
 void train_or_fail(const comm::Comm& world, std::string_view place) {
-  const auto spec = testing_support::small_net();
+  const auto spec = testing_support::small_net(4, true);
   comm::agree(world, "data", [] { fail_at("reading"); });
   const auto data = testing_support::made_up_dataset(world, 150, spec.input, 4);
   const auto validation = testing_support::made_up_dataset(world, 600, spec.input, 4);  // some for every rank

@@ -170,6 +170,18 @@ TEST_F(OnAMesh, TheDataAxisKeepsItsBits) {
   EXPECT_GT(often.result.seconds.communication, 0);
 }
 
+/// Batch norm over the data axis, of channels that are split over the tensor axis.
+TEST_F(OnAMesh, BatchNormOverRanksIsThatOfTheWholeBatch) {
+  spec_.layers[1].settings = {{"sync", true}};
+  for (const auto overlap : {comm::Overlap::kPolling, comm::Overlap::kThread}) {
+    options_.overlap = overlap;
+    expect_losses_of_one_rank();
+  }
+  if (world_.size() % 2 != 0) return;
+  const auto pair = world_.split(world_.rank() / 2, world_.rank());
+  expect_equal(run(pair, {.tensor = 2}).state, run(world_, {.tensor = 2}).state);
+}
+
 TEST_F(OnAMesh, AStateOfOneMeshContinuesOnAnother) {
   if (world_.size() % 2 != 0) return;
   validates_ = true;

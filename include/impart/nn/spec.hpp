@@ -49,6 +49,9 @@ struct ModelSpec {
   friend bool operator==(const ModelSpec&, const ModelSpec&) = default;
 };
 
+/// True for a batch_norm with `sync`.
+bool is_synced(const LayerSpec& layer);
+
 /// Gives each nameless layer its kind's short name and a count from 1: conv1, relu1, conv2, dense1 ...
 void name_layers(ModelSpec& spec);
 

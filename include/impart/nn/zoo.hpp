@@ -19,7 +19,8 @@ std::vector<std::string_view> zoo_names();
 ///   stride 1 and no pooling (resnet), a classifier of 512-512-512-classes (vgg), stride 1 in the first
 ///   convolution and in the 24-channel stage (mobilenet);
 /// - width: all channels times this number, to the nearest multiple of 8; default 1;
-/// - dropout: of the classifier of vgg (default 0.5) and mobilenet (0.2).
+/// - dropout: of the classifier of vgg (default 0.5) and mobilenet (0.2);
+/// - sync: of all batch norms; default false.
 ///
 /// For 1x28x28:
 /// - "cnn": three 3x3 convolutions without padding (32, 64, 64 filters) with max pooling between, dense 64,

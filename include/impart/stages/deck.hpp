@@ -120,6 +120,7 @@ struct MergeSettings {
   std::string method = "average";
   std::vector<double> weights;  ///< one for each input; empty: all equal
   std::string dataset;          ///< to measure the result on; may be empty
+  std::string recalibrate;  ///< dataset whose training part gives batch norms their statistics; may be empty
 };
 
 struct EnsembleSettings {

@@ -27,6 +27,7 @@ struct Options {
   int threads = 0;  ///< of each rank; 0: the cores that it may use
 
   int ranks = 1;                    ///< check
+  bool ranks_known = false;         ///< check: --ranks is given
   std::size_t memory_per_rank = 0;  ///< check: bytes; 0: this machine's
 
   std::string model = "cnn";  ///< bench: a name of the zoo, or DECK:MODEL

@@ -15,6 +15,7 @@ namespace impart::stages {
 
 struct CheckOptions {
   int ranks = 1;
+  bool ranks_known = true;          ///< false: nobody has said them, and what needs several may get them
   int threads = 1;                  ///< of a rank; they share its memory
   std::size_t memory_per_rank = 0;  ///< bytes; 0: the memory of this machine is the limit, for one rank
   std::vector<std::string> only;    ///< stages that will run; empty: all
