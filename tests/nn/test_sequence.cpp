@@ -130,7 +130,8 @@ TEST(Transformer, FourShardsAtOnceAreShardByShard) {
 TEST(Embedding, AnIndexOutsideTheVocabularyIsNamed) {
   const auto spec = small_transformer();
   Network network(spec, 2);
-  network.load(initial_state(spec, 1));
+  const auto state = initial_state(spec, 1);
+  network.load(state);
   const auto complaint = [&](float index) -> std::string {
     auto input = words(2, 3);
     input[kSteps + 5] = index;

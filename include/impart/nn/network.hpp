@@ -96,6 +96,7 @@ class Network {
   /// Takes the values of `state` (packs them). Call again after each change. `state` must outlive the next
   /// pass.
   void load(const StateDict& state);
+  void load(StateDict&& state) = delete;
   /// `input`: (N, input shape), row-major. The result, (N, classes) or (N, T, classes), belongs to the network
   /// until the next call.
   std::span<const float> forward(const Pass& pass, std::span<const float> input);
