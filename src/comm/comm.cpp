@@ -1,9 +1,11 @@
 #include "impart/comm/comm.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <exception>
 #include <filesystem>
 #include <limits>
+#include <thread>
 #include <utility>
 
 #include "comm/board.hpp"
@@ -14,6 +16,10 @@
 namespace impart::comm {
 
 namespace {
+
+// Of who sleeps while others work: from one look to the next.
+constexpr std::chrono::microseconds kShortestPause{20};
+constexpr std::chrono::microseconds kLongestPause{2000};
 
 // MPI 3 counts are int; a longer message would wrap silently.
 int mpi_count(std::size_t n, const char* hint) {
@@ -131,6 +137,18 @@ void Comm::barrier() const {
   if (size_ == 1) return;
   const Waiting waiting(*this, "barrier");
   MPI_Barrier(comm_);
+}
+
+void Comm::barrier_asleep(const char* hint) const {
+  if (size_ == 1) return;
+  const Waiting waiting(*this, hint);
+  MPI_Request request = MPI_REQUEST_NULL;
+  MPI_Ibarrier(comm_, &request);
+  int done = 0;
+  for (auto pause = kShortestPause; MPI_Test(&request, &done, MPI_STATUS_IGNORE), done == 0;) {
+    std::this_thread::sleep_for(pause);
+    pause = std::min(2 * pause, kLongestPause);
+  }
 }
 
 template <class T>
@@ -259,6 +277,21 @@ void agree(const Comm& comm, const std::string& what, const std::function<void()
   auto usage = static_cast<std::int32_t>(kind == ErrorKind::kUsage);
   comm.broadcast(std::span(&usage, 1), lowest, "agree");
   throw Error(message, usage != 0 ? ErrorKind::kUsage : ErrorKind::kRun).at(what).collective();
+}
+
+void work_alone(const Comm& comm, int worker, const std::string& what, const std::function<void()>& work) {
+  std::exception_ptr failure;
+  if (comm.rank() == worker) {
+    try {
+      work();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  }
+  comm.barrier_asleep(what.c_str());
+  agree(comm, what, [&] {
+    if (failure) std::rethrow_exception(failure);
+  });
 }
 
 NodeBuffer::NodeBuffer(const Comm& comm, std::size_t size) : node_(comm.split_by_node()) {

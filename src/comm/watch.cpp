@@ -41,6 +41,12 @@ std::string describe(const Place& place) {
                      place.waiting_in != 0 ? fmt::format("waits in '{}'", place.call.data()) : "works");
 }
 
+/// Whether `waiting` waits for it. What a rank that does not live has said may be old.
+bool is_late(const Place& place, const Place& waiting) {
+  const auto arrived = place.calls_on(waiting.waiting_in);
+  return arrived && *arrived < *waiting.calls_on(waiting.waiting_in);
+}
+
 std::string list(const std::vector<std::string>& ranks) {
   if (ranks.empty()) return "nobody: all ranks have arrived, and the messages do not";
   std::string text;
@@ -137,16 +143,32 @@ struct Watchdog::Impl {
     all.insert(all.end(), elsewhere.begin(), elsewhere.end());
     std::ranges::sort(all, {}, &Place::rank);
     std::map<std::uint64_t, double> waits;
-    for (const auto& place : all) {
+    for (auto& place : all) {
       if (place.waiting_in == 0 || place.silent > kSignOfLife || waits.contains(place.waiting_in)) continue;
+      place.waited = std::min(place.waited, standstill(place, all));
       waits[place.waiting_in] = place.waited;
       const bool mine = std::ranges::find(here, place.rank, &Place::rank) != here.end();
       if (mine) consider(place, all);
     }
+    std::erase_if(moved, [&](const auto& entry) { return !waits.contains(entry.first); });
     std::erase_if(spoken, [&](const auto& entry) {
       const auto found = waits.find(entry.first);
       return found == waits.end() || found->second < entry.second;
     });
+  }
+
+  /// Seconds since somebody that `waiting` waits for has come a step on: who works on is no reason to speak.
+  double standstill(const Place& waiting, const std::vector<Place>& all) {
+    std::int64_t steps = 0;
+    for (const auto& place : all) {
+      if (is_late(place, waiting)) steps += place.step;
+    }
+    const auto now = now_ns();
+    const auto began = now - static_cast<std::uint64_t>(waiting.waited * 1e9);
+    auto [entry, is_new] = moved.try_emplace(waiting.waiting_in, Moved{steps, began});
+    auto& last = entry->second;
+    if (last.steps != steps) last = {steps, now};
+    return static_cast<double>(now - last.when) * 1e-9;
   }
 
   void consider(const Place& waiting, const std::vector<Place>& all) {
@@ -157,9 +179,7 @@ struct Watchdog::Impl {
     spoken[waiting.waiting_in] = waiting.waited;
     std::vector<std::string> missing;
     for (const auto& place : all) {
-      const auto arrived = place.calls_on(waiting.waiting_in);  // of what does not live it may be old
-      const bool late = arrived && *arrived < *waiting.calls_on(waiting.waiting_in);
-      if (late || place.silent > kSignOfLife) missing.push_back(describe(place));
+      if (is_late(place, waiting) || place.silent > kSignOfLife) missing.push_back(describe(place));
     }
     const auto text = fmt::format("rank {} ({}) has waited {:.0f} s in '{}' for {}", waiting.rank,
                                   where(waiting), waiting.waited, waiting.call.data(), list(missing));
@@ -174,6 +194,12 @@ struct Watchdog::Impl {
   NodeNews news;
   std::atomic<double> warning;
   std::atomic<double> abort;
+  /// What those who are waited for had done, when it was last something else.
+  struct Moved {
+    std::int64_t steps = 0;
+    std::uint64_t when = 0;
+  };
+  std::map<std::uint64_t, Moved> moved;    // of each call that is waited in
   std::map<std::uint64_t, double> spoken;  // how long the wait in a call was when it was last told
   std::mutex mutex;
   std::condition_variable wake;

@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <functional>
 #include <numeric>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -171,6 +174,37 @@ TEST(Agree, TakesAnythingThatIsThrown) {
   const auto odd = agreed(world, last, [] { throw 7; });
   ASSERT_TRUE(odd);
   EXPECT_STREQ(odd->what(), "reading: an unknown exception");
+  world.barrier();  // the ranks are still in step
+}
+
+TEST(WorkAlone, OneWorksWhileTheOthersSleep) {
+  const auto world = Comm::world();
+  for (int worker = 0; worker < world.size(); ++worker) {
+    world.barrier();
+    const auto start = std::chrono::steady_clock::now();
+    const auto cpu = std::clock();  // of this process
+    bool worked = false;
+    work_alone(world, worker, "visit", [&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      worked = true;
+    });
+    const double seconds = static_cast<double>(std::clock() - cpu) / CLOCKS_PER_SEC;
+    EXPECT_EQ(worked, world.rank() == worker);
+    EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(300)) << "did not wait";
+    EXPECT_LT(seconds, 0.15) << "waited awake";
+  }
+}
+
+TEST(WorkAlone, AllThrowWhatTheOneThrows) {
+  const auto world = Comm::world();
+  const int last = world.size() - 1;
+  try {
+    work_alone(world, last, "visit", [] { throw Error("no such file"); });
+    FAIL() << "nobody threw";
+  } catch (const Error& e) {
+    EXPECT_STREQ(e.what(), "visit: no such file");
+    EXPECT_TRUE(e.is_collective());
+  }
   world.barrier();  // the ranks are still in step
 }
 

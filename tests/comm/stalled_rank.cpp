@@ -1,6 +1,8 @@
 // The last rank does not come: it is stopped, dead, or busy. The watchdog of the others must name it, and end the job.
 //
-// usage: stalled_rank busy|stopped|elsewhere [nodes]      nodes: every rank is a node of its own
+// Or it comes late, step after step, and nobody says anything.
+//
+// usage: stalled_rank busy|stopped|elsewhere|late [nodes]      nodes: every rank is a node of its own
 
 #include <unistd.h>
 
@@ -32,7 +34,11 @@ int main(int argc, char** argv) {
       raise(SIGSTOP);
     }
     if (how == "elsewhere") pair.barrier();  // where its partner does not come
-    std::this_thread::sleep_for(std::chrono::seconds(60));
+    for (int step = 0; step < 12 && how == "late"; ++step) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(500));
+      comm::enter_step(step);
+    }
+    if (how != "late") std::this_thread::sleep_for(std::chrono::seconds(60));
   }
   comm::enter_step(42);
   int value = 1;

@@ -72,6 +72,8 @@ class Comm {
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
 
   void barrier() const;
+  /// A barrier before which some ranks work for long: those that wait sleep, and look every few milliseconds.
+  void barrier_asleep(const char* hint) const;
 
   /// Element-wise sum, on every rank. The order of summation is MPI's: use it for integers, or where at most
   /// one rank has a non-zero value in each place; else see TreeReducer.
@@ -116,6 +118,9 @@ class Comm {
 ///
 /// `what` is said in front of the message: "reading dataset mnist". (Decision 4.)
 void agree(const Comm& comm, const std::string& what, const std::function<void()>& work);
+
+/// The same for work that rank `worker` does alone, and that takes long: the others sleep meanwhile.
+void work_alone(const Comm& comm, int worker, const std::string& what, const std::function<void()>& work);
 
 /// Memory that all ranks of a node share: written by one of them, read by all (an MPI-3 shared window; a rank
 /// that is alone on its node has memory of its own).

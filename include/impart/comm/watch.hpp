@@ -37,8 +37,9 @@ struct StallLimits {
 
 /// A thread that looks once a second at what the ranks of its node do, and hears of the other nodes. When this
 /// rank has waited too long, and is the lowest that waits, it names the ranks that have not arrived: one line,
-/// said again each time the wait has doubled; in the end it aborts the job. A rank that is stopped, dead, or
-/// on a node that does not answer is told by its missing sign of life.
+/// said again each time the wait has doubled; in the end it aborts the job. The wait counts from when one of
+/// those ranks last came a step on (`enter_step`): until then it worked. A rank that is stopped, dead, or on a
+/// node that does not answer is told by its missing sign of life.
 ///
 /// One at a time. Ranks of other nodes are watched only where MPI grants MPI_THREAD_MULTIPLE.
 class Watchdog {
