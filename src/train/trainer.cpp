@@ -15,6 +15,7 @@
 #include "impart/data/batch_loader.hpp"
 #include "impart/parallel/tensor_model.hpp"
 #include "impart/train/gradient_engine.hpp"
+#include "impart/train/local_workers.hpp"
 #include "impart/train/recalibration.hpp"
 #include "impart/train/saved_run.hpp"
 #include "train/averaging.hpp"
@@ -52,9 +53,7 @@ class Run {
         options_(options),
         task_(task),
         state_(state),
-        engine_(data_, split == nullptr ? task.spec : split->trained,
-                split == nullptr ? task.objective : split->objective, engine_options()),
-        optimizer_(options.optimizer, state.layout_ptr(), options.groups, &engine_.team(), sum_parts()),
+        optimizer_(options.optimizer, state.layout_ptr(), options.groups, make_engine(split), sum_parts()),
         average_(options.average, options.epochs),
         saved_(comm_, mesh.shape(), split == nullptr ? task.spec : split->whole, task.state_directory,
                task.state_key),
@@ -91,7 +90,7 @@ class Run {
     result_.steps = step_;
     result_.kept_step = best_.empty() ? step_ : best_step_;
     result_.samples = samples_;
-    const auto seconds = engine_.seconds();
+    const auto seconds = engine_seconds();
     result_.seconds.communication = seconds.communication;
     result_.seconds.forward = seconds.forward;
     result_.seconds.backward = seconds.backward;
@@ -100,10 +99,11 @@ class Run {
 
  private:
   void run_steps() {
-    data::BatchLoader loader(
-        task_.train,
-        {options_.batch_size, options_.shards, engine_.range(), options_.seed, true, options_.augment},
-        step_);
+    data::BatchLoader loader(task_.train,
+                             {options_.batch_size, options_.shards,
+                              comm::shards_of_rank(data_.rank(), data_.size(), options_.shards),
+                              options_.seed, true, options_.augment},
+                             step_);
     while (step_ < total_steps_) {
       const auto start = Clock::now();
       const auto& batch = next_batch(loader);
@@ -135,42 +135,69 @@ class Run {
     comm::enter_step(step_);
     const trace::Span span("step", step_);
     const auto start = Clock::now();
-    const double exchanged = engine_.seconds().communication;
-    const auto outcome = engine_.compute(state_, batch, want_stop);
-    if (!std::isfinite(outcome.loss)) fail_not_finite(batch, outcome.loss);
-
-    const auto updating = Clock::now();
-    update(outcome.weight);
-    const auto changes = engine_.gradient().buffers();
-    const auto buffers = state_.buffers();
-    for (std::size_t i = 0; i < buffers.size(); ++i) buffers[i] += changes[i];
-    result_.seconds.update += since(updating);
+    const double exchanged = engine_seconds().communication;
+    const auto in_epoch = step_ % steps_per_epoch_;
+    const auto together = std::max(options_.accumulate, options_.local_steps);
+    updated_ = (in_epoch + 1) % together == 0 || in_epoch + 1 == steps_per_epoch_;
+    const auto outcome = workers_ ? local_step(batch, want_stop) : global_step(batch, want_stop);
 
     ++step_;
     samples_ += batch.global_size;
     epoch_loss_ += outcome.loss * outcome.weight;
     epoch_weight_ += outcome.weight;
-    result_.seconds.compute += since(start) - (engine_.seconds().communication - exchanged);
-    progress_.update(samples_, fmt::format("epoch {}/{} loss {:.4f}", (step_ - 1) / steps_per_epoch_ + 1,
-                                           options_.epochs, epoch_loss_ / epoch_weight_));
+    result_.seconds.compute += since(start) - (engine_seconds().communication - exchanged);
+    if (epoch_weight_ > 0) {
+      progress_.update(samples_, fmt::format("epoch {}/{} loss {:.4f}", (step_ - 1) / steps_per_epoch_ + 1,
+                                             options_.epochs, epoch_loss_ / epoch_weight_));
+    }
     return outcome;
   }
 
-  /// Updates the weights, unless more batches belong to the update. A run stops and is saved after an update
-  /// only, so that a sum of gradients need not be.
+  StepResult global_step(const data::Batch& batch, bool want_stop) {
+    const auto outcome = engine_->compute(state_, batch, want_stop);
+    if (!std::isfinite(outcome.loss)) fail_not_finite(batch, outcome.loss);
+
+    const auto updating = Clock::now();
+    update(outcome.weight);
+    const auto changes = engine_->gradient().buffers();
+    const auto buffers = state_.buffers();
+    for (std::size_t i = 0; i < buffers.size(); ++i) buffers[i] += changes[i];
+    result_.seconds.update += since(updating);
+    return outcome;
+  }
+
+  /// Each shard's own step. What they gave is known after the last one before an average; until then, nothing.
+  StepResult local_step(const data::Batch& batch, bool want_stop) {
+    const auto in_epoch = step_ % steps_per_epoch_;
+    if (in_epoch % options_.local_steps == 0) workers_->start(state_, optimizer_);
+    workers_->step(batch, rate_factor(step_), step_, want_stop);
+    if (!updated_) return {};
+    const auto outcome = workers_->average(state_, optimizer_);
+    if (!std::isfinite(outcome.loss)) fail_not_finite(batch, outcome.loss);
+    const auto averages = (steps_per_epoch_ + options_.local_steps - 1) / options_.local_steps;
+    average_.after_update(state_, step_ / steps_per_epoch_ * averages + in_epoch / options_.local_steps);
+    return outcome;
+  }
+
+  /// What the learning rate is multiplied with in an update.
+  [[nodiscard]] double rate_factor(std::int64_t update) const {
+    if (average_.has_own_rate(step_ / steps_per_epoch_))
+      return options_.average.learning_rate / options_.optimizer.learning_rate;
+    const auto epochs = options_.schedule_epochs > 0 ? options_.schedule_epochs : options_.epochs;
+    return plateau_ * schedule_factor(options_.schedule,
+                                      options_.schedule_start * updates_per_epoch_ + update,
+                                      updates_per_epoch_, updates_per_epoch_ * epochs);
+  }
+
+  /// Updates the weights, unless more batches belong to the update.
   void update(double weight) {
     const trace::Span span("update");
     const auto in_epoch = step_ % steps_per_epoch_;
-    updated_ = (in_epoch + 1) % options_.accumulate == 0 || in_epoch + 1 == steps_per_epoch_;
     if (options_.accumulate > 1) accumulate(weight, in_epoch % options_.accumulate == 0);
     if (!updated_) return;
-    const auto epoch = step_ / steps_per_epoch_;
-    const auto number = epoch * updates_per_epoch_ + in_epoch / options_.accumulate;
-    const double factor = average_.has_own_rate(epoch)
-                              ? options_.average.learning_rate / options_.optimizer.learning_rate
-                              : plateau_ * schedule_factor(options_.schedule, number, updates_per_epoch_,
-                                                           updates_per_epoch_ * options_.epochs);
-    optimizer_.update(state_, options_.accumulate > 1 ? sum_ : engine_.gradient(), factor, number);
+    const auto number = step_ / steps_per_epoch_ * updates_per_epoch_ + in_epoch / options_.accumulate;
+    optimizer_.update(state_, options_.accumulate > 1 ? sum_ : engine_->gradient(), rate_factor(number),
+                      number);
     average_.after_update(state_, number);
   }
 
@@ -183,7 +210,7 @@ class Run {
     const auto share = static_cast<float>(weight);
     const auto mean = updated_ ? static_cast<float>(1 / sum_weight_) : 1.0F;
     const auto sum = sum_.parameters();
-    const auto gradient = engine_.gradient().parameters();
+    const auto gradient = engine_->gradient().parameters();
     for (std::size_t i = 0; i < sum.size(); ++i) {
       sum[i] = ((first ? 0 : sum[i]) + share * gradient[i]) * mean;
     }
@@ -210,7 +237,7 @@ class Run {
 
   /// All ranks see the same loss, so all come here; the lowest rank that finds a layer names it.
   [[noreturn]] void fail_not_finite(const data::Batch& batch, double loss) {
-    auto layer = engine_.first_not_finite(state_, batch);
+    auto layer = workers_ ? workers_->first_not_finite() : engine_->first_not_finite(state_, batch);
     int finder = layer ? comm_.rank() : comm_.size();
     comm_.min_in_place(std::span(&finder, 1), "not finite");
     auto name = layer.value_or("");
@@ -369,6 +396,23 @@ class Run {
     };
   }
 
+  /// Makes what computes gradients, and returns the threads that can share the optimizer's work.
+  WorkerTeam* make_engine(const Split* split) {
+    if (options_.local_steps > 1) {
+      workers_ = std::make_unique<LocalWorkers>(data_, task_.spec, task_.objective, engine_options(),
+                                                options_.optimizer, options_.groups);
+      return nullptr;
+    }
+    engine_ = std::make_unique<GradientEngine>(data_, split == nullptr ? task_.spec : split->trained,
+                                               split == nullptr ? task_.objective : split->objective,
+                                               engine_options());
+    return &engine_->team();
+  }
+
+  [[nodiscard]] EngineSeconds engine_seconds() const {
+    return workers_ ? workers_->seconds() : engine_->seconds();
+  }
+
   [[nodiscard]] EngineOptions engine_options() const {
     return {.batch_size = options_.batch_size,
             .shards = options_.shards,
@@ -388,7 +432,8 @@ class Run {
   const TrainerOptions& options_;
   const TrainTask& task_;
   StateDict& state_;
-  GradientEngine engine_;
+  std::unique_ptr<GradientEngine> engine_;  // one of these two
+  std::unique_ptr<LocalWorkers> workers_;   // with local steps
   Optimizer optimizer_;
   WeightAverage average_;
   SavedRun saved_;
@@ -403,8 +448,10 @@ class Run {
   double epoch_loss_ = 0;  // sum over the labels of the epoch so far, each as often as it weighs
   double epoch_weight_ = 0;
 
-  bool updated_ = false;  // by the last step
-  StateDict sum_;         // of gradients times their batches' weights
+  // By the last step. A run stops and is saved only then, so that sums of gradients and what the workers of
+  // local steps have by themselves need not be.
+  bool updated_ = false;
+  StateDict sum_;  // of gradients times their batches' weights
   double sum_weight_ = 0;
   double plateau_ = 1;  // what the recorded metrics make of the learning rate
 
@@ -417,6 +464,19 @@ class Run {
   TrainResult result_;
   Recorder record_{data_, options_, task_, result_};
 };
+
+void check_local_steps(const TrainerOptions& options) {
+  const char* other = options.solver            ? "a solver"
+                      : options.accumulate > 1  ? "accumulate > 1"
+                      : options.mesh.tensor > 1 ? "mesh.tensor > 1"
+                                                : nullptr;
+  if (other == nullptr) return;
+  throw Error("local steps are each shard's own, with the whole model", ErrorKind::kUsage)
+      .at(options.stage)
+      .expected("local_steps = 1")
+      .got(fmt::format("{}, with {}", options.local_steps, other))
+      .collective();
+}
 
 /// Trains the parts of the model, and puts them together.
 TrainResult train_split(const comm::Mesh& mesh, TrainerOptions options, const TrainTask& task,
@@ -449,6 +509,7 @@ TrainResult train_split(const comm::Mesh& mesh, TrainerOptions options, const Tr
 
 TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
                   StateDict& state) {
+  if (options.local_steps > 1) check_local_steps(options);
   const comm::Mesh mesh(comm, options.mesh);
   if (mesh.tensor().size() > 1) {
     if (!options.solver) return train_split(mesh, options, task, state);

@@ -123,6 +123,18 @@ TEST_F(Training, AveragesUpdatesOfSeveralBatchesAndPlateausContinueToo) {
   expect_continues();
 }
 
+/// It stops where the workers have been averaged: three steps after a start, or two at the end of an epoch.
+TEST_F(Training, LocalStepsContinueToo) {
+  options_.local_steps = 3;
+  options_.keep = Keep::kBest;
+  expect_continues();
+
+  options_.keep = Keep::kLast;
+  options_.optimizer = default_options(OptimizerKind::kAdamW);
+  options_.average = {.kind = AverageKind::kEma, .decay = 0.9};
+  expect_continues();
+}
+
 TEST_F(Training, AMeanOfWeightsIsThatOfTheEpochsEnds) {
   options_.schedule = {};
   std::vector<StateDict> ends;

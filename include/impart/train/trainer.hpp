@@ -64,9 +64,18 @@ struct TrainerOptions {
   /// `accumulate`, `average`, `augment`, `keep`, `patience` and the rates of groups have no meaning.
   std::optional<SolverOptions> solver;
   ScheduleOptions schedule;
+  /// The schedule is that of so many epochs (0: of `epochs`), of which the first that is made here is
+  /// `schedule_start`: for a training that is one of several in a row.
+  int schedule_epochs = 0;
+  int schedule_start = 0;
   std::vector<ParameterGroup> groups;
   double l2 = 0;       ///< as nn::ObjectiveOptions
   int accumulate = 1;  ///< batches of one update, whose gradient is the mean over all their samples
+  /// Above 1: local SGD (LocalWorkers). Each shard makes so many steps by itself before the shards' weights are
+  /// averaged; also at the end of an epoch, so that whatever is measured, saved or left is an average. Ranks
+  /// speak to each other that much less. A weight average (kEma) moves after each of these averages. `overlap`,
+  /// `reproducible` and `drift_check` have no meaning. Not with a solver, `accumulate` or a tensor axis.
+  int local_steps = 1;
   AverageOptions average;
   std::vector<data::Augmentation> augment;  ///< of the training samples; the validation data stay as they are
 
