@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <utility>
@@ -53,30 +54,54 @@ class Federation {
         sums_(comm, options.shards, options.threads),
         saved_(comm, {.data = comm.size()}, task.spec, task.state_directory, task.state_key),
         progress_(comm.is_root() ? options.progress : ProgressMode::kNone, options.stage, "rounds",
-                  options.rounds) {}
+                  options.rounds),
+        steps_per_round_(options.order == VisitOrder::kCyclic
+                             ? static_cast<std::int64_t>(clients_of_round(0).size())
+                             : 1) {}
 
   train::TrainResult execute() {
     comm::agree(comm_, "continuing from " + task_.state_directory.string(), [&] { restore(); });
-    while (round_ < options_.rounds) {
-      if (!run_round()) {
+    const auto total = options_.rounds * steps_per_round_;
+    while (step_ < total) {
+      const bool whole = options_.order == VisitOrder::kCyclic ? visit() : average_clients();
+      if (whole && step_ % steps_per_round_ == 0) end_round();
+      if (!whole || (step_ < total && stop_wanted())) {
+        save();
         result_.end = train::TrainEnd::kStopped;
         break;
       }
-      if (round_ < options_.rounds) save();
+      if (step_ < total && step_ % steps_per_round_ == 0) save();
     }
     saved_.finish();
-    result_.epochs = round_;
-    result_.steps = round_;
+    result_.epochs = round();
+    result_.steps = result_.kept_step = step_;
     return std::move(result_);
   }
 
  private:
-  /// False when a stop came before the round was complete; then nothing has changed.
-  bool run_round() {
-    const auto clients =
-        select_clients(static_cast<int>(task_.clients.size()), options_.fraction_fit, options_.seed, round_);
+  [[nodiscard]] std::int64_t round() const { return step_ / steps_per_round_; }
+
+  [[nodiscard]] std::vector<int> clients_of_round(std::int64_t round) const {
+    return select_clients(static_cast<int>(task_.clients.size()), options_.fraction_fit, options_.seed,
+                          round);
+  }
+
+  [[nodiscard]] std::int64_t samples_of(int client) const {
+    return task_.clients[static_cast<std::size_t>(client)]->size();
+  }
+
+  /// Some ranks may have been told to stop, and others not.
+  [[nodiscard]] bool stop_wanted() const {
+    std::int32_t wanted = task_.stop != nullptr && task_.stop->load() ? 1 : 0;
+    comm_.max_in_place(std::span(&wanted, 1), "stop");
+    return wanted != 0;
+  }
+
+  /// kTogether: a round, but for its end. False when a stop came before all was done; then nothing has changed.
+  bool average_clients() {
+    const auto clients = clients_of_round(round());
     std::int64_t samples = 0;
-    for (const int client : clients) samples += task_.clients[static_cast<std::size_t>(client)]->size();
+    for (const int client : clients) samples += samples_of(client);
     const auto slots = deal(clients, task_.clients, options_.shards);
 
     const auto start = Clock::now();
@@ -89,17 +114,56 @@ class Federation {
     if (stopped) return false;
 
     state_ = sum.result();
-    ++round_;
+    loss_ = loss;
+    ++step_;
+    return true;
+  }
+
+  /// kCyclic: the next client's turn. False when a stop came before it was over; then nothing has changed.
+  bool visit() {
+    const auto clients = clients_of_round(round());
+    const int client = clients[static_cast<std::size_t>(step_ % steps_per_round_)];
+    const int owner = rank_of_client(client, static_cast<int>(task_.clients.size()), comm_.size());
+    const auto start = Clock::now();
+    double trained_for = 0;
+    std::array<double, 2> told{};  // whether it was over, and the loss
+    comm::work_alone(comm_, owner, options_.stage, [&] {
+      auto local = state_.clone();
+      const auto trained = train_client(client, local);
+      trained_for = since(start);
+      result_.seconds.input += trained.seconds.input;
+      result_.seconds.forward += trained.seconds.forward;
+      result_.seconds.backward += trained.seconds.backward;
+      result_.seconds.update += trained.seconds.update;
+      result_.seconds.compute += trained_for - trained.seconds.input;
+      if (trained.end == train::TrainEnd::kStopped) return;
+      state_.copy_from(local);
+      told = {1, trained.metrics.at("train.loss")};
+    });
+    comm_.broadcast<double>(told, owner, "news of a visit");
+    const auto [over, loss] = told;
+    if (over != 0) {
+      comm_.broadcast(state_.arena(), owner, "weights");
+      loss_ += static_cast<double>(samples_of(client)) * loss;
+      ++step_;
+    }
+    result_.seconds.communication += since(start) - trained_for;
+    return over != 0;
+  }
+
+  void end_round() {
+    std::int64_t samples = 0;
+    for (const int client : clients_of_round(round() - 1)) samples += samples_of(client);
     result_.samples += samples * options_.local.epochs;
-    event("train.loss", loss / static_cast<double>(samples));
+    event("train.loss", loss_ / static_cast<double>(samples));
+    loss_ = 0;
     if (task_.validation != nullptr) {
       Model model = single(task_.spec, state_.clone());
       for (const auto& [name, value] : evaluate(comm_, model, task_.validation, options_.threads)) {
         event("validation." + name, value);
       }
     }
-    progress_.update(round_, fmt::format("round {}/{}", round_, options_.rounds));
-    return true;
+    progress_.update(round(), fmt::format("round {}/{}", round(), options_.rounds));
   }
 
   struct Fared {
@@ -116,7 +180,15 @@ class Federation {
     sums_.sum(options_.stage.c_str(), message, [&](int slot, std::span<double> part) {
       WeightedSum models(state_.layout_ptr());
       for (const int client : slots[static_cast<std::size_t>(slot)]) {
-        if (!train_client(client, samples, models, part[size])) part[size + 1] = 1;
+        auto local = state_.clone();
+        const auto trained = train_client(client, local);
+        if (trained.end == train::TrainEnd::kStopped) {
+          part[size + 1] = 1;
+          continue;
+        }
+        const auto n = static_cast<double>(samples_of(client));
+        models.add(local, n / static_cast<double>(samples));
+        part[size] += n * trained.metrics.at("train.loss");
       }
       std::copy(models.sums().begin(), models.sums().end(), part.begin());
     });
@@ -124,41 +196,44 @@ class Federation {
     return {message[size], message[size + 1] > 0};
   }
 
-  /// False when it was stopped.
-  bool train_client(int client, std::int64_t samples, WeightedSum& models, double& loss) {
+  train::TrainResult train_client(int client, StateDict& local) const {
     const auto& data = task_.clients[static_cast<std::size_t>(client)];
     auto options = options_.local;
-    options.stage = fmt::format("round {}: client {}", round_ + 1, client);
-    options.shards = 1;  // one rank, one thread: there is nothing to be independent of
-    options.threads = 1;
+    options.stage = fmt::format("round {}: client {}", round() + 1, client);
+    if (options_.order == VisitOrder::kCyclic) {
+      options.shards = options_.shards;
+      options.threads = options_.threads;
+    } else {  // one thread: there is nothing to be independent of
+      options.shards = 1;
+      options.threads = 1;
+      options.batch_size = std::min(options.batch_size, data->size());
+    }
+    options.mesh = {};
     options.seed =
-        Rng(options_.seed, "client", static_cast<std::uint64_t>(client), static_cast<std::uint64_t>(round_))
+        Rng(options_.seed, "client", static_cast<std::uint64_t>(client), static_cast<std::uint64_t>(round()))
             .next64();
-    options.batch_size = std::min(options.batch_size, data->size());
+    options.schedule_epochs = options_.rounds * options.epochs;
+    options.schedule_start = static_cast<int>(round()) * options.epochs;
     options.progress = ProgressMode::kNone;
-
-    auto local = state_.clone();
-    const auto result = train::train(
-        self_, options, {task_.spec, task_.objective, data, nullptr, {}, task_.stop, {}, {}}, local);
-    if (result.end == train::TrainEnd::kStopped) return false;
-    const auto n = static_cast<double>(data->size());
-    models.add(local, n / static_cast<double>(samples));
-    loss += n * result.metrics.at("train.loss");
-    return true;
+    return train::train(self_, options, {task_.spec, task_.objective, data, nullptr, {}, task_.stop, {}, {}},
+                        local);
   }
 
   void event(const std::string& name, double value) {
-    result_.history[name].push_back({round_, value});
+    result_.history[name].push_back({step_, value});
     result_.metrics[name] = value;
-    if (task_.on_event) task_.on_event({round_, round_, name, value});
+    if (task_.on_event) task_.on_event({round(), step_, name, value});
   }
 
+  /// Unless it is saved.
   void save() {
+    if (saved_step_ == step_) return;
+    saved_step_ = step_;
     result_.seconds.checkpoint += saved_.save([&] {
       auto checkpoint = saved_.snapshot(state_.clone());
       checkpoint.metrics = result_.history;
-      checkpoint.progress =
-          io::ProgressRecord{options_.stage, round_, round_, result_.samples, options_.seed, {}};
+      checkpoint.progress = io::ProgressRecord{options_.stage,  round(),       step_,
+                                               result_.samples, options_.seed, {{"loss", loss_}}};
       return checkpoint;
     });
   }
@@ -168,12 +243,13 @@ class Federation {
     if (!found) return;
     auto& [path, checkpoint] = *found;
     state_.copy_from(checkpoint.state);
-    round_ = checkpoint.progress->step;
+    step_ = saved_step_ = checkpoint.progress->step;
+    loss_ = checkpoint.progress->extra.at("loss");
     result_.samples = checkpoint.progress->samples;
     result_.history = checkpoint.metrics;
     for (const auto& [name, points] : result_.history) result_.metrics[name] = points.back().value;
-    log::info(fmt::format("{}: continuing after round {} of {} ({})", options_.stage, round_, options_.rounds,
-                          path.filename().string()));
+    log::info(fmt::format("{}: continuing after step {} of {} ({})", options_.stage, step_,
+                          options_.rounds * steps_per_round_, path.filename().string()));
   }
 
   const comm::Comm& comm_;
@@ -184,7 +260,10 @@ class Federation {
   comm::ShardSums sums_;
   train::SavedRun saved_;
   ProgressLine progress_;
-  std::int64_t round_ = 0;
+  std::int64_t steps_per_round_;  // a step is what can be continued after: a round, or a client's visit
+  std::int64_t step_ = 0;
+  std::int64_t saved_step_ = 0;  // at the beginning there is nothing to save
+  double loss_ = 0;              // of the round's clients so far, each as often as it has samples
   train::TrainResult result_;
 };
 
@@ -197,6 +276,10 @@ std::vector<int> select_clients(int clients, double fraction, std::uint64_t seed
   std::vector<int> chosen(order.begin(), order.begin() + count);
   std::sort(chosen.begin(), chosen.end());
   return chosen;
+}
+
+int rank_of_client(int client, int clients, int ranks) {
+  return static_cast<int>(static_cast<std::int64_t>(client) * ranks / clients);
 }
 
 train::TrainResult federate(const comm::Comm& comm, const FederateOptions& options, const FederateTask& task,

@@ -196,8 +196,8 @@ void CheckContext::need_part(const std::string& path, const std::string& dataset
 
 // The mesh of the stage at `path`, when its ranks, the shards and the model allow it.
 std::optional<comm::MeshShape> CheckContext::check_mesh(const std::string& path,
-                                                        const TrainingSettings& settings, bool local) {
-  if (local) return comm::MeshShape{.data = 1};
+                                                        const TrainingSettings& settings, Trainees trainees) {
+  if (trainees != Trainees::kRanks) return comm::MeshShape{.data = 1};
   const auto stage = std::ranges::find(deck_.stages, path, &StageSettings::path);
   const int shards = deck_.run.shards;
   const int wanted = wanted_ranks(*stage, options_.ranks, shards);
@@ -210,6 +210,10 @@ std::optional<comm::MeshShape> CheckContext::check_mesh(const std::string& path,
       problem(path + ".mesh", "a solver needs the whole model on every rank: tensor = 1");
       return std::nullopt;
     }
+    if (settings.local_steps > 1 && mesh.tensor > 1) {
+      problem(path + ".local_steps", "each shard trains the whole model by itself: mesh.tensor = 1");
+      return std::nullopt;
+    }
     return mesh;
   } catch (const Error& e) {
     problem(path + ".mesh", e.what());
@@ -219,13 +223,18 @@ std::optional<comm::MeshShape> CheckContext::check_mesh(const std::string& path,
 
 // Batch norms with `sync` against the ranks that share the batch, and its shards.
 void CheckContext::check_sync(const std::string& path, const TrainingSettings& settings,
-                              const nn::ModelSpec& spec, const comm::MeshShape& mesh) {
+                              const nn::ModelSpec& spec, const comm::MeshShape& mesh, Trainees trainees) {
   const auto trainable = [&](const std::string& name) {
     return !train::group_of(settings.groups, name).frozen;
   };
   const auto layer = nn::synced_layer(spec, trainable);
   if (!layer) return;
-  if (mesh.data == 1 && options_.ranks_known) {
+  if (settings.local_steps > 1) {
+    problem(
+        path + ".local_steps",
+        fmt::format("layer '{}': each shard trains by itself, and `sync` wants statistics of all", *layer));
+  }
+  if (mesh.data == 1 && options_.ranks_known && trainees == Trainees::kRanks) {
     problem(path, fmt::format("layer '{}': batch norm with `sync` has nothing to synchronise on one rank "
                               "(expected at least 2 that share the batch; drop `sync`, and for statistics of "
                               "the whole batch give run.shards = 1)",
@@ -239,17 +248,17 @@ void CheckContext::check_sync(const std::string& path, const TrainingSettings& s
 }
 
 void CheckContext::check_needs(const std::string& path, const TrainingSettings& settings,
-                               const nn::ModelSpec& spec, bool local) {
-  const auto mesh = check_mesh(path, settings, local);
+                               const nn::ModelSpec& spec, Trainees trainees) {
+  const auto mesh = check_mesh(path, settings, trainees);
   if (!mesh) return;
-  if (!local) check_sync(path, settings, spec, *mesh);
+  if (trainees != Trainees::kClients) check_sync(path, settings, spec, *mesh, trainees);
   const auto limit = options_.memory_per_rank != 0 ? options_.memory_per_rank
                                                    : static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
                                                          static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   TrainingNeeds needs;
   try {
-    needs = training_needs(settings, spec, *mesh, local ? 1 : deck_.run.shards, options_.threads, data_bytes_,
-                           limit);
+    needs = training_needs(settings, spec, *mesh, trainees == Trainees::kClients ? 1 : deck_.run.shards,
+                           options_.threads, data_bytes_, limit);
   } catch (const Error& e) {
     problem(path + ".mesh", e.what());
     return;
@@ -263,7 +272,7 @@ void CheckContext::check_needs(const std::string& path, const TrainingSettings& 
                             ? "that is without activations: only a smaller model, or mesh.tensor, needs less"
                             : "a smaller batch_size, fewer threads or more ranks need less"));
   }
-  if (!local) notes_.push_back(fmt::format("{}: {}", path, needs.describe()));
+  if (trainees != Trainees::kClients) notes_.push_back(fmt::format("{}: {}", path, needs.describe()));
 }
 
 void CheckContext::init(const std::string& path, const std::string& reference, const nn::ModelSpec& spec) {
@@ -293,7 +302,7 @@ void CheckContext::check_augment(const std::string& path, const TrainingSettings
 }
 
 void CheckContext::training(const std::string& path, const TrainingSettings& settings,
-                            const nn::ModelSpec& spec, bool local) {
+                            const nn::ModelSpec& spec, Trainees trainees) {
   if (const auto* data = dataset(path + ".dataset", settings.dataset)) {
     match(path + ".dataset", spec, *data, settings.dataset);
     need_part(path + ".dataset", settings.dataset, *data, Part::kTrain);
@@ -321,19 +330,21 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
   const bool swa = settings.average.kind == train::AverageKind::kSwa;
   if (swa && settings.keep == train::Keep::kBest)
     problem(path + ".keep", "the mean of several epochs' weights is kept, so the best of them cannot be");
-  const int shards = deck_.run.shards;
-  if (!local && settings.batch_size % shards != 0) {
-    problem(path + ".batch_size", fmt::format("expected a multiple of the {} shards (run.shards), got {}",
-                                              shards, settings.batch_size));
+  const int shards = trainees == Trainees::kClients ? 1 : deck_.run.shards;
+  const auto* batch_size = trainees == Trainees::kInTurn ? "local_batch_size" : "batch_size";
+  if (settings.batch_size % shards != 0) {
+    problem(fmt::format("{}.{}", path, batch_size),
+            fmt::format("expected a multiple of the {} shards (run.shards), got {}", shards,
+                        settings.batch_size));
   }
-  const auto shard = local ? settings.batch_size : std::max<std::int64_t>(1, settings.batch_size / shards);
+  const auto shard = std::max<std::int64_t>(1, settings.batch_size / shards);
   if (const auto layer = lonely_batch_norm(spec, settings.groups, shard, settings.batch_size)) {
-    problem(path + ".batch_size",
+    problem(fmt::format("{}.{}", path, batch_size),
             fmt::format("a shard of one sample gives layer '{}' one value a channel, which has no statistics "
-                        "(raise batch_size, lower run.shards, or freeze the layer)",
-                        *layer));
+                        "(raise {}, lower run.shards, or freeze the layer)",
+                        *layer, batch_size));
   }
-  check_needs(path, settings, spec, local);
+  check_needs(path, settings, spec, trainees);
   const auto arena = nn::state_layout(spec)->arena_size() * sizeof(float);
   disk_bytes_ += 2 * arena * (1 + saved_slots(settings));
 }

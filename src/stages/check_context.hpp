@@ -23,6 +23,13 @@ struct DatasetOutline {
   bool has_part[3] = {};
 };
 
+/// Who trains a stage's model, by its batches.
+enum class Trainees : std::uint8_t {
+  kRanks,    ///< all ranks, together
+  kInTurn,   ///< each rank alone, one after another, on a part of the data
+  kClients,  ///< threads, each alone, on a client's data
+};
+
 /// Each finder returns null when there is no such thing, or it has problems of its own; the problem is told
 /// once.
 class CheckContext {
@@ -46,10 +53,9 @@ class CheckContext {
                  Part part);
   /// The model that `reference` names, if any, as the start of one that must be of the same architecture.
   void init(const std::string& path, const std::string& reference, const nn::ModelSpec& spec);
-  /// Training of `spec` at the stage `path`: dataset, shapes, batch, mesh, memory. `local`: of a federation's
-  /// client, which trains alone.
+  /// Training of `spec` at the stage `path`: dataset, shapes, batch, mesh, memory.
   void training(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
-                bool local);
+                Trainees trainees = Trainees::kRanks);
   /// The deck's stages that come before the one being checked have left these.
   void leave(const std::string& stage, std::optional<ModelOutline> outline);
 
@@ -63,11 +69,11 @@ class CheckContext {
   std::optional<DatasetOutline> open(const DatasetSettings& settings);
   void check_augment(const std::string& path, const TrainingSettings& settings);
   std::optional<comm::MeshShape> check_mesh(const std::string& path, const TrainingSettings& settings,
-                                            bool local);
+                                            Trainees trainees);
   void check_sync(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
-                  const comm::MeshShape& mesh);
+                  const comm::MeshShape& mesh, Trainees trainees);
   void check_needs(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
-                   bool local);
+                   Trainees trainees);
 
   const Deck& deck_;
   const CheckOptions& options_;

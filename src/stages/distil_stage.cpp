@@ -53,7 +53,7 @@ class DistilStage final : public Stage {
                       "teachers are asked once about each sample, not about mixtures: no mixup, no cutmix");
     }
     if (student == nullptr) return std::nullopt;
-    context.training(path, settings_.training, *student, false);
+    context.training(path, settings_.training, *student);
     return ModelOutline{{*student}};
   }
 

@@ -35,7 +35,7 @@ class FederateStage final : public Stage {
     const auto* spec = context.model(path + ".model", settings_.model);
     if (spec == nullptr) return std::nullopt;
     context.init(path + ".init", settings_.init, *spec);
-    context.training(path, settings_.training, *spec, true);
+    context.training(path, settings_.training, *spec, Trainees::kClients);
     const auto* data = context.dataset(path + ".dataset", settings_.training.dataset);
     if (data != nullptr && data->samples < settings_.clients) {
       context.problem(path + ".clients", fmt::format("expected at most one client a sample, {}, got {}",
@@ -57,51 +57,23 @@ class FederateStage final : public Stage {
     const auto& spec = *context.deck().find_model(settings_.model);
     auto state = context.initial_state(spec, settings_.init, training);
     share::FederateOptions options;
-    options.stage = name();
     options.rounds = settings_.rounds;
     options.fraction_fit = settings_.fraction_fit;
-    options.shards = context.deck().run.shards;
-    options.threads = context.options().threads;
-    options.seed = training.seed;
-    options.local = context.trainer_options(name(), training);
-    options.progress = context.options().progress;
-
-    const auto objective = nn::make_objective(training.objective);
-    const auto& parts = context.data(training.dataset);
-    const share::FederateTask task{.spec = spec,
-                                   .objective = *objective,
-                                   .clients = clients(context, parts.part(Part::kTrain)),
-                                   .validation = parts.part(Part::kValidation),
-                                   .on_event = context.event_sink(name()),
-                                   .stop = context.options().stop,
-                                   .state_directory = context.state_directory(name()),
-                                   .state_key = context.state_key()};
-    auto trained = share::federate(context.comm(), options, task, state);
-
-    StageResult result;
-    result.stopped = trained.end == train::TrainEnd::kStopped;
-    result.metrics = std::move(trained.metrics);
-    result.history = std::move(trained.history);
-    result.progress =
-        io::ProgressRecord{name(), trained.epochs, trained.steps, trained.samples, training.seed, {}};
-    result.seconds = trained.seconds;
-    if (!result.stopped) result.model = share::single(spec, std::move(state), parts.encoding());
-    return result;
+    const auto& train = context.data(training.dataset).part(Part::kTrain);
+    return federate_model(context, name(), training, spec, std::move(options), clients(context, train),
+                          std::move(state));
   }
 
  private:
   [[nodiscard]] std::vector<data::DatasetPtr> clients(const RunContext& context,
                                                       const data::DatasetPtr& train) const {
-    std::vector<data::DatasetPtr> all;
-    comm::agree(context.comm(), "partition", [&] {
-      const auto seed = settings_.training.seed;
-      auto parts = settings_.partition == PartitionKind::kIid
-                       ? data::partition_iid(*train, settings_.clients, seed)
-                       : data::partition_dirichlet(*train, settings_.clients, settings_.alpha,
-                                                   settings_.min_samples, seed);
-      for (auto& part : parts) all.push_back(data::subset(train, std::move(part)));
+    const auto seed = settings_.training.seed;
+    return cut(context.comm(), train, [&] {
+      return settings_.partition == PartitionKind::kIid
+                 ? data::partition_iid(*train, settings_.clients, seed)
+                 : data::partition_dirichlet(*train, settings_.clients, settings_.alpha,
+                                             settings_.min_samples, seed);
     });
-    return all;
   }
 
   FederateSettings settings_;

@@ -126,8 +126,8 @@ void check_solver(TableReader& stage, const TrainingSettings& training) {
   const auto refuse = [&](std::string_view key, std::string_view why) {
     if (stage.has(key)) stage.problem(key, fmt::format("{} {}", name, why));
   };
-  for (const auto* key :
-       {"epochs", "local_epochs", "schedule", "accumulate", "average", "keep", "early_stopping"})
+  for (const auto* key : {"epochs", "local_epochs", "schedule", "accumulate", "local_steps", "average",
+                          "keep", "early_stopping"})
     refuse(key, "does not work step by step, and has no use for it");
   refuse("augment", "sees each sample once, as it is");
   refuse("groups", "has no learning rate");

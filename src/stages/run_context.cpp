@@ -93,6 +93,7 @@ train::TrainerOptions RunContext::trainer_options(const std::string& stage,
   options.groups = settings.groups;
   options.l2 = settings.objective.l2;
   options.accumulate = settings.accumulate;
+  options.local_steps = settings.local_steps;
   options.average = settings.average;
   options.augment = settings.augment;
   options.monitor = settings.monitor;
@@ -142,6 +143,28 @@ void require_same_characters(RunContext& context, const std::string& reference, 
       .collective();
 }
 
+namespace {
+
+// A run that was stopped has left no model yet.
+StageResult result_of(train::TrainResult trained, const std::string& stage, const TrainingSettings& settings,
+                      share::Model model) {
+  StageResult result;
+  result.stopped = trained.end == train::TrainEnd::kStopped;
+  if (trained.end == train::TrainEnd::kEarly) {
+    result.note = fmt::format("early, epoch {} of {}", trained.epochs, settings.epochs);
+  }
+  result.metrics = std::move(trained.metrics);
+  result.history = std::move(trained.history);
+  const auto kept_epoch = trained.steps > 0 ? trained.epochs * trained.kept_step / trained.steps : 0;
+  result.progress =
+      io::ProgressRecord{stage, kept_epoch, trained.kept_step, trained.samples, settings.seed, {}};
+  result.seconds = trained.seconds;
+  if (!result.stopped) result.model = std::move(model);
+  return result;
+}
+
+}  // namespace
+
 StageResult train_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,
                         const nn::ModelSpec& spec, const nn::Objective& objective,
                         const data::DatasetPtr& data, StateDict state) {
@@ -155,20 +178,41 @@ StageResult train_model(RunContext& context, const std::string& stage, const Tra
                               .state_directory = context.state_directory(stage),
                               .state_key = context.state_key()};
   auto trained = train::train(context.comm(), context.trainer_options(stage, settings), task, state);
+  return result_of(std::move(trained), stage, settings,
+                   share::single(spec, std::move(state), parts.encoding()));
+}
 
-  StageResult result;
-  result.stopped = trained.end == train::TrainEnd::kStopped;
-  if (trained.end == train::TrainEnd::kEarly) {
-    result.note = fmt::format("early, epoch {} of {}", trained.epochs, settings.epochs);
-  }
-  result.metrics = std::move(trained.metrics);
-  result.history = std::move(trained.history);
-  const auto kept_epoch = trained.steps > 0 ? trained.epochs * trained.kept_step / trained.steps : 0;
-  result.progress =
-      io::ProgressRecord{stage, kept_epoch, trained.kept_step, trained.samples, settings.seed, {}};
-  result.seconds = trained.seconds;
-  if (!result.stopped) result.model = share::single(spec, std::move(state), parts.encoding());
-  return result;
+StageResult federate_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,
+                           const nn::ModelSpec& spec, share::FederateOptions options,
+                           std::vector<data::DatasetPtr> clients, StateDict state) {
+  options.stage = stage;
+  options.shards = context.deck().run.shards;
+  options.threads = context.options().threads;
+  options.seed = settings.seed;
+  options.local = context.trainer_options(stage, settings);
+  options.progress = context.options().progress;
+  const auto objective = nn::make_objective(settings.objective);
+  const auto& parts = context.data(settings.dataset);
+  const share::FederateTask task{.spec = spec,
+                                 .objective = *objective,
+                                 .clients = std::move(clients),
+                                 .validation = parts.part(Part::kValidation),
+                                 .on_event = context.event_sink(stage),
+                                 .stop = context.options().stop,
+                                 .state_directory = context.state_directory(stage),
+                                 .state_key = context.state_key()};
+  auto trained = share::federate(context.comm(), options, task, state);
+  return result_of(std::move(trained), stage, settings,
+                   share::single(spec, std::move(state), parts.encoding()));
+}
+
+std::vector<data::DatasetPtr> cut(const comm::Comm& comm, const data::DatasetPtr& data,
+                                  const std::function<std::vector<data::Indices>()>& deal) {
+  std::vector<data::DatasetPtr> parts;
+  comm::agree(comm, "partition", [&] {
+    for (auto& part : deal()) parts.push_back(data::subset(data, std::move(part)));
+  });
+  return parts;
 }
 
 double training_cost(RunContext& context, const TrainingSettings& settings, const nn::ModelSpec& spec) {

@@ -7,9 +7,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "impart/comm/comm.hpp"
 #include "impart/data/dataset.hpp"
+#include "impart/data/partition.hpp"
+#include "impart/share/federate.hpp"
 #include "impart/share/model.hpp"
 #include "impart/stages/deck.hpp"
 #include "impart/stages/runner.hpp"
@@ -107,6 +110,15 @@ void require_same_characters(RunContext& context, const std::string& reference, 
 StageResult train_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,
                         const nn::ModelSpec& spec, const nn::Objective& objective,
                         const data::DatasetPtr& data, StateDict state);
+
+/// The same with a federation of `clients`; of `options`, order, rounds and fraction_fit count. Collective.
+StageResult federate_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,
+                           const nn::ModelSpec& spec, share::FederateOptions options,
+                           std::vector<data::DatasetPtr> clients, StateDict state);
+
+/// The parts of `data` that `deal` says. Collective; when `deal` throws on one rank, all throw.
+std::vector<data::DatasetPtr> cut(const comm::Comm& comm, const data::DatasetPtr& data,
+                                  const std::function<std::vector<data::Indices>()>& deal);
 
 /// Seconds of one core for the steps of `settings`, as Stage::cost.
 double training_cost(RunContext& context, const TrainingSettings& settings, const nn::ModelSpec& spec);

@@ -24,11 +24,20 @@ void read_mesh(TableReader table, comm::MeshShape& mesh) {
   table.finish();
 }
 
+constexpr Range kEpochs{.low = 1, .high = 1'000'000};
+constexpr Range kBatch{.low = 1, .high = 1 << 24};
+
+/// What a stage calls the epochs and the batch of its training.
+struct StepKeys {
+  std::string_view epochs = "epochs";
+  std::string_view batch = "batch_size";
+};
+
 // What concerns the local steps of one model, wherever they run.
-void read_steps(TableReader& table, TrainingSettings& training, std::string_view epochs_key) {
+void read_steps(TableReader& table, TrainingSettings& training, const StepKeys& keys) {
   table.require("dataset", training.dataset);
-  table.read(epochs_key, training.epochs, between(1, 1'000'000));
-  table.read("batch_size", training.batch_size, between(1, 1 << 24));
+  table.read(keys.epochs, training.epochs, kEpochs);
+  table.read(keys.batch, training.batch_size, kBatch);
   read_optimizer(table, training);
   read_objective(table, training.objective);
   table.read("accumulate", training.accumulate, between(1, 1 << 20));
@@ -60,11 +69,15 @@ void read_groups(TableReader& table, TrainingSettings& training) {
   for (const auto& pattern : frozen) training.groups.push_back({.pattern = pattern, .frozen = true});
 }
 
-TrainingSettings read_training(TableReader& table, const Deck& deck, nn::ObjectiveKind objective) {
+TrainingSettings read_training(TableReader& table, const Deck& deck, nn::ObjectiveKind objective,
+                               const StepKeys& keys = {}) {
   TrainingSettings training;
   training.objective.kind = objective;
-  read_steps(table, training, "epochs");
+  read_steps(table, training, keys);
   read_train_part(table.table("train_part"), training.train_part);
+  table.read("local_steps", training.local_steps, between(1, 1 << 20));
+  if (training.local_steps > 1 && training.accumulate > 1)
+    table.problem("local_steps", "every local step is an update, so that there is nothing to `accumulate`");
   read_schedule(table.table("schedule"), training.schedule);
   read_average(table.table("average"), training);
   table.choose("keep", training.keep, {{"last", train::Keep::kLast}, {"best", train::Keep::kBest}});
@@ -81,6 +94,34 @@ TrainingSettings read_training(TableReader& table, const Deck& deck, nn::Objecti
   table.read("seed", training.seed);
   read_mesh(table.table("mesh"), training.mesh);
   return training;
+}
+
+void read_cyclic(TableReader& table, const Deck& deck, CyclicSettings& cyclic) {
+  cyclic.parts = deck.run.shards;
+  table.read("parts", cyclic.parts, between(1, 1 << 20));
+  table.read("epochs", cyclic.rounds, kEpochs);
+  if (!table.has("batch_size")) return;
+  std::int64_t global = 0;
+  table.read("batch_size", global, kBatch);
+  table.problem("batch_size",
+                "is a batch of all ranks together, and with order = \"cyclic\" one trains at a time: give "
+                "`local_batch_size`");
+}
+
+// What needs all ranks at once, or looks at epochs of all the data.
+void check_cyclic(TableReader& stage, const TrainingSettings& training) {
+  const auto refuse = [&](std::string_view key, std::string_view why) {
+    stage.problem(key, fmt::format("{}, and order = \"cyclic\" visits one part after another", why));
+  };
+  if (training.local_steps > 1) refuse("local_steps", "averages shards that train at the same time");
+  if (training.solver) refuse("optimizer", "a solver needs all the data at once");
+  if (training.average.kind != train::AverageKind::kNone)
+    refuse("average", "is of weights along one training");
+  const auto* epochs = "compares the epochs of one training";
+  if (training.keep == train::Keep::kBest) refuse("keep", epochs);
+  if (training.patience > 0) refuse("early_stopping", epochs);
+  if (training.schedule.kind == train::ScheduleKind::kPlateau) refuse("schedule", epochs);
+  if (training.mesh.tensor > 1) refuse("mesh", "ranks that share tensors work at the same time");
 }
 
 // Name of the model that the stage of that name makes; empty when the deck does not say it.
@@ -125,7 +166,17 @@ AnySettings read_train(TableReader& table, const Deck& deck) {
   TrainSettings settings;
   table.require("model", settings.model);
   table.read("init", settings.init);
-  settings.training = read_training(table, deck, deck.objective_of(settings.model));
+  bool cyclic = false;
+  table.choose("order", cyclic, {{"together", false}, {"cyclic", true}});
+  const auto objective = deck.objective_of(settings.model);
+  if (cyclic) {
+    read_cyclic(table, deck, settings.cyclic.emplace());
+    settings.training =
+        read_training(table, deck, objective, {.epochs = "local_epochs", .batch = "local_batch_size"});
+    check_cyclic(table, settings.training);
+  } else {
+    settings.training = read_training(table, deck, objective);
+  }
   return settings;
 }
 
@@ -193,7 +244,7 @@ AnySettings read_federate(TableReader& table, const Deck& deck) {
   table.read("rounds", settings.rounds, between(1, 1'000'000));
   table.read("fraction_fit", settings.fraction_fit, Range{.low = 0, .high = 1, .low_open = true});
   training.objective.kind = deck.objective_of(settings.model);
-  read_steps(table, training, "local_epochs");
+  read_steps(table, training, {.epochs = "local_epochs"});
   read_groups(table, training);
   training.seed = deck.run.seed;
   table.read("seed", training.seed);

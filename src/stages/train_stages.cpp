@@ -4,6 +4,7 @@
 
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
+#include "impart/data/partition.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/share/transfer.hpp"
 #include "stages/check_context.hpp"
@@ -51,7 +52,9 @@ class TrainStage final : public Stage {
   [[nodiscard]] std::string describe() const override {
     const auto& training = settings_.training;
     const auto what = settings_.init.empty() ? "train " + settings_.model : "fine-tune " + settings_.init;
-    return fmt::format("{} on {}, {}", what, training.dataset, effort_text(training));
+    if (!settings_.cyclic) return fmt::format("{} on {}, {}", what, training.dataset, effort_text(training));
+    return fmt::format("{} on {} parts of {}, {} rounds", what, settings_.cyclic->parts, training.dataset,
+                       settings_.cyclic->rounds);
   }
 
   std::optional<ModelOutline> check(CheckContext& context) const override {
@@ -60,23 +63,52 @@ class TrainStage final : public Stage {
     if (spec == nullptr) return std::nullopt;
     context.init(path + ".init", settings_.init, *spec);
     check_groups(context, path, settings_.training, *spec);
-    context.training(path, settings_.training, *spec, false);
+    context.training(path, settings_.training, *spec,
+                     settings_.cyclic ? Trainees::kInTurn : Trainees::kRanks);
+    const auto* data = context.dataset(path + ".dataset", settings_.training.dataset);
+    if (settings_.cyclic && data != nullptr && data->samples < settings_.cyclic->parts) {
+      context.problem(path + ".parts", fmt::format("expected at most one part a sample, {}, got {}",
+                                                   data->samples, settings_.cyclic->parts));
+    }
     return ModelOutline{{*spec}};
   }
 
   [[nodiscard]] double cost(RunContext& context) const override {
-    return training_cost(context, settings_.training, *context.deck().find_model(settings_.model));
+    const int rounds = settings_.cyclic ? settings_.cyclic->rounds : 1;
+    return rounds * training_cost(context, settings_.training, *context.deck().find_model(settings_.model));
   }
 
   StageResult run(RunContext& context) const override {
     const auto& spec = *context.deck().find_model(settings_.model);
     auto state = context.initial_state(spec, settings_.init, settings_.training);
+    if (settings_.cyclic) {
+      share::FederateOptions options;
+      options.order = share::VisitOrder::kCyclic;
+      options.rounds = settings_.cyclic->rounds;
+      return federate_model(context, name(), settings_.training, spec, std::move(options), parts(context),
+                            std::move(state));
+    }
     const auto objective = nn::make_objective(settings_.training.objective);
     return train_model(context, name(), settings_.training, spec, *objective,
                        context.training_data(settings_.training), std::move(state));
   }
 
  private:
+  // Of the training data, as equal as can be.
+  [[nodiscard]] std::vector<data::DatasetPtr> parts(RunContext& context) const {
+    const auto& training = settings_.training;
+    const auto data = context.training_data(training);
+    const auto count = settings_.cyclic->parts;
+    if (data->size() < count) {
+      throw Error("some parts would have no samples")
+          .at(fmt::format("{}.parts", common().path))
+          .expected(fmt::format("at most {}, the samples of the training part", data->size()))
+          .got(std::to_string(count))
+          .collective();
+    }
+    return cut(context.comm(), data, [&] { return data::partition_iid(*data, count, training.seed); });
+  }
+
   TrainSettings settings_;
 };
 
@@ -126,7 +158,7 @@ class TransferStage final : public Stage {
       const StateDict zeros(nn::state_layout(*source));
       share::transfer(zeros, target, settings_.head, 0);
       check_groups(context, path, settings_.training, target);
-      context.training(path, settings_.training, target, false);
+      context.training(path, settings_.training, target);
       return ModelOutline{{target}};
     } catch (const Error& e) {
       context.problem(path + (settings_.model.empty() ? ".from" : ".model"), e.what());

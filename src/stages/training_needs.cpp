@@ -7,6 +7,7 @@
 #include "impart/nn/network.hpp"
 #include "impart/parallel/tensor_plan.hpp"
 #include "impart/train/gradient_engine.hpp"
+#include "impart/train/local_workers.hpp"
 
 namespace impart::stages {
 
@@ -58,22 +59,29 @@ TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSp
   needs.gradients = arena;
   needs.optimizer = settings.solver ? train::solver_memory(*settings.solver, spec, shards, mesh.data, workers)
                                     : arena * (saved_slots(settings) + (settings.accumulate > 1 ? 1 : 0));
+  const auto slots = train::optimizer_slots(settings.optimizer);
+  const bool local = settings.local_steps > 1;
+  if (local) {  // the shards of a rank have weights and slots of their own
+    const auto mine = static_cast<std::size_t>(shards / mesh.data);
+    needs.parameters += mine * arena;
+    needs.optimizer += mine * slots * arena;
+  }
   if (needs.memory() <= limit && settings.batch_size % shards == 0) {
-    const auto engine = train::engine_memory(
-        plan.local,
-        {.batch_size = settings.batch_size,
-         .shards = shards,
-         .threads = workers,
-         .trainable =
-             [&](const std::string& name) { return !train::group_of(settings.groups, name).frozen; }},
-        mesh.data);
+    const train::EngineOptions options{
+        .batch_size = settings.batch_size,
+        .shards = shards,
+        .threads = workers,
+        .trainable = [&](const std::string& name) { return !train::group_of(settings.groups, name).frozen; }};
+    const auto engine = local ? train::local_memory(plan.local, options, slots, mesh.data)
+                              : train::engine_memory(plan.local, options, mesh.data);
     needs.gradients = std::max(engine.gradients, arena);
     needs.activations = engine.activations;
     needs.scratch = engine.scratch;
   }
   // As recursive halving and doubling send them.
   const auto ranks = static_cast<double>(mesh.data);
-  needs.data_axis = 2 * (ranks - 1) / ranks * static_cast<double>(arena);
+  const auto sent = local ? static_cast<double>(1 + slots) / settings.local_steps : 1.0;
+  needs.data_axis = 2 * (ranks - 1) / ranks * static_cast<double>(arena) * sent;
   needs.tensor_axis =
       static_cast<double>(settings.batch_size) / ranks * (plan.traffic.forward + plan.traffic.backward);
   return needs;

@@ -2,8 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <optional>
+#include <stdexcept>
+#include <thread>
 
+#include "counting_dataset.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/rng.hpp"
 #include "impart/data/partition.hpp"
@@ -34,12 +39,19 @@ class Federating : public testing::Test {
     StateDict state;
   };
 
-  Outcome run(const comm::Comm& comm) {
-    const auto objective = nn::make_cross_entropy();
-    const auto all = made_up_dataset(comm, 300, spec_.input, 4);
+  std::vector<data::DatasetPtr> clients_of(const data::DatasetPtr& all) const {
     std::vector<data::DatasetPtr> clients;
-    for (auto& part : data::partition_dirichlet(*all, 6, 0.5, 5, 1))
+    for (auto& part : data::partition_dirichlet(*all, client_count_, 0.5, 5, 1))
       clients.push_back(data::subset(all, std::move(part)));
+    return clients;
+  }
+
+  Outcome run(const comm::Comm& comm) {
+    return run(comm, clients_of(made_up_dataset(comm, 300, spec_.input, 4)));
+  }
+
+  Outcome run(const comm::Comm& comm, const std::vector<data::DatasetPtr>& clients) {
+    const auto objective = nn::make_cross_entropy();
     Outcome outcome{{}, nn::initial_state(spec_, 3)};
     const FederateTask task{spec_,     *objective, clients,    made_up_dataset(comm, 80, spec_.input, 4),
                             on_event_, &stop_,     directory_, "key"};
@@ -47,8 +59,20 @@ class Federating : public testing::Test {
     return outcome;
   }
 
+  void use_directory() {
+    directory_ =
+        std::filesystem::temp_directory_path() / ("impart_federate_test_" + std::to_string(world_.size()));
+    if (world_.is_root()) std::filesystem::remove_all(directory_);
+    world_.barrier();
+  }
+  void TearDown() override {
+    world_.barrier();
+    if (world_.is_root() && !directory_.empty()) std::filesystem::remove_all(directory_);
+  }
+
   comm::Comm world_ = comm::Comm::world();
   nn::ModelSpec spec_ = small_net();
+  int client_count_ = 6;
   FederateOptions options_;
   std::function<void(const train::TrainEvent&)> on_event_;
   std::atomic<bool> stop_{false};
@@ -99,10 +123,7 @@ TEST_F(Federating, ARoundIsTheWeightedMeanOfTheClients) {
 
 TEST_F(Federating, StoppedAndContinuedEqualsUninterrupted) {
   const auto whole = run(world_);
-  directory_ =
-      std::filesystem::temp_directory_path() / ("impart_federate_test_" + std::to_string(world_.size()));
-  if (world_.is_root()) std::filesystem::remove_all(directory_);
-  world_.barrier();
+  use_directory();
   on_event_ = [&](const train::TrainEvent& e) { stop_ = e.step >= 2; };
   const auto first = run(world_);
   EXPECT_EQ(first.result.end, train::TrainEnd::kStopped);
@@ -113,8 +134,6 @@ TEST_F(Federating, StoppedAndContinuedEqualsUninterrupted) {
   EXPECT_EQ(second.result.end, train::TrainEnd::kFinished);
   expect_equal(whole.state, second.state);
   EXPECT_EQ(whole.result.history.at("train.loss").size(), second.result.history.at("train.loss").size());
-  world_.barrier();
-  if (world_.is_root()) std::filesystem::remove_all(directory_);
 }
 
 TEST_F(Federating, AClientThatFailsFailsTheStageOnEveryRank) {
@@ -126,6 +145,143 @@ TEST_F(Federating, AClientThatFailsFailsTheStageOnEveryRank) {
     EXPECT_TRUE(e.is_collective());
     EXPECT_NE(std::string(e.what()).find("federation: round 1: client "), std::string::npos) << e.what();
   }
+}
+
+/// Cyclical weight transfer.
+class Cyclic : public Federating {
+ protected:
+  Cyclic() { options_.order = VisitOrder::kCyclic; }
+};
+
+TEST_F(Cyclic, LearnsAndGivesTheSameBitsOnAnyNumberOfRanks) {
+  options_.local.schedule = {.kind = train::ScheduleKind::kCosine, .warmup_epochs = 1};
+  for (const int clients : {6, 3, 1}) {  // that the ranks do not divide, and fewer than ranks
+    client_count_ = clients;
+    const auto alone = run(comm::Comm::self());
+    EXPECT_GT(alone.result.metrics.at("validation.accuracy"), 0.85) << clients << " clients";
+    EXPECT_EQ(alone.result.steps, 4 * clients);
+    EXPECT_EQ(alone.result.epochs, 4);
+    EXPECT_EQ(alone.result.samples, 4 * 2 * 300);
+    options_.threads = 2;
+    const auto together = run(world_);
+    expect_equal(alone.state, together.state);
+    EXPECT_EQ(alone.result.metrics, together.result.metrics);
+    options_.threads = 1;
+  }
+}
+
+/// Two rounds by hand: one Trainer after another on the same weights, a new optimizer for each, and a learning
+/// rate that falls over all of them.
+TEST_F(Cyclic, IsOneTrainingAfterAnother) {
+  options_.rounds = 2;
+  options_.local.schedule = {.kind = train::ScheduleKind::kStep, .step_epochs = 3, .gamma = 0.5};
+  const auto visited = run(world_);
+  const auto clients = clients_of(made_up_dataset(world_, 300, spec_.input, 4));
+  const auto objective = nn::make_cross_entropy();
+  const auto self = comm::Comm::self();
+  auto state = nn::initial_state(spec_, 3);
+  for (int round = 0; round < 2; ++round) {
+    for (std::size_t client = 0; client < clients.size(); ++client) {
+      auto options = options_.local;
+      options.seed = Rng(options_.seed, "client", client, static_cast<std::uint64_t>(round)).next64();
+      options.schedule = {.kind = train::ScheduleKind::kMultiStep, .gamma = 0.5};
+      options.schedule.milestones = {round == 0 ? 3.0 : 1.0};
+      train::train(self, options, {spec_, *objective, clients[client], nullptr, {}, nullptr, {}, {}}, state);
+    }
+  }
+  expect_equal(state, visited.state);
+}
+
+TEST_F(Cyclic, ARankReadsOnlyTheSamplesOfItsOwnClients) {
+  options_.rounds = 2;
+  std::vector<std::shared_ptr<testing_support::CountingDataset>> counted;
+  std::vector<data::DatasetPtr> clients;
+  for (const auto& client : clients_of(made_up_dataset(world_, 300, spec_.input, 4))) {
+    counted.push_back(std::make_shared<testing_support::CountingDataset>(client));
+    clients.push_back(counted.back());
+  }
+  run(world_, clients);
+  for (std::size_t client = 0; client < clients.size(); ++client) {
+    const bool mine = rank_of_client(static_cast<int>(client), client_count_, world_.size()) == world_.rank();
+    const auto reads = counted[client]->reads();
+    const auto [least, most] = std::ranges::minmax(reads);
+    EXPECT_GE(least, mine ? 2 * 2 : 0) << "each sample in each epoch";
+    EXPECT_LE(most, mine ? 2 * 2 + 2 : 0) << "and the loader begins another batch before it is told to end";
+  }
+}
+
+/// In the middle of a visit of the second round, by a signal to the rank that works, or to those that sleep.
+TEST_F(Cyclic, StoppedInAVisitAndContinuedOnOtherRanksEqualsUninterrupted) {
+  const auto whole = run(world_);
+  const int owner = rank_of_client(3, client_count_, world_.size());
+  constexpr std::int64_t kVisits = 6 + 3;  // before the stop
+  for (const bool to_worker : {true, false}) {
+    if (!to_worker && world_.size() == 1) continue;
+    use_directory();
+    std::atomic<bool> second_round{false};
+    auto clients = clients_of(made_up_dataset(world_, 300, spec_.input, 4));
+    clients[3] = std::make_shared<testing_support::CountingDataset>(
+        clients[3], std::chrono::microseconds(to_worker ? 0 : 2000), [&](std::int64_t) {
+          if (to_worker && second_round) stop_ = true;
+        });
+    std::optional<std::jthread> later;
+    on_event_ = [&](const train::TrainEvent& e) {
+      if (e.epoch != 1 || second_round.exchange(true) || to_worker || world_.rank() == owner) return;
+      later.emplace([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(30));
+        stop_ = true;
+      });
+    };
+    const auto first = run(world_, clients);
+    EXPECT_EQ(first.result.end, train::TrainEnd::kStopped);
+    EXPECT_GE(first.result.steps, to_worker ? kVisits : 6);
+    EXPECT_LE(first.result.steps, to_worker ? kVisits : kVisits + 1);
+    EXPECT_EQ(first.result.history.at("train.loss").size(), 1U);
+    later.reset();
+    stop_ = false;
+    on_event_ = nullptr;
+
+    const bool goes_on = world_.rank() < std::max(1, world_.size() / 2);
+    const auto half = world_.split(goes_on ? 0 : 1, world_.rank());
+    if (goes_on) {
+      const auto second = run(half);
+      EXPECT_EQ(second.result.end, train::TrainEnd::kFinished);
+      expect_equal(whole.state, second.state);
+      EXPECT_EQ(whole.result.metrics, second.result.metrics);
+      EXPECT_EQ(second.result.history.at("train.loss").size(), 4U);
+    }
+    world_.barrier();
+  }
+}
+
+TEST_F(Cyclic, AVisitThatFailsFailsTheStageOnEveryRank) {
+  const auto clients = clients_of(made_up_dataset(world_, 300, spec_.input, 4));
+  for (std::size_t failing = 0; failing < clients.size(); ++failing) {
+    auto broken = clients;
+    broken[failing] = std::make_shared<testing_support::CountingDataset>(
+        clients[failing], std::chrono::microseconds{}, [](std::int64_t i) {
+          if (i == 7) throw std::runtime_error("sample 7 is broken");
+        });
+    try {
+      run(world_, broken);
+      FAIL() << "a client without its data was visited";
+    } catch (const Error& e) {
+      EXPECT_TRUE(e.is_collective());
+      EXPECT_STREQ(e.what(), "federation: sample 7 is broken");
+    }
+  }
+}
+
+TEST(RankOfClient, SpreadsClientsAsShardsAre) {
+  for (const int ranks : {1, 2, 4, 8}) {
+    for (int rank = 0; rank < ranks; ++rank) {
+      const auto mine = comm::shards_of_rank(rank, ranks, 8);
+      for (int client = 0; client < 8; ++client)
+        EXPECT_EQ(rank_of_client(client, 8, ranks) == rank, mine.begin <= client && client < mine.end);
+    }
+  }
+  EXPECT_EQ(rank_of_client(1, 2, 8), 4) << "fewer clients than ranks are far from each other";
+  for (int client = 0; client < 5; ++client) EXPECT_LT(rank_of_client(client, 5, 4), 4);
 }
 
 TEST(SelectClients, TakesTheFractionAndChangesByRound) {

@@ -347,6 +347,58 @@ TEST_F(Check, OneMistakeIsOneProblem) {
       ElementsAre(HasSubstr("did you mean 'merge'?")));
 }
 
+TEST_F(Check, LocalStepsAreNotForEverything) {
+  const auto with = [&](const std::string& more) {
+    return std::string(kDeck).insert(std::string(kDeck).find("batch_size"), more + "\n");
+  };
+  EXPECT_THAT(problems(with("local_steps = 4")), IsEmpty());
+  EXPECT_THAT(problems(with("local_steps = 4\naccumulate = 2")),
+              ElementsAre(HasSubstr("stage.a.local_steps: every local step is an update")));
+  CheckOptions two;
+  two.ranks = 2;
+  EXPECT_THAT(problems(with("local_steps = 4\nmesh = { tensor = 2 }"), two),
+              ElementsAre(HasSubstr("stage.a.local_steps: each shard trains the whole model by itself")));
+  EXPECT_THAT(problems(with("local_steps = 0")),
+              ElementsAre(HasSubstr("stage.a.local_steps: expected at least 1")));
+  auto solved = with("local_steps = 4\noptimizer = 'lbfgs'");
+  solved.replace(solved.find("optimizer = 'lbfgs'"), 19, "optimizer = { kind = 'lbfgs' }");
+  EXPECT_THAT(problems(solved),
+              ElementsAre(HasSubstr("stage.a.local_steps: lbfgs does not work step by step")));
+
+  // What workers have of their own is counted, and how much less is sent.
+  Problems none;
+  const auto line = [&](const std::string& text) { return check_deck(deck(text, none), two, none).front(); };
+  const auto big = [](std::string text) { return text.replace(text.find("units = 4"), 9, "units = 100000"); };
+  EXPECT_THAT(line(big(with("local_steps = 8"))),
+              AllOf(HasSubstr("parameters 12 MB"), HasSubstr("a rank sends 0.3 MB on the data axis a step")));
+  EXPECT_THAT(line(big(kDeck)), AllOf(HasSubstr("parameters 2.4 MB"),
+                                      HasSubstr("a rank sends 2.4 MB on the data axis a step")));
+  EXPECT_TRUE(none.lines().empty());
+}
+
+TEST_F(Check, CyclicOrderHasLocalBatches) {
+  const auto with = [&](const std::string& settings) {
+    const std::string text = kDeck;
+    return std::string(text).replace(text.find("batch_size = 8"), 14, "order = 'cyclic'\n" + settings);
+  };
+  EXPECT_THAT(problems(with("epochs = 3\nparts = 4\nlocal_epochs = 2\nlocal_batch_size = 16")), IsEmpty());
+  EXPECT_THAT(problems(with("batch_size = 16")),
+              ElementsAre(AllOf(HasSubstr("stage.a.batch_size: is a batch of all ranks together"),
+                                HasSubstr("give `local_batch_size`"))));
+  EXPECT_THAT(problems(with("local_batch_size = 12")),
+              ElementsAre(HasSubstr("stage.a.local_batch_size: expected a multiple of the 8 shards")));
+  EXPECT_THAT(problems(with("parts = 21")),
+              ElementsAre(HasSubstr("stage.a.parts: expected at most one part")));
+  for (const auto* other :
+       {"local_steps = 2", "average = { kind = 'ema' }", "keep = 'best'", "early_stopping = { patience = 1 }",
+        "schedule = { kind = 'plateau' }", "mesh = { tensor = 2 }", "optimizer = { kind = 'lbfgs' }"}) {
+    EXPECT_THAT(problems(with(other)), ElementsAre(HasSubstr("visits one part after another"))) << other;
+  }
+  const std::string text = kDeck;
+  EXPECT_THAT(problems(text + "local_batch_size = 8\n"),
+              ElementsAre(HasSubstr("unknown key 'local_batch_size'")));
+}
+
 TEST_F(Check, KeysFollowWhatBearsOnTheResult) {
   Problems none;
   const auto key = [&](const std::string& text, const std::string& digest = "1") {

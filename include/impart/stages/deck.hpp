@@ -90,7 +90,8 @@ struct TrainingSettings {
   std::optional<train::SolverOptions> solver;  ///< instead of the optimizer
   train::ScheduleOptions schedule;
   train::AverageOptions average;
-  int accumulate = 1;  ///< batches of one update
+  int accumulate = 1;   ///< batches of one update
+  int local_steps = 1;  ///< of each shard between two averages (local SGD)
   nn::ObjectiveOptions objective;
   train::Keep keep = train::Keep::kLast;
   std::string monitor = "accuracy";
@@ -102,10 +103,19 @@ struct TrainingSettings {
   comm::MeshShape mesh;    ///< of the ranks of the stage
 };
 
+/// `order = "cyclic"`: the training part is cut into `parts`, which stay where they are, and the model visits them
+/// in turn (share::VisitOrder::kCyclic).
+struct CyclicSettings {
+  int parts = 8;   ///< default: the run's shards
+  int rounds = 1;  ///< `epochs`: how often it goes round
+};
+
 struct TrainSettings {
   std::string model;
   std::string init;  ///< stage or .h5 to start from; empty: initial values by the seed
   TrainingSettings training;
+  /// Then `training` is that of one visit: its `epochs` are `local_epochs`, its `batch_size` `local_batch_size`.
+  std::optional<CyclicSettings> cyclic;
 };
 
 struct TransferSettings {
