@@ -228,6 +228,7 @@ std::string bench(const comm::Comm& comm, const Options& options) {
     const auto mesh = comm::fit_mesh({.tensor = options.tensor}, comm.size());
     comm::check_rank_count(mesh.data, options.shards);
     parallel::plan_tensors(spec, {0, options.tensor});
+    train::check_synced(spec, {.shards = options.shards});
     if (options.tensor > 1 && (options.layers || !options.tune.empty())) {
       throw Error("--layers and --tune measure a whole model on one rank", ErrorKind::kUsage)
           .expected("--tensor 1")
@@ -246,13 +247,15 @@ std::string bench(const comm::Comm& comm, const Options& options) {
   const auto steps = static_cast<double>(options.steps);
   const auto milliseconds = [&](double part) { return 1000 * part / steps; };
   const double gflops = step_flops(spec, options.batch) * steps / total / 1e9;
-  const double peak_gflops = nn::peak_flops() / 1e9 * comm.size() * options.threads;
+  // One thread of a rank speaks to the others during a pass.
+  const int threads = options.tensor > 1 || nn::synced_layer(spec) ? 1 : options.threads;
+  const double peak_gflops = nn::peak_flops() / 1e9 * comm.size() * threads;
   nlohmann::ordered_json result = {
       {"model", options.model},
       {"batch", options.batch},
       {"ranks", comm.size()},
       {"tensor", options.tensor},
-      {"threads", options.threads},
+      {"threads", threads},
       {"shards", options.shards},
       {"parameters", nn::state_layout(spec)->parameter_count()},
       {"samples_per_second", static_cast<double>(options.batch) * steps / total},

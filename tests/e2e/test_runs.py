@@ -278,6 +278,29 @@ inputs = ["teacher", "second"]
         self.assertAlmostEqual(merged["deviation"][0], (first["deviation"][0] + 1) / 2)
 
 
+class Recalibration(EndToEnd):
+    def test_a_merge_takes_its_statistics_from_data(self):
+        merge = '[[stage]]\nname = "{}"\nkind = "merge"\ninputs = ["teacher", "other"]\ndataset = "tiny"\n'
+        deck = DECK + TRAIN.replace('"teacher"', '"other"\nseed = 9') + merge.format("mean")
+        self.deck(deck + merge.format("fresh") + 'recalibrate = "tiny"\n')
+        self.run_deck(2)
+        mean, fresh = (self.stage(name)["metrics"]["validation.loss"] for name in ("mean", "fresh"))
+        self.assertLess(fresh, 0.95 * mean)
+        difference = subprocess.run([IMPART_CKPT, "diff", self.model("mean"), self.model("fresh"), "--json"],
+                                    capture_output=True, text=True, timeout=SECONDS)
+        self.assertEqual(difference.returncode, 1, difference.stderr)
+        changed = {tensor["name"] for tensor in json.loads(difference.stdout)["tensors"] if tensor["status"] != "equal"}
+        self.assertEqual(changed, {"bn1.running_mean", "bn1.running_var"})
+        lineage = subprocess.run([IMPART_CKPT, "lineage", self.model("fresh"), "--json"], capture_output=True,
+                                 text=True, timeout=SECONDS)
+        self.assertEqual([data["name"] for data in json.loads(lineage.stdout)["data"]], ["tiny"])
+        # Other statistics, another stage.
+        self.deck(deck + merge.format("fresh"))
+        self.run_deck(1)
+        self.assertEqual((self.stage("mean")["status"], self.stage("fresh")["status"]), ("reused", "done"))
+        self.assert_equal_models(self.model("mean"), self.model("fresh"))
+
+
 TEXT = """
 [run]
 name = "t"

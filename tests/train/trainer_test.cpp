@@ -237,15 +237,18 @@ TEST_F(Training, FrozenParametersStayAsTheyAre) {
 TEST_F(Training, LossThatIsNotFiniteNamesStageStepAndLayer) {
   options_.optimizer.learning_rate = 1e30;
   options_.schedule = {};
-  try {
-    run(world_);
-    FAIL() << "training with a rate of 1e30 went on";
-  } catch (const Error& e) {
-    const std::string line = e.what();
-    EXPECT_TRUE(e.is_collective());
-    EXPECT_NE(line.find("stage: the loss is"), std::string::npos) << line;
-    EXPECT_NE(line.find("at step "), std::string::npos) << line;
-    EXPECT_NE(line.find("in layer '"), std::string::npos) << line;
+  for (const bool sync : {false, true}) {  // with whose statistics the ranks look for the layer together
+    spec_ = small_net(4, sync);
+    try {
+      run(world_);
+      FAIL() << "training with a rate of 1e30 went on";
+    } catch (const Error& e) {
+      const std::string line = e.what();
+      EXPECT_TRUE(e.is_collective());
+      EXPECT_NE(line.find("stage: the loss is"), std::string::npos) << line;
+      EXPECT_NE(line.find("at step "), std::string::npos) << line;
+      EXPECT_NE(line.find("in layer '"), std::string::npos) << line;
+    }
   }
 }
 

@@ -53,7 +53,7 @@ struct TrainerOptions {
   int epochs = 1;
   std::int64_t batch_size = 64;  ///< global
   int shards = 8;
-  int threads = 1;  ///< of this rank; 1 is used where tensors are split
+  int threads = 1;  ///< of this rank; 1 is used where tensors are split, or with an nn::synced_layer
   /// Of the ranks. With a tensor axis, each rank trains its part of every tensor (parallel::TensorModel).
   comm::MeshShape mesh = {};
   comm::Overlap overlap = comm::Overlap::kAuto;  ///< as EngineOptions
