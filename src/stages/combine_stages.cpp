@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/nn/objective.hpp"
@@ -136,6 +137,11 @@ class MergeStage final : public Stage {
     }
     context.match(path, spec, *data, settings_.recalibrate);
     context.need_part(path, settings_.recalibrate, *data, Part::kTrain);
+    try {
+      train::check_synced(spec, {.shards = context.deck().run.shards});
+    } catch (const Error& e) {
+      context.problem(path, e.what());
+    }
   }
 
   MergeSettings settings_;
