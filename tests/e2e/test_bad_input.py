@@ -53,6 +53,15 @@ class BadDeck(EndToEnd):
         self.deck(DECK.replace("batch_size = 16", "batch_size = 20"))
         self.assert_refused(2, "stage.teacher.batch_size: expected a multiple of the 8 shards (run.shards), got 20")
 
+    def test_cyclic_order_with_a_global_batch(self):
+        self.deck(DECK.replace("epochs = 2", 'order = "cyclic"'))
+        self.assert_refused(2, "deck.toml:", "stage.teacher.batch_size: is a batch of all ranks together",
+                            "give `local_batch_size`")
+
+    def test_local_steps_of_several_batches(self):
+        self.deck(DECK.replace("epochs = 2", "local_steps = 2\naccumulate = 2"))
+        self.assert_refused(2, "stage.teacher.local_steps: every local step is an update")
+
     def test_ranks_that_do_not_fit(self):
         self.assert_refused(2, "3", "1, 2, 4, 8", ranks=(3,))
 
@@ -176,9 +185,22 @@ class BadCheckpoint(EndToEnd):
 
 
 class NotFinite(EndToEnd):
+    # Without the batch norm, which would divide by the overflow.
+    BAD = DECK.replace("learning_rate = 0.05", "learning_rate = 1e30").replace('{ kind = "batch_norm" }, ', "")
+
     def test_loss(self):
-        # Without the batch norm, which would divide by the overflow.
-        self.deck(DECK.replace("learning_rate = 0.05", "learning_rate = 1e30").replace('{ kind = "batch_norm" }, ', ""))
+        self.assert_told(self.BAD)
+
+    def test_loss_of_local_steps(self):
+        self.assert_told(self.BAD.replace("epochs = 2", "epochs = 2\nlocal_steps = 3"))
+
+    def test_loss_in_a_visit(self):
+        """One rank fails while the others wait for it."""
+        self.assert_told(self.BAD.replace("epochs = 2", 'order = "cyclic"\nepochs = 2\nlocal_epochs = 2')
+                         .replace("batch_size = 16", "local_batch_size = 8"))
+
+    def assert_told(self, deck):
+        self.deck(deck)
         for ranks in (1, 2):
             process = self.run_deck(ranks, code=1)
             errors = [line for line in process.stderr_text.splitlines() if "error: " in line]

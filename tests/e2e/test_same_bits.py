@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -75,6 +76,29 @@ accumulate = 2
 objective = { kind = "cross_entropy", class_weights = [1, 2, 0.5, 1], label_smoothing = 0.1, l2 = 1e-3 }
 optimizer = { kind = "lamb", clip_norm = 1.0 }
 average = { kind = "ema", decay = 0.9 }
+
+[[stage]]
+name = "seldom"
+kind = "train"
+model = "net"
+dataset = "tiny"
+epochs = 3
+batch_size = 16
+local_steps = 3
+optimizer = { kind = "adamw" }
+
+[[stage]]
+name = "in_turn"
+kind = "train"
+model = "net"
+dataset = "tiny"
+order = "cyclic"
+epochs = 2
+parts = 5
+local_epochs = 2
+local_batch_size = 8
+optimizer = { kind = "sgd", learning_rate = 0.05, momentum = 0.9 }
+schedule = { kind = "cosine" }
 
 [model.line]
 input = [1, 8, 8]
@@ -164,7 +188,8 @@ optimizer = { kind = "sgd", learning_rate = 0.05, momentum = 0.9 }
 """
 
 MODELS = (
-    "teacher", "other", "mean", "vote", "student", "moved", "clients", "averaged", "ridge", "logistic", "quasi",
+    "teacher", "other", "mean", "vote", "student", "moved", "clients", "averaged", "seldom", "in_turn", "ridge", "logistic",
+    "quasi",
 )  # fmt: skip
 
 LONG = (RUN + DATASET + MODEL + TRAIN).replace("epochs = 2", "epochs = 400")
@@ -197,7 +222,7 @@ class SameBits(EndToEnd):
 
     def test_batch_norm_over_ranks(self):
         """On one rank there is nothing to sum; a client of the federation has a batch of its own."""
-        deck = PIPELINE.replace('kind = "batch_norm"', 'kind = "batch_norm", sync = true')
+        deck = PIPELINE.replace('kind = "batch_norm"', 'kind = "batch_norm", sync = true').replace("local_steps = 3\n", "")
         self.deck(deck)
         self.run_deck(2, "--threads", 1, "--output", "r2")
         for ranks, overlap in ((2, "thread"), (4, "auto"), (4, "polling"), (8, "blocking")):
@@ -205,7 +230,7 @@ class SameBits(EndToEnd):
             self.run_deck(ranks, "--threads", 2, "--set", f"run.overlap={overlap}", "--output", output)
             for stage in MODELS:
                 self.assert_equal_models(self.model(stage, "r2"), self.model(stage, output))
-        self.assert_refused(2, "has nothing to synchronise on one rank", ranks=(1,), lines=5)
+        self.assert_refused(2, "has nothing to synchronise on one rank", ranks=(1,), lines=6)
         self.deck(PIPELINE)
         self.run_deck(2, "--output", "apart")
         self.assertNotEqual(self.stage("teacher", "apart")["digest"], self.stage("teacher", "r2")["digest"])
@@ -248,6 +273,18 @@ class SameBits(EndToEnd):
         self.assertEqual(self.stage("teacher")["status"], "done")
         self.assert_equal_models(self.model(output="whole"), self.model())
         self.assertFalse((self.model().parent / "state").exists(), "a finished stage keeps no state")
+
+    def test_other_distributions_stop_and_continue_on_other_ranks(self):
+        cyclic = LONG.replace("epochs = 400", 'order = "cyclic"\nepochs = 100\nlocal_epochs = 2\nparts = 3')
+        for deck in (LONG.replace("epochs", "local_steps = 3\nepochs"),
+                     cyclic.replace("batch_size", "local_batch_size")):
+            self.deck(deck)
+            self.run_deck(1, "--output", "whole", "--fresh")
+            self.stop(2, signal.SIGTERM)
+            self.stop(1, signal.SIGINT)
+            self.assertIn("continuing after step", self.run_deck(4).stderr_text)
+            self.assert_equal_models(self.model(output="whole"), self.model())
+            shutil.rmtree(self.dir / "runs")
 
     def test_each_value_is_logged_once(self):
         """Whatever a killed attempt has logged after the state that the next one continues from."""

@@ -365,6 +365,11 @@ TEST_F(Check, LocalStepsAreNotForEverything) {
   EXPECT_THAT(problems(solved),
               ElementsAre(HasSubstr("stage.a.local_steps: lbfgs does not work step by step")));
 
+  auto synced = with("local_steps = 4");
+  synced.replace(synced.find("{ kind = \"relu\" }"), 17, "{ kind = 'batch_norm', sync = true }");
+  EXPECT_THAT(problems(synced),
+              ElementsAre(HasSubstr("stage.a.local_steps: layer 'bn1': each shard trains")));
+
   // What workers have of their own is counted, and how much less is sent.
   Problems none;
   const auto line = [&](const std::string& text) { return check_deck(deck(text, none), two, none).front(); };
