@@ -233,6 +233,7 @@ void CheckContext::check_sync(const std::string& path, const TrainingSettings& s
     problem(
         path + ".local_steps",
         fmt::format("layer '{}': each shard trains by itself, and `sync` wants statistics of all", *layer));
+    return;
   }
   if (mesh.data == 1 && options_.ranks_known && trainees == Trainees::kRanks) {
     problem(path, fmt::format("layer '{}': batch norm with `sync` has nothing to synchronise on one rank "
