@@ -20,6 +20,7 @@ ShardSums::ShardSums(const Comm& comm, int shards, int threads)
 void ShardSums::sum(const char* what, std::span<double> sum,
                     const std::function<void(int shard, std::span<double> part)>& compute) {
   std::vector<std::vector<std::vector<double>>> stacks(ranges_.size());
+  std::chrono::steady_clock::time_point start;  // when all is computed here, and the others are waited for
   agree(comm_, what, [&] {
     team_.run([&](int worker) {
       const auto w = static_cast<std::size_t>(worker);
@@ -32,8 +33,8 @@ void ShardSums::sum(const char* what, std::span<double> sum,
         compute(shard, part);
       });
     });
+    start = std::chrono::steady_clock::now();
   });
-  const auto start = std::chrono::steady_clock::now();
   std::vector<std::span<double>> parts;
   for (std::size_t w = 0; w < ranges_.size(); ++w) {
     const auto count = partial_sums(ranges_[w], shards_).size();

@@ -97,7 +97,8 @@ class Federation {
     return wanted != 0;
   }
 
-  /// kTogether: a round, but for its end. False when a stop came before all was done; then nothing has changed.
+  /// kTogether: a round, but for its end. False when a stop came before all was done; then nothing has
+  /// changed.
   bool average_clients() {
     const auto clients = clients_of_round(round());
     std::int64_t samples = 0;

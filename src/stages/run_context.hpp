@@ -102,8 +102,8 @@ share::Model read_model(const comm::Comm& comm, const std::filesystem::path& pat
 /// Reads, splits, limits, resizes and scales a dataset as its settings say. Collective.
 DataParts read_parts(const comm::Comm& comm, const DatasetSettings& settings);
 
-/// Throws Error, on all ranks, when the model that `reference` names was trained on a text whose characters have
-/// other indices than those of the dataset: neither its weights nor its outputs mean the same.
+/// Throws Error, on all ranks, when the model that `reference` names was trained on a text whose characters
+/// have other indices than those of the dataset: neither its weights nor its outputs mean the same.
 void require_same_characters(RunContext& context, const std::string& reference, const std::string& dataset);
 
 /// Trains `state` as `settings` say, and makes the result of a stage of it. Collective.

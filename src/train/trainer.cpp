@@ -166,7 +166,8 @@ class Run {
     return outcome;
   }
 
-  /// Each shard's own step. What they gave is known after the last one before an average; until then, nothing.
+  /// Each shard's own step. What they gave is known after the last one before an average; until then,
+  /// nothing.
   StepResult local_step(const data::Batch& batch, bool want_stop) {
     const auto in_epoch = step_ % steps_per_epoch_;
     if (in_epoch % options_.local_steps == 0) workers_->start(state_, optimizer_);
@@ -323,8 +324,8 @@ class Run {
     return checkpoint;
   }
 
-  /// What SavedRun asks for on the root alone, where it cannot communicate: made before if that is needed, by the
-  /// ranks that hold parts of the root's samples' model.
+  /// What SavedRun asks for on the root alone, where it cannot communicate: made before if that is needed, by
+  /// the ranks that hold parts of the root's samples' model.
   template <class Make>
   std::function<io::Checkpoint()> prepared(Make make) const {
     if (split_ == nullptr || task_.state_directory.empty() || !data_.is_root()) return make;

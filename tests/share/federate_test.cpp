@@ -170,8 +170,8 @@ TEST_F(Cyclic, LearnsAndGivesTheSameBitsOnAnyNumberOfRanks) {
   }
 }
 
-/// Two rounds by hand: one Trainer after another on the same weights, a new optimizer for each, and a learning
-/// rate that falls over all of them.
+/// Two rounds by hand: one Trainer after another on the same weights, a new optimizer for each, and a
+/// learning rate that falls over all of them.
 TEST_F(Cyclic, IsOneTrainingAfterAnother) {
   options_.rounds = 2;
   options_.local.schedule = {.kind = train::ScheduleKind::kStep, .step_epochs = 3, .gamma = 0.5};

@@ -18,8 +18,8 @@ namespace {
 using testing_support::made_up_dataset;
 using testing_support::small_net;
 
-/// 150 samples in batches of 32 and 8 shards of 4: the fifth batch has 22, which leave two shards empty, and a
-/// third with two samples.
+/// 150 samples in batches of 32 and 8 shards of 4: the fifth batch has 22, which leave two shards empty, and
+/// a third with two samples.
 class LocalSgd : public testing::Test {
  protected:
   LocalSgd() {

@@ -15,8 +15,8 @@ void enter_stage(std::string_view name);
 void enter_step(std::int64_t step);
 
 /// This rank waits for others of `comm` while it lives: around every MPI call that may wait, so that the
-/// watchdog knows which ranks have arrived, and traces show it. All ranks of `comm` make the same calls in the
-/// same order. `call` names it, and outlives it. Costs a few stores.
+/// watchdog knows which ranks have arrived, and traces show it. All ranks of `comm` make the same calls in
+/// the same order. `call` names it, and outlives it. Costs a few stores.
 class Waiting {
  public:
   Waiting(const Comm& comm, const char* call);
@@ -35,11 +35,11 @@ struct StallLimits {
   double abort = 1800;
 };
 
-/// A thread that looks once a second at what the ranks of its node do, and hears of the other nodes. When this
-/// rank has waited too long, and is the lowest that waits, it names the ranks that have not arrived: one line,
-/// said again each time the wait has doubled; in the end it aborts the job. The wait counts from when one of
-/// those ranks last came a step on (`enter_step`): until then it worked. A rank that is stopped, dead, or on a
-/// node that does not answer is told by its missing sign of life.
+/// A thread that looks once a second at what the ranks of its node do, and hears of the other nodes. When
+/// this rank has waited too long, and is the lowest that waits, it names the ranks that have not arrived: one
+/// line, said again each time the wait has doubled; in the end it aborts the job. The wait counts from when
+/// one of those ranks last came a step on (`enter_step`): until then it worked. A rank that is stopped, dead,
+/// or on a node that does not answer is told by its missing sign of life.
 ///
 /// One at a time. Ranks of other nodes are watched only where MPI grants MPI_THREAD_MULTIPLE.
 class Watchdog {

@@ -21,10 +21,10 @@ enum class VisitOrder : std::uint8_t {
   /// "Communication-efficient learning of deep networks from decentralized data", algorithm 1). Each on one
   /// thread; the clients are dealt over the ranks.
   kTogether,
-  /// One after another, each from the weights that the one before has left: cyclical weight transfer (Chang et
-  /// al. 2018, "Distributed deep learning networks among institutions for medical imaging"). Each on the rank
-  /// that rank_of_client says, with all its threads, and on no other: where its data are. Meanwhile the other
-  /// ranks sleep.
+  /// One after another, each from the weights that the one before has left: cyclical weight transfer (Chang
+  /// et al. 2018, "Distributed deep learning networks among institutions for medical imaging"). Each on the
+  /// rank that rank_of_client says, with all its threads, and on no other: where its data are. Meanwhile the
+  /// other ranks sleep.
   kCyclic,
 };
 
@@ -57,14 +57,14 @@ struct FederateTask {
 /// Clients that train in `round`: ceil(fraction * clients) of them, in ascending order.
 std::vector<int> select_clients(int clients, double fraction, std::uint64_t seed, std::int64_t round);
 
-/// The rank on which a client of kCyclic trains. With as many clients as shards: that of comm::shards_of_rank.
-/// Clients may be fewer than ranks.
+/// The rank on which a client of kCyclic trains. With as many clients as shards: that of
+/// comm::shards_of_rank. Clients may be fewer than ranks.
 int rank_of_client(int client, int clients, int ranks);
 
 /// Runs the rounds on `state` in place. A client trains on one rank, alone; which one does not change its
-/// result. Collective; a client that fails fails on all ranks. Stops between the steps of a client: the state of
-/// the last complete round, or of kCyclic's last complete visit, is on disk. `steps` of the result counts rounds,
-/// or visits.
+/// result. Collective; a client that fails fails on all ranks. Stops between the steps of a client: the state
+/// of the last complete round, or of kCyclic's last complete visit, is on disk. `steps` of the result counts
+/// rounds, or visits.
 train::TrainResult federate(const comm::Comm& comm, const FederateOptions& options, const FederateTask& task,
                             StateDict& state);
 

@@ -103,8 +103,8 @@ struct TrainingSettings {
   comm::MeshShape mesh;    ///< of the ranks of the stage
 };
 
-/// `order = "cyclic"`: the training part is cut into `parts`, which stay where they are, and the model visits them
-/// in turn (share::VisitOrder::kCyclic).
+/// `order = "cyclic"`: the training part is cut into `parts`, which stay where they are, and the model visits
+/// them in turn (share::VisitOrder::kCyclic).
 struct CyclicSettings {
   int parts = 8;   ///< default: the run's shards
   int rounds = 1;  ///< `epochs`: how often it goes round
@@ -114,7 +114,8 @@ struct TrainSettings {
   std::string model;
   std::string init;  ///< stage or .h5 to start from; empty: initial values by the seed
   TrainingSettings training;
-  /// Then `training` is that of one visit: its `epochs` are `local_epochs`, its `batch_size` `local_batch_size`.
+  /// Then `training` is that of one visit: its `epochs` are `local_epochs`, its `batch_size`
+  /// `local_batch_size`.
   std::optional<CyclicSettings> cyclic;
 };
 

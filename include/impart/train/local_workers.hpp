@@ -28,7 +28,8 @@ namespace impart::train {
 /// no worker changes keep their bits.
 class LocalWorkers {
  public:
-  /// `engine`: of the global batch. Borrows `comm` and `objective`. Collective. Throws as GradientEngine does.
+  /// `engine`: of the global batch. Borrows `comm` and `objective`. Collective. Throws as GradientEngine
+  /// does.
   LocalWorkers(const comm::Comm& comm, const nn::ModelSpec& spec, const nn::Objective& objective,
                const EngineOptions& engine, const OptimizerOptions& optimizer,
                std::span<const ParameterGroup> groups);
@@ -36,8 +37,8 @@ class LocalWorkers {
 
   /// All workers start from here. Local.
   void start(const StateDict& state, const Optimizer& optimizer);
-  /// A step of each of this rank's workers; `factor` and `number` as Optimizer::update. `want_stop`: this rank
-  /// asks all to stop after the next average. Local.
+  /// A step of each of this rank's workers; `factor` and `number` as Optimizer::update. `want_stop`: this
+  /// rank asks all to stop after the next average. Local.
   void step(const data::Batch& batch, double factor, std::int64_t number, bool want_stop);
   /// Puts the means in place of the values that `start` was given, and returns what all batches since then
   /// gave together. Collective; the same bits on all ranks.

@@ -71,10 +71,11 @@ struct TrainerOptions {
   std::vector<ParameterGroup> groups;
   double l2 = 0;       ///< as nn::ObjectiveOptions
   int accumulate = 1;  ///< batches of one update, whose gradient is the mean over all their samples
-  /// Above 1: local SGD (LocalWorkers). Each shard makes so many steps by itself before the shards' weights are
-  /// averaged; also at the end of an epoch, so that whatever is measured, saved or left is an average. Ranks
-  /// speak to each other that much less. A weight average (kEma) moves after each of these averages. `overlap`,
-  /// `reproducible` and `drift_check` have no meaning. Not with a solver, `accumulate` or a tensor axis.
+  /// Above 1: local SGD (LocalWorkers). Each shard makes so many steps by itself before the shards' weights
+  /// are averaged; also at the end of an epoch, so that whatever is measured, saved or left is an average.
+  /// Ranks speak to each other that much less. A weight average (kEma) moves after each of these averages.
+  /// `overlap`, `reproducible` and `drift_check` have no meaning. Not with a solver, `accumulate` or a tensor
+  /// axis.
   int local_steps = 1;
   AverageOptions average;
   std::vector<data::Augmentation> augment;  ///< of the training samples; the validation data stay as they are
@@ -141,8 +142,8 @@ struct TrainResult {
 
 /// Trains `state` in place. Collective over `comm`: all ranks give equal options and equal values, and get
 /// equal results bit for bit, whatever their number on the data axis. Another size of the tensor axis sums in
-/// another order; a state that one mesh has saved continues on any other. When stopped, the state is on disk (if there is a state
-/// directory), and the same call continues there.
+/// another order; a state that one mesh has saved continues on any other. When stopped, the state is on disk
+/// (if there is a state directory), and the same call continues there.
 ///
 /// Throws Error: options that don't fit (usage), a loss that is not finite (names stage, step and layer), a
 /// state that cannot be written. `state` is then undefined.
