@@ -174,8 +174,8 @@ void BatchNorm::measure(ShardState& shard, const float* x) {
                          work_.data(), shard.sums.data());
 }
 
-/// Mean and variance of the batch, into batch_sums_: from the means of the shards' values and squares, which are
-/// equally many. A double has digits enough for a variance far below the square of the mean.
+/// Mean and variance of the batch, into batch_sums_: from the means of the shards' values and squares, which
+/// are equally many. A double has digits enough for a variance far below the square of the mean.
 void BatchNorm::measure_batch(const float* x) {
   for (std::size_t s = 0; s < shards_.size(); ++s) {
     auto& sums = shards_[s].sums;

@@ -248,14 +248,55 @@ void CheckContext::check_sync(const std::string& path, const TrainingSettings& s
   }
 }
 
+// A batch, given by the setting `key`, that is cut into shards for `spec`.
+void CheckContext::check_shards(const std::string& path, const char* key, std::int64_t batch_size, int shards,
+                                const nn::ModelSpec& spec, std::span<const train::ParameterGroup> groups) {
+  if (batch_size % shards != 0) {
+    problem(fmt::format("{}.{}", path, key),
+            fmt::format("expected a multiple of the {} shards (run.shards), got {}", shards, batch_size));
+  }
+  const auto shard = std::max<std::int64_t>(1, batch_size / shards);
+  if (const auto layer = lonely_batch_norm(spec, groups, shard, batch_size)) {
+    problem(fmt::format("{}.{}", path, key),
+            fmt::format("a shard of one sample gives layer '{}' one value a channel, which has no statistics "
+                        "(raise {}, lower run.shards, or freeze the layer)",
+                        *layer, key));
+  }
+}
+
+std::size_t CheckContext::memory_limit() const {
+  if (options_.memory_per_rank != 0) return options_.memory_per_rank;
+  return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
+
+void CheckContext::recalibration(const std::string& path, const nn::ModelSpec& spec,
+                                 std::int64_t batch_size) {
+  const int shards = deck_.run.shards;
+  check_shards(path, "batch_size", batch_size, shards, spec, {});
+  const train::EngineOptions engine{
+      .batch_size = batch_size, .shards = shards, .threads = std::max(1, options_.threads)};
+  try {
+    train::check_synced(spec, engine);
+  } catch (const Error& e) {
+    problem(path, e.what());
+  }
+  if (batch_size % shards != 0) return;
+  const auto ranks = comm::largest_rank_count(shards, options_.ranks);
+  const auto memory = data_bytes_ + nn::state_layout(spec)->arena_size() * sizeof(float) +
+                      train::engine_memory(spec, engine, ranks).total();
+  if (memory <= memory_limit()) return;
+  problem(path, fmt::format("a recalibration needs about {} of memory per rank, {} are there: a smaller "
+                            "batch_size, fewer threads or more ranks need less",
+                            megabytes(static_cast<double>(memory)),
+                            megabytes(static_cast<double>(memory_limit()))));
+}
+
 void CheckContext::check_needs(const std::string& path, const TrainingSettings& settings,
                                const nn::ModelSpec& spec, Trainees trainees) {
   const auto mesh = check_mesh(path, settings, trainees);
   if (!mesh) return;
   if (trainees != Trainees::kClients) check_sync(path, settings, spec, *mesh, trainees);
-  const auto limit = options_.memory_per_rank != 0 ? options_.memory_per_rank
-                                                   : static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
-                                                         static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const auto limit = memory_limit();
   TrainingNeeds needs;
   try {
     needs = training_needs(settings, spec, *mesh, trainees == Trainees::kClients ? 1 : deck_.run.shards,
@@ -331,20 +372,8 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
   const bool swa = settings.average.kind == train::AverageKind::kSwa;
   if (swa && settings.keep == train::Keep::kBest)
     problem(path + ".keep", "the mean of several epochs' weights is kept, so the best of them cannot be");
-  const int shards = trainees == Trainees::kClients ? 1 : deck_.run.shards;
-  const auto* batch_size = trainees == Trainees::kInTurn ? "local_batch_size" : "batch_size";
-  if (settings.batch_size % shards != 0) {
-    problem(fmt::format("{}.{}", path, batch_size),
-            fmt::format("expected a multiple of the {} shards (run.shards), got {}", shards,
-                        settings.batch_size));
-  }
-  const auto shard = std::max<std::int64_t>(1, settings.batch_size / shards);
-  if (const auto layer = lonely_batch_norm(spec, settings.groups, shard, settings.batch_size)) {
-    problem(fmt::format("{}.{}", path, batch_size),
-            fmt::format("a shard of one sample gives layer '{}' one value a channel, which has no statistics "
-                        "(raise {}, lower run.shards, or freeze the layer)",
-                        *layer, batch_size));
-  }
+  check_shards(path, trainees == Trainees::kInTurn ? "local_batch_size" : "batch_size", settings.batch_size,
+               trainees == Trainees::kClients ? 1 : deck_.run.shards, spec, settings.groups);
   check_needs(path, settings, spec, trainees);
   const auto arena = nn::state_layout(spec)->arena_size() * sizeof(float);
   disk_bytes_ += 2 * arena * (1 + saved_slots(settings));

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -56,6 +57,8 @@ class CheckContext {
   /// Training of `spec` at the stage `path`: dataset, shapes, batch, mesh, memory.
   void training(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
                 Trainees trainees = Trainees::kRanks);
+  /// A pass over a dataset for the statistics of `spec`, in batches of so many samples: shards, memory.
+  void recalibration(const std::string& path, const nn::ModelSpec& spec, std::int64_t batch_size);
   /// The deck's stages that come before the one being checked have left these.
   void leave(const std::string& stage, std::optional<ModelOutline> outline);
 
@@ -70,6 +73,10 @@ class CheckContext {
   void check_augment(const std::string& path, const TrainingSettings& settings);
   std::optional<comm::MeshShape> check_mesh(const std::string& path, const TrainingSettings& settings,
                                             Trainees trainees);
+  void check_shards(const std::string& path, const char* key, std::int64_t batch_size, int shards,
+                    const nn::ModelSpec& spec, std::span<const train::ParameterGroup> groups);
+  /// Bytes of a rank.
+  [[nodiscard]] std::size_t memory_limit() const;
   void check_sync(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
                   const comm::MeshShape& mesh, Trainees trainees);
   void check_needs(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,

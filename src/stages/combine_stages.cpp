@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/nn/objective.hpp"
@@ -18,8 +17,6 @@
 namespace impart::stages {
 
 namespace {
-
-constexpr std::int64_t kRecalibrationShard = 32;  // samples, of which each shard takes statistics
 
 StageUses uses_of(const std::vector<std::string>& models, const std::vector<double>& weights,
                   const char* role, const std::string& dataset) {
@@ -41,7 +38,7 @@ void check_measured(CheckContext& context, const std::string& path, const std::s
 }
 
 // Gives the batch norms of `model` the statistics of the dataset's training part, when one is named. Collective.
-void recalibrate(RunContext& context, const std::string& name, share::Model& model) {
+void recalibrate(RunContext& context, const std::string& name, std::int64_t batch_size, share::Model& model) {
   if (name.empty()) return;
   const auto& train = context.data(name).part(Part::kTrain);
   const auto& member = model.members.front();
@@ -50,7 +47,7 @@ void recalibrate(RunContext& context, const std::string& name, share::Model& mod
   const auto& run = context.deck().run;
   const auto objective = nn::make_cross_entropy();
   train::recalibrate_batch_norm(context.comm(), member.spec, *objective,
-                                {.batch_size = kRecalibrationShard * run.shards,
+                                {.batch_size = batch_size,
                                  .shards = run.shards,
                                  .threads = context.options().threads,
                                  .seed = run.seed,
@@ -97,7 +94,9 @@ class MergeStage final : public Stage {
     if (settings_.recalibrate.empty()) return 0;
     const auto& spec = context.model(settings_.inputs.front()).members.front().spec;
     const auto samples = context.data(settings_.recalibrate).part(Part::kTrain)->size();
-    return static_cast<double>(samples) * context.seconds_per_sample(spec, kRecalibrationShard);
+    return static_cast<double>(samples) *
+           context.seconds_per_sample(
+               spec, std::max<std::int64_t>(2, settings_.batch_size / context.deck().run.shards));
   }
 
   StageResult run(RunContext& context) const override {
@@ -121,7 +120,7 @@ class MergeStage final : public Stage {
       result.model =
           share::single(members.front()->spec, std::move(merged), share::merged_encoding(members, weights));
     });
-    recalibrate(context, settings_.recalibrate, *result.model);
+    recalibrate(context, settings_.recalibrate, settings_.batch_size, *result.model);
     result.metrics = validation_metrics(context, settings_.dataset, *result.model);
     return result;
   }
@@ -137,11 +136,7 @@ class MergeStage final : public Stage {
     }
     context.match(path, spec, *data, settings_.recalibrate);
     context.need_part(path, settings_.recalibrate, *data, Part::kTrain);
-    try {
-      train::check_synced(spec, {.shards = context.deck().run.shards});
-    } catch (const Error& e) {
-      context.problem(path, e.what());
-    }
+    context.recalibration(common().path, spec, settings_.batch_size);
   }
 
   MergeSettings settings_;

@@ -192,7 +192,7 @@ AnySettings read_transfer(TableReader& table, const Deck& deck) {
   return settings;
 }
 
-AnySettings read_merge(TableReader& table, const Deck&) {
+AnySettings read_merge(TableReader& table, const Deck& deck) {
   MergeSettings settings;
   read_inputs(table, "inputs", settings.inputs, 2);
   const auto names = share::combiner_names();
@@ -204,6 +204,10 @@ AnySettings read_merge(TableReader& table, const Deck&) {
   }
   table.read("dataset", settings.dataset);
   table.read("recalibrate", settings.recalibrate);
+  if (!settings.recalibrate.empty()) {
+    settings.batch_size = std::int64_t{32} * deck.run.shards;  // statistics of 32 samples and more
+    table.read("batch_size", settings.batch_size, kBatch);
+  }
   return settings;
 }
 

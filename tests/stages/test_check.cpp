@@ -92,12 +92,15 @@ TEST_F(Check, AMergeIsRecalibratedOnDataThatFit) {
       "[model.normed]\ninput = [3]\nclasses = 2\n"
       "layers = [{ kind = 'batch_norm' }, { kind = 'dense', units = 2 }]\n"
       "[[stage]]\nname = 'n'\nkind = 'train'\nmodel = 'normed'\ndataset = 'rows'\nbatch_size = 16\n";
+  CheckOptions options;
+  std::string more;
   const auto merge = [&](const std::string& input, const std::string& dataset) {
     return problems(
         std::string(kDeck) + normed +
-        "[dataset.tests]\nformat = 'csv'\nfile = 'rows.csv'\nclasses = 2\nsplit = { test = 1.0 }\n"
-        "[[stage]]\nname = 'm'\nkind = 'merge'\ninputs = ['" +
-        input + "', '" + input + "']\nrecalibrate = '" + dataset + "'\n");
+            "[dataset.tests]\nformat = 'csv'\nfile = 'rows.csv'\nclasses = 2\nsplit = { test = 1.0 }\n"
+            "[[stage]]\nname = 'm'\nkind = 'merge'\ninputs = ['" +
+            input + "', '" + input + "']\nrecalibrate = '" + dataset + "'\n" + more,
+        options);
   };
   EXPECT_THAT(merge("n", "rows"), IsEmpty());
   EXPECT_THAT(merge("a", "rows"),
@@ -106,6 +109,13 @@ TEST_F(Check, AMergeIsRecalibratedOnDataThatFit) {
   EXPECT_THAT(merge("n", "row"), ElementsAre(HasSubstr("stage.m.recalibrate: there is no [dataset.row]")));
   EXPECT_THAT(merge("n", "tests"),
               ElementsAre(HasSubstr("stage.m.recalibrate: dataset 'tests' has no train part")));
+  more = "batch_size = 20\n";
+  EXPECT_THAT(merge("n", "rows"), ElementsAre(HasSubstr("stage.m.batch_size: expected a multiple of the 8")));
+  more = "batch_size = 8\n";
+  EXPECT_THAT(merge("n", "rows"), ElementsAre(HasSubstr("stage.m.batch_size: a shard of one sample")));
+  more = "batch_size = 16000000\n";
+  options.memory_per_rank = 50'000'000;
+  EXPECT_THAT(merge("n", "rows"), ElementsAre(HasSubstr("stage.m: a recalibration needs about")));
 }
 
 TEST_F(Check, AnEnsembleOfEnsembles) {

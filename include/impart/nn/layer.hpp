@@ -94,10 +94,10 @@ class Kept final : public KeptBytes {
 
 /// Networks that compute the other parts of a batch at the same time, in other processes.
 struct Peers {
-  std::int64_t parts =
-      1;  ///< a power of two; the batch is so many equal parts, this network's is one of them
-  /// Element-wise sum over the parts, in place, with the same bits for all. The networks call it equally often,
-  /// with equal sizes. Not called when there is one part.
+  /// The batch is so many equal parts, a power of two, of which a network has one.
+  std::int64_t parts = 1;
+  /// Element-wise sum over the parts, in place, with the same bits for all. The networks call it equally
+  /// often, with equal sizes. Not called when there is one part.
   std::function<void(std::span<double> values)> sum = {};
 };
 
@@ -164,10 +164,10 @@ struct Work {
 /// row-major in the shape that `parameters` gives.
 ///
 /// Equal bits: a batch is `shards` equal parts. The values of a sample do not depend on what else is in the
-/// batch, and statistics over samples are those of a shard, or when a layer's `sync` asks for it, of all shards
-/// of the batch and of its peers, summed in a balanced binary tree in their order. The gradient of a parameter is the sum over the
-/// shards, in a balanced binary tree in their order, of each shard's own gradient: what comes out when every
-/// shard is computed alone and the gradients are added as comm::sum_shards does.
+/// batch, and statistics over samples are those of a shard; or, of a batch_norm with `sync`, of all shards and
+/// those of the peers. The gradient of a parameter is the sum over the shards, in a balanced binary tree in
+/// their order, of each shard's own gradient: what comes out when every shard is computed alone and the
+/// gradients are added as comm::sum_shards does. Statistics of all shards are summed in the same tree.
 class Layer {
  public:
   virtual ~Layer() = default;

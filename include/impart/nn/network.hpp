@@ -57,8 +57,8 @@ struct NetworkOptions {
   Peers peers = {};  ///< who has the rest of the batch, for the statistics of a batch norm with `sync`
 };
 
-/// The first layer whose statistics, when it is trained, are those of the whole batch: a batch_norm with `sync`
-/// that is not frozen. `trainable`: as NetworkOptions.
+/// The first layer whose statistics in training are those of the whole batch: a batch_norm with `sync` that is
+/// not frozen. `trainable`: as NetworkOptions.
 std::optional<std::string> synced_layer(
     const ModelSpec& spec, const std::function<bool(const std::string& parameter)>& trainable = {});
 

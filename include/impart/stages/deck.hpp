@@ -131,7 +131,8 @@ struct MergeSettings {
   std::string method = "average";
   std::vector<double> weights;  ///< one for each input; empty: all equal
   std::string dataset;          ///< to measure the result on; may be empty
-  std::string recalibrate;  ///< dataset whose training part gives batch norms their statistics; may be empty
+  std::string recalibrate;      ///< whose training part gives batch norms their statistics; may be empty
+  std::int64_t batch_size = 0;  ///< for these; a multiple of the run's shards
 };
 
 struct EnsembleSettings {

@@ -33,7 +33,7 @@ struct EngineOptions {
   int drift_check = 0;       ///< steps from one check that ranks have equal weights to the next; 0: never
 };
 
-/// Throws Error (usage) when the model has an nn::synced_layer and the number of shards is not a power of two.
+/// Throws Error (usage) when the model has an nn::synced_layer and the shards are not a power of two.
 void check_synced(const nn::ModelSpec& spec, const EngineOptions& options);
 
 /// How many shards a network of one of `ranks` ranks computes at once: weights are then read, and gradients
@@ -67,8 +67,8 @@ EngineMemory engine_memory(const nn::ModelSpec& spec, const EngineOptions& optio
 /// Owns the networks of this rank's threads and the arrays in which gradients are summed. Collective over
 /// `comm`.
 ///
-/// Statistics of an nn::synced_layer are those of the whole batch, over all ranks. The last batch of an epoch,
-/// when it is not full, has shards of unequal size: there they are each shard's own.
+/// Statistics of an nn::synced_layer are those of the whole batch, over all ranks. The last batch of an
+/// epoch, when it is not full, has shards of unequal size: there they are each shard's own.
 class GradientEngine {
  public:
   /// Borrows `comm` and `objective`. Throws as comm::check_rank_count, check_synced and nn::check_model do.
