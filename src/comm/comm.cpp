@@ -194,6 +194,13 @@ void Comm::gather_all(std::span<const T> mine, std::span<T> all, const char* hin
 }
 
 template <class T>
+std::vector<T> Comm::gather_all(T mine, const char* hint) const {
+  std::vector<T> all(static_cast<std::size_t>(size_));
+  gather_all(std::span<const T>(&mine, 1), std::span(all), hint);
+  return all;
+}
+
+template <class T>
 MPI_Request Comm::begin_send(std::span<const T> values, int peer, int tag) const {
   MPI_Request request = MPI_REQUEST_NULL;
   MPI_Isend(values.data(), mpi_count(values.size(), "send"), MpiType<T>::get(), peer, tag, comm_, &request);
@@ -242,6 +249,7 @@ std::vector<std::string> Comm::gather_strings(const std::string& mine, const cha
   template void Comm::min_in_place<T>(std::span<T>, const char*) const;                   \
   template void Comm::broadcast<T>(std::span<T>, int, const char*) const;                 \
   template void Comm::gather_all<T>(std::span<const T>, std::span<T>, const char*) const; \
+  template std::vector<T> Comm::gather_all<T>(T, const char*) const;                      \
   template MPI_Request Comm::begin_send<T>(std::span<const T>, int, int) const;           \
   template MPI_Request Comm::begin_receive<T>(std::span<T>, int, int) const
 IMPART_INSTANTIATE(float);

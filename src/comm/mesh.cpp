@@ -12,12 +12,10 @@ namespace {
 
 /// This rank's place when ranks of one node stand together, nodes in the order of their first ranks.
 int place_by_node(const Comm& comm) {
-  std::vector<std::int32_t> first(static_cast<std::size_t>(comm.size()));  // of each rank's node
   const auto node = comm.split_by_node();
   auto leader = static_cast<std::int32_t>(comm.rank());
   node.broadcast(std::span(&leader, 1), 0, "mesh");
-  first[static_cast<std::size_t>(comm.rank())] = leader;
-  comm.sum_in_place(std::span(first), "mesh");
+  const auto first = comm.gather_all(leader, "mesh");  // of each rank's node
   int place = 0;
   for (int rank = 0; rank < comm.size(); ++rank) {
     const auto theirs = first[static_cast<std::size_t>(rank)];

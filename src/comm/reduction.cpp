@@ -156,11 +156,8 @@ Reduction::Impl::Impl(const Comm& given, const ReductionOptions& given_options)
   buckets = cut(options.parameters, options.size, bucket);
   if (leaders) {
     std::vector<ShardRange> ranges;
-    std::vector<std::int32_t> sizes(static_cast<std::size_t>(leaders->size()));
-    sizes[static_cast<std::size_t>(leaders->rank())] = node.size();
-    leaders->sum_in_place(std::span(sizes), "ranks of a node");
     const int each = options.shards / comm.size();
-    for (const auto size : sizes) {
+    for (const auto size : leaders->gather_all<std::int32_t>(node.size(), "ranks of a node")) {
       const int begin = ranges.empty() ? 0 : ranges.back().end;
       ranges.push_back({begin, begin + size * each});
     }
@@ -211,9 +208,7 @@ void Reduction::Impl::find_workers() {
   const auto mine = bytes_of(comm.rank(), options.workers);
   node = find_node(comm, mine, options);
   memory.emplace(node, mine);
-  std::vector<std::int32_t> threads(static_cast<std::size_t>(node.size()));
-  threads[static_cast<std::size_t>(node.rank())] = options.workers;
-  node.sum_in_place(std::span(threads), "threads of a node");
+  const auto threads = node.gather_all<std::int32_t>(options.workers, "threads of a node");
 
   std::vector<ShardRange> part_ranges;
   for (int rank = 0; rank < node.size(); ++rank) {

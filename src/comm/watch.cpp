@@ -84,13 +84,11 @@ Waiting::~Waiting() {
 struct Watchdog::Impl {
   Impl(const Comm& world, const Comm& node, StallLimits limits)
       : rank_on_node(node.rank()),
-        ranks(static_cast<std::size_t>(node.size())),
+        ranks(node.gather_all<std::int32_t>(world.rank(), "watchdog")),
         board(node, ranks.size() * sizeof(Slot)),
         news(world, node),
         warning(limits.warning),
         abort(limits.abort) {
-    ranks[static_cast<std::size_t>(rank_on_node)] = world.rank();
-    node.sum_in_place(std::span(ranks), "watchdog");
     auto& mine = slot(rank_on_node);
     new (&mine) Slot;
     move_my_slot(&mine);

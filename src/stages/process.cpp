@@ -49,21 +49,20 @@ Cores cores_of_rank(const comm::Comm& comm) {
   if (sched_getaffinity(0, sizeof(mine), &mine) != 0) return {};
   std::set<std::pair<int, int>> cores;  // (socket, core)
   const auto node = comm.split_by_node();
-  const auto row = static_cast<std::size_t>(CPU_SETSIZE);
-  std::vector<std::int32_t> masks(row * static_cast<std::size_t>(node.size()));
-  const auto own = std::span(masks).subspan(row * static_cast<std::size_t>(node.rank()), row);
+  constexpr auto kCpus = static_cast<std::size_t>(CPU_SETSIZE);
+  std::vector<std::int32_t> own(kCpus);
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &mine)) continue;
     own[static_cast<std::size_t>(cpu)] = 1;
     cores.emplace(topology(cpu, "physical_package_id", 0), topology(cpu, "core_id", cpu));
   }
-  const std::vector<std::int32_t> here(own.begin(), own.end());
-  node.sum_in_place(std::span(masks), "affinity masks");
+  std::vector<std::int32_t> masks(kCpus * static_cast<std::size_t>(node.size()));
+  node.gather_all<std::int32_t>(own, masks, "affinity masks");
   int sharing = 0;
   for (int rank = 0; rank < node.size(); ++rank) {
-    const auto other = std::span(masks).subspan(row * static_cast<std::size_t>(rank), row);
+    const auto other = std::span(masks).subspan(kCpus * static_cast<std::size_t>(rank), kCpus);
     bool overlap = false;
-    for (std::size_t cpu = 0; cpu < row; ++cpu) overlap = overlap || (here[cpu] != 0 && other[cpu] != 0);
+    for (std::size_t cpu = 0; cpu < kCpus; ++cpu) overlap = overlap || (own[cpu] != 0 && other[cpu] != 0);
     sharing += overlap ? 1 : 0;
   }
   return {std::max(1, static_cast<int>(cores.size())), std::max(1, sharing)};

@@ -470,11 +470,10 @@ class Runner {
   [[nodiscard]] std::vector<RankTime> times_of_ranks(const train::TrainSeconds& mine) const {
     const auto& ranks = context_.comm();
     constexpr std::size_t kWidth = 5;
-    std::vector<double> rows(kWidth * static_cast<std::size_t>(ranks.size()));
     const std::array<double, kWidth> own = {static_cast<double>(comm_.rank()), mine.compute,
                                             mine.communication, mine.input, mine.checkpoint};
-    std::ranges::copy(own, rows.begin() + static_cast<std::ptrdiff_t>(kWidth) * ranks.rank());
-    ranks.sum_in_place(std::span(rows), "times");
+    std::vector<double> rows(kWidth * static_cast<std::size_t>(ranks.size()));
+    ranks.gather_all<double>(own, rows, "times");
     std::vector<RankTime> times;
     for (auto row = rows.begin(); row != rows.end(); row += kWidth) {
       if (row[1] > 0) times.push_back({static_cast<int>(row[0]), {row[1], row[2], row[3], row[4]}});

@@ -84,30 +84,23 @@ void DriftCheck::verify(const StateDict& state, std::int64_t step, std::span<con
 }
 
 void DriftCheck::fail(const StateDict& state, std::int64_t step) const {
-  const auto& entries = state.layout().entries();
-  const auto ranks = static_cast<std::size_t>(comm_.size());
-  std::vector<std::uint64_t> hashes(entries.size() * ranks);  // of each tensor, of each rank
-  for (std::size_t i = 0; i < entries.size(); ++i) {
-    hashes[i * ranks + static_cast<std::size_t>(comm_.rank())] = hash_of(state.values(entries[i]));
-  }
-  comm_.sum_in_place(std::span(hashes), "drift");
-  for (std::size_t i = 0; i < entries.size(); ++i) {
-    const auto row = std::span(hashes).subspan(i * ranks, ranks);
+  for (const auto& tensor : state.layout().entries()) {
+    const auto hashes = comm_.gather_all(hash_of(state.values(tensor)), "drift");
     std::map<std::uint64_t, int> count;
-    for (const auto hash : row) ++count[hash];
+    for (const auto hash : hashes) ++count[hash];
     if (count.size() == 1) continue;
     const auto common =
         std::ranges::max_element(count, {}, [](const auto& entry) { return entry.second; })->first;
     std::vector<std::size_t> others;
-    for (std::size_t rank = 0; rank < ranks; ++rank) {
-      if (row[rank] != common) others.push_back(rank);
+    for (std::size_t rank = 0; rank < hashes.size(); ++rank) {
+      if (hashes[rank] != common) others.push_back(rank);
     }
     auto error =
         Error("the ranks no longer have the same weights")
             .at(fmt::format("step {}", step))
             .expected(equal_at_ < 0 ? std::string("equal bits on all ranks")
                                     : fmt::format("equal bits on all ranks, as at step {}", equal_at_))
-            .got(fmt::format("others in '{}' on rank {}", entries[i].name, fmt::join(others, ", ")))
+            .got(fmt::format("others in '{}' on rank {}", tensor.name, fmt::join(others, ", ")))
             .hint(
                 "a fault of memory or of the network; run again without that node, from the last saved "
                 "state");

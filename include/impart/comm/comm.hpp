@@ -90,6 +90,9 @@ class Comm {
   /// `mine` of all ranks, equally long, in the order of the ranks.
   template <class T>
   void gather_all(std::span<const T> mine, std::span<T> all, const char* hint) const;
+  /// The same for one value of each rank.
+  template <class T>
+  [[nodiscard]] std::vector<T> gather_all(T mine, const char* hint) const;
   /// Starts sending to, or receiving from `peer`, in the order of the calls with that `tag`. The values are
   /// MPI's until the request is complete.
   template <class T>
