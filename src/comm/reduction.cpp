@@ -231,10 +231,7 @@ void Reduction::Impl::find_workers() {
   for (int w = 0; w < options.workers; ++w) new (worker(w).control) Control;
   node.barrier();
   additions = comm::additions(part_ranges, shards);
-  for (const auto sum : partial_sums({part_ranges.front().begin, part_ranges.back().end}, shards)) {
-    const auto at = std::ranges::find_if(part_ranges, [&](auto part) { return part.begin == sum.begin; });
-    left.push_back(parts[static_cast<std::size_t>(at - part_ranges.begin())]);
-  }
+  for (const auto number : left_after_additions(part_ranges, shards)) left.push_back(parts[number]);
   cursors.resize(static_cast<std::size_t>(options.workers));
 }
 

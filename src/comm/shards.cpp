@@ -14,6 +14,11 @@ void add(std::span<T> into, std::span<const T> values) {
   for (std::size_t i = 0; i < into.size(); ++i) into[i] += values[i];
 }
 
+/// Of the part that begins there; parts.size() when there is none.
+std::size_t number_of(std::span<const ShardRange> parts, int begin) {
+  return static_cast<std::size_t>(std::ranges::find(parts, begin, &ShardRange::begin) - parts.begin());
+}
+
 }  // namespace
 
 std::vector<int> allowed_rank_counts(int shards) {
@@ -98,15 +103,19 @@ std::vector<Addition> additions(std::span<const ShardRange> parts, int shards) {
       const int from = stack.back();
       stack.pop_back();
       // Within a part, it has been done already.
-      const auto starts_at = [](int begin) { return [begin](ShardRange p) { return p.begin == begin; }; };
-      const auto found = std::ranges::find_if(parts, starts_at(from));
-      if (found == parts.end()) continue;
-      const auto into = std::ranges::find_if(parts, starts_at(stack.back()));
-      result.push_back(
-          {static_cast<std::size_t>(into - parts.begin()), static_cast<std::size_t>(found - parts.begin())});
+      const auto found = number_of(parts, from);
+      if (found < parts.size()) result.push_back({number_of(parts, stack.back()), found});
     }
   }
   return result;
+}
+
+std::vector<std::size_t> left_after_additions(std::span<const ShardRange> parts, int shards) {
+  std::vector<std::size_t> left;
+  for (const auto sum : partial_sums({parts.front().begin, parts.back().end}, shards)) {
+    left.push_back(number_of(parts, sum.begin));
+  }
+  return left;
 }
 
 template <class T>
@@ -118,10 +127,7 @@ std::vector<std::span<T>> join_parts(std::span<const ShardRange> ranges, int sha
   }
   for (const auto [into, from] : additions(summed, shards)) add<T>(parts[into], parts[from]);
   std::vector<std::span<T>> left;
-  for (const auto sum : partial_sums({ranges.front().begin, ranges.back().end}, shards)) {
-    const auto at = std::ranges::find_if(summed, [&](auto part) { return part.begin == sum.begin; });
-    left.push_back(parts[static_cast<std::size_t>(at - summed.begin())]);
-  }
+  for (const auto number : left_after_additions(summed, shards)) left.push_back(parts[number]);
   return left;
 }
 

@@ -57,6 +57,9 @@ struct Addition {
 /// left where the first of its parts was. All `shards` together are a single sum, left in the first part.
 std::vector<Addition> additions(std::span<const ShardRange> parts, int shards);
 
+/// Which of the `parts` hold the partial sums of the whole range when all `additions` are done.
+std::vector<std::size_t> left_after_additions(std::span<const ShardRange> parts, int shards);
+
 /// Adds up the `parts` of those who have `ranges`, neighbours in their order, and returns what is left: the
 /// partial sums of the whole range.
 template <class T>
