@@ -5,6 +5,8 @@
 #include <span>
 #include <utility>
 
+#include "impart/core/clock.hpp"
+
 namespace impart::comm {
 
 namespace {
@@ -22,7 +24,7 @@ void OverlapChoice::end() {
   const auto count = candidates_.size();
   if (count == 1 || rounds_ == kTrials * count) return;
   if (rounds_ >= count) {
-    const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+    const double seconds = seconds_since(start_);
     best_[current_] = std::min(best_[current_], seconds);
   }
   current_ = ++rounds_ % count;

@@ -1,12 +1,12 @@
 // OverlapChoice: finds out in the first rounds who should drive a reduction.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <vector>
 
 #include "impart/comm/comm.hpp"
 #include "impart/comm/reduction.hpp"
+#include "impart/core/clock.hpp"
 
 namespace impart::comm {
 
@@ -23,8 +23,6 @@ class OverlapChoice {
   void end();
 
  private:
-  using Clock = std::chrono::steady_clock;
-
   const Comm& comm_;
   std::vector<Overlap> candidates_;
   std::vector<double> best_;  // seconds

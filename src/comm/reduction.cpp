@@ -16,6 +16,7 @@
 #include "comm/patience.hpp"
 #include "comm/tree_exchange.hpp"
 #include "impart/comm/watch.hpp"
+#include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 
@@ -255,12 +256,11 @@ std::size_t Reduction::Impl::measure_bucket() {
       double best = 1;
       for (int i = 0; i < 4; ++i) {
         leaders->barrier();
-        const auto start = std::chrono::steady_clock::now();
+        const auto start = Clock::now();
         sum.start();
         while (!sum.advance()) {
         }
-        best =
-            std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+        best = std::min(best, seconds_since(start));
       }
       return best;
     };

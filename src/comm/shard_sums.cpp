@@ -1,8 +1,9 @@
 #include "impart/comm/shard_sums.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <vector>
+
+#include "impart/core/clock.hpp"
 
 namespace impart::comm {
 
@@ -20,7 +21,7 @@ ShardSums::ShardSums(const Comm& comm, int shards, int threads)
 void ShardSums::sum(const char* what, std::span<double> sum,
                     const std::function<void(int shard, std::span<double> part)>& compute) {
   std::vector<std::vector<std::vector<double>>> stacks(ranges_.size());
-  std::chrono::steady_clock::time_point start;  // when all is computed here, and the others are waited for
+  Clock::time_point start;  // when all is computed here, and the others are waited for
   agree(comm_, what, [&] {
     team_.run([&](int worker) {
       const auto w = static_cast<std::size_t>(worker);
@@ -33,7 +34,7 @@ void ShardSums::sum(const char* what, std::span<double> sum,
         compute(shard, part);
       });
     });
-    start = std::chrono::steady_clock::now();
+    start = Clock::now();
   });
   std::vector<std::span<double>> parts;
   for (std::size_t w = 0; w < ranges_.size(); ++w) {
@@ -43,7 +44,7 @@ void ShardSums::sum(const char* what, std::span<double> sum,
   const auto left = join_parts<double>(ranges_, shards_, parts);
   reducer_.sum(left);
   std::copy(left[0].begin(), left[0].end(), sum.begin());
-  exchange_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  exchange_seconds_ += seconds_since(start);
 }
 
 }  // namespace impart::comm

@@ -55,7 +55,7 @@ void ProgressLine::update(std::int64_t done, std::string_view note) {
       mode_ == ProgressMode::kBar ? Clock::duration(kBarInterval) : Clock::duration(kPlainInterval);
   if (now - last_ < interval) return;
   last_ = now;
-  draw(done, note, std::chrono::duration<double>(now - start_).count());
+  draw(done, note, seconds_since(start_));
 }
 
 void ProgressLine::draw(std::int64_t done, std::string_view note, double seconds) {

@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <iterator>
 #include <mutex>
 #include <vector>
+
+#include "impart/core/clock.hpp"
 
 namespace impart::trace {
 
@@ -28,7 +29,7 @@ struct Record {
   std::vector<Event> events;
   std::size_t limit = 0;
   std::size_t lost = 0;
-  std::chrono::steady_clock::time_point start;
+  Clock::time_point start;
 };
 
 Record& record() {
@@ -45,9 +46,7 @@ int this_thread() {
 }
 
 std::int64_t now() {
-  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() -
-                                                               record().start)
-      .count();
+  return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - record().start).count();
 }
 
 // A span's name may be a text of the caller's: of agree, it holds file names.
@@ -68,7 +67,7 @@ void start(std::size_t limit) {
   all.events.clear();
   all.limit = limit;
   all.lost = 0;
-  all.start = std::chrono::steady_clock::now();
+  all.start = Clock::now();
   on = true;
 }
 

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <cmath>
 
+#include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
 #include "nn/graph.hpp"
 #include "nn/kernels.hpp"
@@ -60,9 +60,9 @@ struct Network::Impl {
   template <class Body>
   void timed(std::size_t i, double LayerTime::*seconds, Body body) {
     if (times.empty()) return body();
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     body();
-    times[i].*seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    times[i].*seconds += seconds_since(start);
   }
 
   [[nodiscard]] bool shares_memory(std::size_t i) const;

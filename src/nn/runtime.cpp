@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdlib>
 #include <string_view>
 
+#include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
 #include "impart/nn/network.hpp"
 #include "nn/dnnl_util.hpp"
@@ -27,11 +27,10 @@ double peak_flops() {
   constexpr std::int64_t kRounds = 100'000;
   double best = 0;
   for (int attempt = 0; attempt < 20; ++attempt) {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     const volatile float kept = kernels().multiply_add_chains(kRounds);
     static_cast<void>(kept);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    best = std::max(best, static_cast<double>(kRounds * kernels().peak_operations) / seconds.count());
+    best = std::max(best, static_cast<double>(kRounds * kernels().peak_operations) / seconds_since(start));
   }
   return best;
 }

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "impart/core/clock.hpp"
 #include "impart/core/digest.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/rng.hpp"
@@ -56,10 +56,10 @@ template <class Run>
 double seconds_of(Run run) {
   double best = std::numeric_limits<double>::infinity();
   for (int i = 0; i <= kRuns; ++i) {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     run();
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    if (i > 0) best = std::min(best, seconds.count());
+    const double seconds = seconds_since(start);
+    if (i > 0) best = std::min(best, seconds);
   }
   return best;
 }

@@ -1,36 +1,29 @@
 #include "parallel/tensor_axis.hpp"
 
 #include <algorithm>
-#include <chrono>
+
+#include "impart/core/clock.hpp"
 
 namespace impart::parallel {
-
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-}  // namespace
 
 TensorAxis::TensorAxis(const comm::Comm& comm) : comm_(comm), floats_(comm), doubles_(comm) {}
 
 void TensorAxis::sum(std::span<float> values) {
   const auto start = Clock::now();
   floats_.sum_in_place(values);
-  seconds_ += since(start);
+  seconds_ += seconds_since(start);
 }
 
 void TensorAxis::sum(std::span<double> values) {
   const auto start = Clock::now();
   doubles_.sum_in_place(values);
-  seconds_ += since(start);
+  seconds_ += seconds_since(start);
 }
 
 void TensorAxis::max(std::span<double> values) {
   const auto start = Clock::now();
   comm_.max_in_place(values, "tensor axis");
-  seconds_ += since(start);
+  seconds_ += seconds_since(start);
 }
 
 void TensorAxis::gather(std::span<const float> part, std::size_t width, std::span<float> whole) {
@@ -44,7 +37,7 @@ void TensorAxis::gather(std::span<const float> part, std::size_t width, std::spa
       std::copy_n(from, width, whole.data() + (row * ranks + rank) * width);
     }
   }
-  seconds_ += since(start);
+  seconds_ += seconds_since(start);
 }
 
 void take_part(std::span<const float> whole, std::size_t index, std::size_t ranks, std::size_t width,

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <utility>
 
 #include "impart/comm/shard_sums.hpp"
+#include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 #include "impart/core/rng.hpp"
@@ -19,10 +19,6 @@
 namespace impart::share {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 /// Deals `clients` over `slots` so that the slots have about equal numbers of samples: the largest first,
 /// each to the slot with least so far. A slot is worked by one rank; the deal does not depend on the number
@@ -111,7 +107,7 @@ class Federation {
     const auto [loss, stopped] = sum_slots(slots, samples, sum);
     const double exchange = sums_.exchange_seconds() - exchanged;
     result_.seconds.communication += exchange;
-    result_.seconds.compute += since(start) - exchange;
+    result_.seconds.compute += seconds_since(start) - exchange;
     if (stopped) return false;
 
     state_ = sum.result();
@@ -131,7 +127,7 @@ class Federation {
     comm::work_alone(comm_, owner, options_.stage, [&] {
       auto local = state_.clone();
       const auto trained = train_client(client, local);
-      trained_for = since(start);
+      trained_for = seconds_since(start);
       result_.seconds.input += trained.seconds.input;
       result_.seconds.forward += trained.seconds.forward;
       result_.seconds.backward += trained.seconds.backward;
@@ -148,7 +144,7 @@ class Federation {
       loss_ += static_cast<double>(samples_of(client)) * loss;
       ++step_;
     }
-    result_.seconds.communication += since(start) - trained_for;
+    result_.seconds.communication += seconds_since(start) - trained_for;
     return over != 0;
   }
 

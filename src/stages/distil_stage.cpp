@@ -4,8 +4,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <chrono>
 
+#include "impart/core/clock.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/share/distil.hpp"
 #include "stages/check_context.hpp"
@@ -64,16 +64,16 @@ class DistilStage final : public Stage {
   StageResult run(RunContext& context) const override {
     const auto& training = settings_.training;
     const auto data = context.training_data(training);
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     const auto teacher = teacher_probabilities(context, data);
-    const std::chrono::duration<double> taught = std::chrono::steady_clock::now() - start;
+    const double taught = seconds_since(start);
 
     const auto& spec = *context.deck().find_model(settings_.model);
     const auto objective =
         share::make_distillation(teacher, {settings_.kd_weight, settings_.temperature, training.objective});
     auto result = train_model(context, name(), training, spec, *objective, data,
                               nn::initial_state(spec, training.seed));
-    result.seconds.compute += taught.count();
+    result.seconds.compute += taught;
     return result;
   }
 

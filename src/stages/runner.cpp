@@ -8,10 +8,10 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <set>
 
 #include "impart/comm/watch.hpp"
+#include "impart/core/clock.hpp"
 #include "impart/core/digest.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
@@ -30,7 +30,6 @@ namespace impart::stages {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 
 // The stage's name in front, once: the Trainer's messages begin with it already.
 Error failure_of(const std::string& stage, const Error& cause) {
@@ -306,7 +305,6 @@ class Runner {
     for (const auto i : group.stages) {
       auto record = new_record(i);
       const auto start = Clock::now();
-      const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
       const auto& stage = *stages_[i];
       try {
         comm::enter_stage(stage.name());
@@ -315,10 +313,10 @@ class Runner {
         context_.set_state_key(record.key);
         auto result = stage.run(context_);
         finish(stage, record, std::move(result));
-        record.seconds += seconds();
+        record.seconds += seconds_since(start);
       } catch (const Error& e) {
         if (!e.is_collective()) throw failure_of(stage.name(), e);  // on this rank alone
-        record.seconds += seconds();
+        record.seconds += seconds_since(start);
         record.status = "failed";
         record.error = failure_of(stage.name(), e).what();
         failure_kind_ = e.kind();

@@ -1,16 +1,15 @@
 #include "impart/train/cost.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <limits>
 #include <vector>
 
+#include "impart/core/clock.hpp"
 #include "impart/nn/network.hpp"
 
 namespace impart::train {
 
 double seconds_per_sample(const nn::ModelSpec& spec, std::int64_t batch) {
-  using Clock = std::chrono::steady_clock;
   nn::use_one_kernel_thread();
   nn::Network network(spec, batch, {.training = true});
   const auto state = nn::initial_state(spec, 0);
@@ -24,7 +23,7 @@ double seconds_per_sample(const nn::ModelSpec& spec, std::int64_t batch) {
     network.load(state);
     std::vector<float> gradient(network.forward(pass, input).size());
     network.backward(pass, gradient, gradients);
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
+    best = std::min(best, seconds_since(start));
   }
   return best / static_cast<double>(batch);
 }

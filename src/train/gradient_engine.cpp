@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <compare>
 #include <map>
 #include <numeric>
@@ -12,6 +11,7 @@
 #include "impart/comm/reduction.hpp"
 #include "impart/comm/tree_reducer.hpp"
 #include "impart/core/aligned.hpp"
+#include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/trace.hpp"
 #include "impart/nn/shard_tree.hpp"
@@ -35,10 +35,9 @@ class Stopwatch {
   Stopwatch(double& seconds, const char* what) : seconds_(seconds), span_(what) {}
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;
-  ~Stopwatch() { seconds_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
+  ~Stopwatch() { seconds_ += seconds_since(start_); }
 
  private:
-  using Clock = std::chrono::steady_clock;
   double& seconds_;
   trace::Span span_;
   Clock::time_point start_ = Clock::now();

@@ -4,12 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <deque>
 #include <optional>
 #include <vector>
 
+#include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 #include "impart/data/batch_loader.hpp"
@@ -76,7 +76,7 @@ class Lbfgs {
         direction_(state.layout_ptr()) {}
 
   TrainResult execute() {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
     comm::agree(comm_, "continuing from " + task_.state_directory.string(), [&] { restore(); });
     if (iteration_ == 0) {
       loss_ = evaluate(state_, slope_);
@@ -105,8 +105,8 @@ class Lbfgs {
     result_.seconds.communication = seconds.communication;
     result_.seconds.forward = seconds.forward;
     result_.seconds.backward = seconds.backward;
-    const std::chrono::duration<double> whole = std::chrono::steady_clock::now() - start;
-    result_.seconds.compute = whole.count() - seconds.communication - result_.seconds.checkpoint;
+    const double whole = seconds_since(start);
+    result_.seconds.compute = whole - seconds.communication - result_.seconds.checkpoint;
     return std::move(result_);
   }
 

@@ -5,8 +5,8 @@
 
 #include <Eigen/Core>
 #include <algorithm>
-#include <chrono>
 
+#include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
 #include "train/linear_system.hpp"
 #include "train/sample_sums.hpp"
@@ -80,7 +80,7 @@ void add_samples(const data::Dataset& data, const VectorXd& origin, Index classe
 
 TrainResult solve_least_squares(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
                                 StateDict& state) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   const auto model = linear_model(task.spec);
   const bool centred = !model.bias.empty();
   const Index d = model.inputs;
@@ -124,7 +124,7 @@ TrainResult solve_least_squares(const comm::Comm& comm, const TrainerOptions& op
 
   TrainResult result;
   finish_linear(comm, options, task, weights, 1, state, result);
-  result.seconds.compute = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.seconds.compute = seconds_since(start);
   return result;
 }
 

@@ -1,7 +1,6 @@
 #include "impart/train/local_workers.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <span>
 #include <utility>
@@ -9,6 +8,7 @@
 
 #include "impart/comm/reduction.hpp"
 #include "impart/core/aligned.hpp"
+#include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/trace.hpp"
 #include "impart/core/worker_team.hpp"
@@ -17,8 +17,6 @@
 namespace impart::train {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 /// What travels behind the values: one cache line.
 enum Tail : std::size_t { kLoss = 0, kWeight = 1, kStop = 2, kTailSize = 16 };
@@ -209,7 +207,7 @@ StepResult LocalWorkers::average(StateDict& state, Optimizer& optimizer) {
     const trace::Span span("average");
     const auto start = Clock::now();
     all.team.run([&](int thread) { all.reduction.finish(thread); });
-    all.communication_seconds += std::chrono::duration<double>(Clock::now() - start).count();
+    all.communication_seconds += seconds_since(start);
   }
   all.reduction.end();
   const auto sum = all.reduction.sum();

@@ -6,10 +6,10 @@
 
 #include <Eigen/Core>
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <set>
 
+#include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 #include "train/linear_system.hpp"
@@ -204,7 +204,7 @@ class Problem {
 
 TrainResult solve_newton(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
                          StateDict& state) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   Problem problem(comm, options, task);
   TrainResult result;
   Recorder record(comm, options, task, result);
@@ -247,7 +247,7 @@ TrainResult solve_newton(const comm::Comm& comm, const TrainerOptions& options, 
                           iteration, problem.slope().cwiseAbs().maxCoeff()));
   }
   finish_linear(comm, options, task, problem.with_bias(weights), iteration, state, result);
-  result.seconds.compute = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.seconds.compute = seconds_since(start);
   return result;
 }
 

@@ -1,7 +1,6 @@
 #include "impart/train/saved_run.hpp"
 
-#include <chrono>
-
+#include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
 #include "impart/nn/network.hpp"
 
@@ -49,11 +48,11 @@ void SavedRun::finish() {
 
 double SavedRun::write(const std::function<void()>& on_root) {
   if (directory_.empty()) return 0;
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   comm::agree(comm_, "saving the state of the run", [&] {
     if (comm_.is_root()) on_root();
   });
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return seconds_since(start);
 }
 
 }  // namespace impart::train

@@ -2,13 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <cmath>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "impart/comm/watch.hpp"
+#include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 #include "impart/core/trace.hpp"
@@ -26,12 +26,8 @@ namespace impart::train {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr const char* kBestName = "best.h5";     // beside the states
 constexpr const char* kAverageSlot = "average";  // in a state, beside the optimizer's
-
-double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 /// One call of `train`: what its steps and epochs share.
 class Run {
@@ -107,7 +103,7 @@ class Run {
     while (step_ < total_steps_) {
       const auto start = Clock::now();
       const auto& batch = next_batch(loader);
-      result_.seconds.input += since(start);
+      result_.seconds.input += seconds_since(start);
 
       bool want_stop = task_.stop != nullptr && task_.stop->load();
       if (split_ != nullptr) want_stop = split_->any(want_stop);  // the engine asks along the data axis
@@ -145,7 +141,7 @@ class Run {
     samples_ += batch.global_size;
     epoch_loss_ += outcome.loss * outcome.weight;
     epoch_weight_ += outcome.weight;
-    result_.seconds.compute += since(start) - (engine_seconds().communication - exchanged);
+    result_.seconds.compute += seconds_since(start) - (engine_seconds().communication - exchanged);
     if (epoch_weight_ > 0) {
       progress_.update(samples_, fmt::format("epoch {}/{} loss {:.4f}", (step_ - 1) / steps_per_epoch_ + 1,
                                              options_.epochs, epoch_loss_ / epoch_weight_));
@@ -162,7 +158,7 @@ class Run {
     const auto changes = engine_->gradient().buffers();
     const auto buffers = state_.buffers();
     for (std::size_t i = 0; i < buffers.size(); ++i) buffers[i] += changes[i];
-    result_.seconds.update += since(updating);
+    result_.seconds.update += seconds_since(updating);
     return outcome;
   }
 
@@ -270,7 +266,7 @@ class Run {
     const auto start = Clock::now();
     record_.measure(step_ / steps_per_epoch_, step_, measured());
     find_plateau();
-    result_.seconds.compute += since(start);
+    result_.seconds.compute += seconds_since(start);
   }
 
   void find_plateau() {

@@ -1,10 +1,11 @@
 // ProgressLine: how far a long loop is, without flooding a log file.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
+
+#include "impart/core/clock.hpp"
 
 namespace impart {
 
@@ -34,7 +35,6 @@ class ProgressLine {
  private:
   void draw(std::int64_t done, std::string_view note, double seconds);
 
-  using Clock = std::chrono::steady_clock;
   ProgressMode mode_;
   std::string label_;
   std::string unit_;
