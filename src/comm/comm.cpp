@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
-#include <filesystem>
 #include <limits>
 #include <thread>
 #include <utility>
@@ -49,19 +48,6 @@ void all_reduce(std::span<T> values, MPI_Op op, const Comm& comm, const char* hi
   const Waiting waiting(comm, hint);
   MPI_Allreduce(MPI_IN_PLACE, values.data(), mpi_count(values.size(), hint), MpiType<T>::get(), op,
                 comm.mpi());
-}
-
-// A shared window lies there; a container's is often small, and running out of it would be a fatal signal.
-void check_shared_space(std::size_t size) {
-  const char* directory = "/dev/shm";
-  std::error_code failure;
-  const auto space = std::filesystem::space(directory, failure);
-  if (failure || space.available >= size) return;
-  throw Error("not enough shared memory")
-      .at(directory)
-      .expected(std::to_string(size) + " bytes")
-      .got(std::to_string(space.available))
-      .hint("give the container more (--shm-size), or run one rank on each node");
 }
 
 }  // namespace
@@ -300,37 +286,6 @@ void work_alone(const Comm& comm, int worker, const std::string& what, const std
   agree(comm, what, [&] {
     if (failure) std::rethrow_exception(failure);
   });
-}
-
-NodeBuffer::NodeBuffer(const Comm& comm, std::size_t size) : node_(comm.split_by_node()) {
-  agree(comm, "memory for the ranks of a node", [&] {
-    if (node_.size() == 1) {
-      own_ = AlignedBuffer<std::byte>(size);
-      bytes_ = own_.span();
-    } else if (is_writer()) {
-      check_shared_space(size);
-    }
-  });
-  if (node_.size() == 1) return;
-  const auto mine = static_cast<MPI_Aint>(is_writer() ? size : 0);
-  void* base = nullptr;
-  MPI_Win_allocate_shared(mine, 1, MPI_INFO_NULL, node_.mpi(), static_cast<void*>(&base), &window_);
-  MPI_Aint length = 0;
-  int unit = 0;
-  MPI_Win_shared_query(window_, 0, &length, &unit, static_cast<void*>(&base));
-  bytes_ = {static_cast<std::byte*>(base), static_cast<std::size_t>(length)};
-}
-
-NodeBuffer::~NodeBuffer() {
-  if (window_ != MPI_WIN_NULL && std::uncaught_exceptions() == 0) MPI_Win_free(&window_);
-}
-
-void NodeBuffer::publish() const {
-  // Between processes the barrier orders the writer's stores before the readers' loads; the fence says so to
-  // MPI.
-  if (window_ == MPI_WIN_NULL) return;
-  const Waiting waiting(node_, "publish");
-  MPI_Win_fence(0, window_);
 }
 
 }  // namespace impart::comm

@@ -8,9 +8,9 @@
 #include <span>
 #include <vector>
 
-#include "comm/node_memory.hpp"
 #include "comm/tree_exchange.hpp"
 #include "impart/comm/comm.hpp"
+#include "impart/comm/node_memory.hpp"
 
 namespace impart::comm {
 

@@ -11,10 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include "comm/node_memory.hpp"
 #include "comm/overlap_choice.hpp"
 #include "comm/patience.hpp"
 #include "comm/tree_exchange.hpp"
+#include "impart/comm/node_memory.hpp"
 #include "impart/comm/watch.hpp"
 #include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"

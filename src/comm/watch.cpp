@@ -14,6 +14,7 @@
 
 #include "comm/board.hpp"
 #include "comm/node_news.hpp"
+#include "impart/comm/node_memory.hpp"
 #include "impart/core/log.hpp"
 
 namespace impart::comm {
@@ -85,7 +86,7 @@ struct Watchdog::Impl {
   Impl(const Comm& world, const Comm& node, StallLimits limits)
       : rank_on_node(node.rank()),
         ranks(node.gather_all<std::int32_t>(world.rank(), "watchdog")),
-        board(node, ranks.size() * sizeof(Slot)),
+        board(node, sizeof(Slot)),
         news(world, node),
         warning(limits.warning),
         abort(limits.abort) {
@@ -107,7 +108,7 @@ struct Watchdog::Impl {
     move_my_slot(nullptr);
   }
 
-  [[nodiscard]] Slot& slot(int i) const { return *(reinterpret_cast<Slot*>(board.bytes().data()) + i); }
+  [[nodiscard]] Slot& slot(int i) const { return *reinterpret_cast<Slot*>(board.of(i).data()); }
 
   /// Of this node's ranks, now.
   [[nodiscard]] std::vector<Place> places() const {
@@ -188,7 +189,7 @@ struct Watchdog::Impl {
 
   int rank_on_node;
   std::vector<std::int32_t> ranks;  // of the world, on this node
-  NodeBuffer board;
+  NodeMemory board;                 // a slot of each
   NodeNews news;
   std::atomic<double> warning;
   std::atomic<double> abort;
@@ -205,8 +206,10 @@ struct Watchdog::Impl {
   std::thread thread;
 };
 
-Watchdog::Watchdog(const Comm& world, const Comm& node, StallLimits limits)
-    : impl_(std::make_unique<Impl>(world, node, limits)) {}
+Watchdog::Watchdog(const Comm& world, const Comm& node, StallLimits limits) {
+  check_node_room(world, node, sizeof(Slot));
+  impl_ = std::make_unique<Impl>(world, node, limits);
+}
 
 Watchdog::~Watchdog() = default;
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "impart/comm/node_memory.hpp"
 #include "impart/core/error.hpp"
 
 namespace impart::data {

@@ -10,8 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "impart/core/aligned.hpp"
-
 namespace impart::comm {
 
 /// Owns MPI_Init and MPI_Finalize. Declare it in `main` before the `try`, so that handlers can still speak.
@@ -124,29 +122,5 @@ void agree(const Comm& comm, const std::string& what, const std::function<void()
 
 /// The same for work that rank `worker` does alone, and that takes long: the others sleep meanwhile.
 void work_alone(const Comm& comm, int worker, const std::string& what, const std::function<void()>& work);
-
-/// Memory that all ranks of a node share: written by one of them, read by all (an MPI-3 shared window; a rank
-/// that is alone on its node has memory of its own).
-class NodeBuffer {
- public:
-  /// Collective over `comm`. All ranks of a node give the same size, in bytes. Throws Error on all ranks when
-  /// a node has not so much.
-  NodeBuffer(const Comm& comm, std::size_t size);
-  NodeBuffer(const NodeBuffer&) = delete;
-  NodeBuffer& operator=(const NodeBuffer&) = delete;
-  ~NodeBuffer();  ///< collective: all ranks release a buffer in the same order
-
-  /// The memory; `is_writer` says whether this rank is the one of its node that fills it.
-  [[nodiscard]] std::span<std::byte> bytes() const noexcept { return bytes_; }
-  [[nodiscard]] bool is_writer() const noexcept { return node_.is_root(); }
-  /// Collective: after it, all ranks see what the writer wrote.
-  void publish() const;
-
- private:
-  Comm node_;
-  AlignedBuffer<std::byte> own_;
-  MPI_Win window_ = MPI_WIN_NULL;
-  std::span<std::byte> bytes_;
-};
 
 }  // namespace impart::comm
