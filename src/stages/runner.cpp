@@ -1,10 +1,9 @@
-// run_deck: stages in order, those that do not depend on each other beside each other; a finished one whose key
-// still holds is reused.
+// run_deck: stages in order, those that do not depend on each other beside each other; a finished one whose
+// key still holds is reused.
 
 #include "impart/stages/runner.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -12,18 +11,16 @@
 
 #include "impart/comm/watch.hpp"
 #include "impart/core/clock.hpp"
-#include "impart/core/digest.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 #include "impart/core/trace.hpp"
-#include "impart/nn/network.hpp"
 #include "impart/nn/wisdom.hpp"
-#include "impart/stages/commands.hpp"
 #include "stages/directory_lock.hpp"
 #include "stages/rank_groups.hpp"
+#include "stages/reuse.hpp"
 #include "stages/run_context.hpp"
 #include "stages/run_record.hpp"
-#include "stages/stage_key.hpp"
+#include "stages/stage_artifact.hpp"
 
 namespace impart::stages {
 
@@ -55,19 +52,19 @@ class Runner {
             events_ += log_line(stage, event);  // the root writes them when the stage has ended
           }
         }) {
-    for (const auto& settings : deck.stages) stages_.push_back(make_stage(settings));
-    done_.resize(stages_.size());
+    for (const auto& settings : deck.stages) jobs_.emplace_back().stage = make_stage(settings);
   }
 
   RunReport execute() {
     take_wisdom();
     comm::agree(comm_, "run directory", [&] { prepare(); });
     if (options_.trace) start_trace();
-    for (std::size_t i = 0; i < stages_.size(); ++i) {
-      done_[i] = !selected(stages_[i]->name());
-      if (done_[i]) adopt(*stages_[i]);
+    for (auto& job : jobs_) {
+      const auto& name = job.stage->name();
+      job.done = !selected(name);
+      if (job.done) adopt(context_, record_, *job.stage, needed_by_selected(name));
     }
-    while (std::ranges::find(done_, false) != done_.end()) {
+    while (!std::ranges::all_of(jobs_, &Job::done)) {
       if (stop_wanted()) {
         report_.stopped = true;
         break;
@@ -82,6 +79,15 @@ class Runner {
   }
 
  private:
+  /// A stage, and how far this run has come with it.
+  struct Job {
+    std::unique_ptr<Stage> stage;
+    bool done = false;           // or not wanted
+    std::string key;             // empty as long as what it reads is not there
+    double earlier_seconds = 0;  // of attempts that this one continues; on the root
+    bool continued = false;      // goes on from a saved state; on the root
+  };
+
   [[nodiscard]] bool selected(const std::string& stage) const {
     return options_.only.empty() || std::ranges::find(options_.only, stage) != options_.only.end();
   }
@@ -111,93 +117,28 @@ class Runner {
     return wanted != 0;
   }
 
-  static fs::path artifact_name(const Stage& stage) {
-    return fs::path(stage.name()) / (stage.common().kind == "evaluate" ? "metrics.json" : "model.h5");
-  }
-
-  /// The digest of a finished stage's artifact, verified; empty when there is none. Local.
-  [[nodiscard]] std::string verified_digest(const Stage& stage) const {
-    const auto path = directory_ / artifact_name(stage);
-    if (!fs::exists(path)) return "";
-    try {
-      if (stage.common().kind == "evaluate") return Hasher().text(read_file(path)).finish().hex();
-      return io::read_checkpoint(path).digest;
-    } catch (const Error& e) {
-      log::warn(fmt::format("{}; the stage runs again", e.what()));
-      return "";
-    }
-  }
-
-  /// A stage that was not asked for: what it left, if it is there, serves those that were. Collective.
-  void adopt(const Stage& stage) {
-    std::string digest;
-    comm::agree(comm_, stage.name(), [&] {
-      const auto* record = comm_.is_root() ? record_.find(stage.name()) : nullptr;
-      if (record == nullptr || record->digest.empty()) return;
-      if (const auto found = verified_digest(stage); found == record->digest) digest = found;
-    });
-    comm_.broadcast(digest, 0, "adopt");
-    if (digest.empty()) return;
-    if (comm_.is_root() && needed_by_selected(stage.name())) warn_of_changes(stage);
-    context_.put(stage.name(), {directory_ / artifact_name(stage), digest});
-  }
-
   [[nodiscard]] bool needed_by_selected(const std::string& name) const {
-    return std::ranges::any_of(stages_, [&](const auto& stage) {
-      const auto uses = stage->uses().artifacts;
-      return selected(stage->name()) && std::ranges::find(uses, name, &ArtifactUse::name) != uses.end();
+    return std::ranges::any_of(jobs_, [&](const Job& job) {
+      const auto uses = job.stage->uses().artifacts;
+      return selected(job.stage->name()) && std::ranges::find(uses, name, &ArtifactUse::name) != uses.end();
     });
-  }
-
-  /// What an artifact was made with may no longer be what the deck says. Local.
-  void warn_of_changes(const Stage& stage) const {
-    const auto made_with = io::read_summary(directory_ / artifact_name(stage)).lineage.stage;
-    const auto changes = changed_settings(made_with, resolved_settings(deck_, stage));
-    if (changes.empty()) return;
-    log::warn(
-        fmt::format("{}: its result is used as it is, but the deck has changed since: {} (to make it anew, "
-                    "add the stage to --stages)",
-                    stage.name(), fmt::join(changes, ", ")));
-  }
-
-  /// Digests of what the stage reads. Collective.
-  std::map<std::string, std::string> input_digests(const Stage& stage) {
-    std::map<std::string, std::string> digests;
-    for (const auto& use : stage.uses().artifacts) {
-      if (is_checkpoint_file(use.name)) {
-        context_.model(use.name);  // reads the file, once
-      } else if (context_.find(use.name) == nullptr) {
-        throw Error(fmt::format("the artifact of stage '{}' is not there", use.name), ErrorKind::kUsage)
-            .at("stage " + stage.name())
-            .hint("run that stage first, or leave --stages out")
-            .collective();
-      }
-      digests[use.name] = context_.find(use.name)->digest;
-    }
-    return digests;
-  }
-
-  std::map<std::string, std::string> data_fingerprints(const Stage& stage) {
-    std::map<std::string, std::string> prints;
-    for (const auto& name : stage.uses().datasets) prints[name] = context_.data(name).fingerprint;
-    return prints;
   }
 
   [[nodiscard]] std::size_t position(const std::string& stage) const {
-    const auto found = std::ranges::find(stages_, stage, [](const auto& s) { return s->name(); });
-    return static_cast<std::size_t>(found - stages_.begin());
+    const auto found = std::ranges::find(jobs_, stage, [](const Job& job) { return job.stage->name(); });
+    return static_cast<std::size_t>(found - jobs_.begin());
   }
 
   /// What can run now, in the deck's order.
   [[nodiscard]] std::vector<std::size_t> ready_stages() const {
     std::vector<std::size_t> ready;
-    for (std::size_t i = 0; i < stages_.size(); ++i) {
-      const auto uses = stages_[i]->uses().artifacts;
+    for (std::size_t i = 0; i < jobs_.size(); ++i) {
+      const auto uses = jobs_[i].stage->uses().artifacts;
       const bool waits = std::ranges::any_of(uses, [&](const ArtifactUse& use) {
         const auto source = position(use.name);
-        return source < stages_.size() && !done_[source];
+        return source < jobs_.size() && !jobs_[source].done;
       });
-      if (!done_[i] && !waits) ready.push_back(i);
+      if (!jobs_[i].done && !waits) ready.push_back(i);
     }
     return ready;
   }
@@ -207,16 +148,19 @@ class Runner {
   bool reuse_some(const std::vector<std::size_t>& ready) {
     bool any = false;
     for (const auto i : ready) {
-      const auto& stage = *stages_[i];
-      if (keys_.contains(i)) continue;
+      auto& job = jobs_[i];
+      if (!job.key.empty()) continue;
       try {
-        keys_[i] = stage_key(deck_, stage, input_digests(stage), data_fingerprints(stage));
-        if (options_.fresh || !reuse(stage, keys_[i])) continue;
+        job.key = key_of(context_, *job.stage);
+        if (options_.fresh) continue;
+        const auto record = reuse(context_, record_, *job.stage, job.key);
+        if (!record) continue;
+        summarise(*job.stage, StageStatus::kReused, *record);
         any = true;
-        done_[i] = true;
+        job.done = true;
         forget_unused();
       } catch (const Error& e) {
-        fail(new_record(i), e);
+        fail(new_record(job), e);
       }
     }
     return any;
@@ -227,7 +171,7 @@ class Runner {
     // A model that a part of the ranks reads, all must have read; and one rank alone looks at the costs.
     if (ready.size() > 1 && comm_.size() > 1) {
       for (const auto i : ready) {
-        for (const auto& use : stages_[i]->uses().artifacts) context_.model(use.name);
+        for (const auto& use : jobs_[i].stage->uses().artifacts) context_.model(use.name);
       }
     }
     std::vector<std::int32_t> plan;  // for each group: ranks, number of stages, stages
@@ -235,7 +179,7 @@ class Runner {
       if (!comm_.is_root()) return;
       std::vector<Candidate> candidates;
       for (const auto i : ready) {
-        const auto wanted = wanted_ranks(stages_[i]->common(), comm_.size(), deck_.run.shards);
+        const auto wanted = wanted_ranks(jobs_[i].stage->common(), comm_.size(), deck_.run.shards);
         const bool alone = ready.size() == 1 || comm_.size() == 1;
         candidates.push_back({i, alone || wanted > 0 ? 0.0 : cost_of(i), wanted});
       }
@@ -261,16 +205,16 @@ class Runner {
 
   /// What a stage took when it last ran here says more than a few samples. Local.
   double cost_of(std::size_t i) {
-    const auto* before = record_.find(stages_[i]->name());
+    const auto* before = record_.find(jobs_[i].stage->name());
     if (before != nullptr && before->status == "done" && !before->times.empty())
       return before->seconds * static_cast<double>(before->times.size());
-    return stages_[i]->cost(context_);
+    return jobs_[i].stage->cost(context_);
   }
 
   /// Every rank runs the stages of its group. False when a stage was stopped. Collective.
   bool run_groups(const std::vector<RankGroup>& groups) {
     for (const auto& group : groups) {
-      for (const auto i : group.stages) begin(i);
+      for (const auto i : group.stages) begin(jobs_[i]);
     }
     // Nobody looks for a state before the root has removed an old one.
     comm_.barrier();
@@ -291,21 +235,21 @@ class Runner {
       context_.use_ranks(comm_, options_.progress);
       // A model that only some have kept would be read by the others alone.
       for (const auto& each : groups) {
-        for (const auto i : each.stages) context_.forget(stages_[i]->name());
+        for (const auto i : each.stages) context_.forget(jobs_[i].stage->name());
       }
     }
     return take_outcomes(outcomes);
   }
 
-  /// Records of the stages that a group has run, a line each; on its root. A failure ends the list. Collective
-  /// over `ranks`.
+  /// Records of the stages that a group has run, a line each; on its root. A failure ends the list.
+  /// Collective over `ranks`.
   std::string run_stages(const RankGroup& group, const comm::Comm& ranks, ProgressMode progress) {
     context_.use_ranks(ranks, progress);
     std::string outcomes;
     for (const auto i : group.stages) {
-      auto record = new_record(i);
+      auto record = new_record(jobs_[i]);
       const auto start = Clock::now();
-      const auto& stage = *stages_[i];
+      const auto& stage = *jobs_[i].stage;
       try {
         comm::enter_stage(stage.name());
         const auto name = "stage " + stage.name();
@@ -327,7 +271,8 @@ class Runner {
     return outcomes;
   }
 
-  /// What all groups have done becomes known to all. Throws the first failure; false when a stage was stopped.
+  /// What all groups have done becomes known to all. Throws the first failure; false when a stage was
+  /// stopped.
   bool take_outcomes(const std::string& outcomes) {
     const auto events = comm_.gather_strings(events_, "events");
     events_.clear();
@@ -354,12 +299,11 @@ class Runner {
   }
 
   void take(const StageRecord& record) {
-    const auto i = position(record.name);
-    const auto& stage = *stages_[i];
+    auto& job = jobs_[position(record.name)];
     comm::agree(comm_, "run.json", [&] {
       if (!comm_.is_root()) return;
       record_.put(record);
-      if (continued_.contains(i)) record_.merge_log(record.name);
+      if (job.continued) record_.merge_log(record.name);
       if (record.status == "done") fs::remove_all(context_.state_directory(record.name));
     });
     if (record.status == "failed") return;
@@ -367,21 +311,20 @@ class Runner {
     if (stopped) {
       report_.stopped = true;
     } else {
-      done_[i] = true;
+      job.done = true;
       context_.put(record.name, {directory_ / record.artifact, record.digest});
       forget_unused();
     }
-    summarise(stage, stopped ? StageStatus::kStopped : StageStatus::kDone, record);
+    summarise(*job.stage, stopped ? StageStatus::kStopped : StageStatus::kDone, record);
   }
 
-  [[nodiscard]] StageRecord new_record(std::size_t i) {
+  [[nodiscard]] static StageRecord new_record(const Job& job) {
     StageRecord record;
-    record.name = stages_[i]->name();
-    record.kind = stages_[i]->common().kind;
-    record.what = stages_[i]->describe();
-    record.key = keys_[i];
-    if (const auto found = earlier_seconds_.find(i); found != earlier_seconds_.end())
-      record.seconds = found->second;
+    record.name = job.stage->name();
+    record.kind = job.stage->common().kind;
+    record.what = job.stage->describe();
+    record.key = job.key;
+    record.seconds = job.earlier_seconds;
     return record;
   }
 
@@ -399,33 +342,12 @@ class Runner {
     throw error;
   }
 
-  /// Takes the finished stage's artifact, if its key and digest hold. Collective.
-  bool reuse(const Stage& stage, const std::string& key) {
-    StageRecord record;
-    std::string digest;
-    comm::agree(comm_, stage.name(), [&] {
-      const auto* found = comm_.is_root() ? record_.find(stage.name()) : nullptr;
-      if (found == nullptr || found->key != key || found->digest.empty()) return;
-      if (verified_digest(stage) != found->digest) return;
-      digest = found->digest;
-      record = *found;
-      record.status = "reused";
-      record_.put(record);
-    });
-    comm_.broadcast(digest, 0, "reuse");
-    if (digest.empty()) return false;
-    context_.put(stage.name(), {directory_ / artifact_name(stage), digest});
-    log::info(fmt::format("{}: reused", stage.name()));
-    summarise(stage, StageStatus::kReused, record);
-    return true;
-  }
-
   /// Makes room for a stage's results. Collective.
-  void begin(std::size_t i) {
-    const auto& stage = *stages_[i];
+  void begin(Job& job) {
+    const auto& stage = *job.stage;
     comm::agree(comm_, stage.name(), [&] {
       if (!comm_.is_root()) return;
-      auto record = new_record(i);
+      auto record = new_record(job);
       const auto* before = record_.find(stage.name());
       const bool goes_on = !options_.fresh && before != nullptr && before->key == record.key;
       if (goes_on && before->digest.empty()) record.seconds = before->seconds;
@@ -435,7 +357,7 @@ class Runner {
       // Least squares and newton save no state, so that they start anew where others go on.
       if (fs::exists(context_.state_directory(stage.name()))) {
         record_.merge_log(stage.name());
-        continued_.insert(i);
+        job.continued = true;
       } else {
         record_.forget_log(stage.name());
       }
@@ -443,7 +365,7 @@ class Runner {
       // A process that is killed leaves this, so that its saved state is known by its key.
       record.status = "running";
       record_.put(record);
-      earlier_seconds_[i] = record.seconds;
+      job.earlier_seconds = record.seconds;
     });
     log::info(fmt::format("{}: {}", stage.name(), stage.describe()));
   }
@@ -459,7 +381,7 @@ class Runner {
       return;
     }
     record.artifact = artifact_name(stage).string();
-    record.digest = write_artifact(stage, result);
+    record.digest = write_artifact(context_, stage, result);
     context_.put(stage.name(), {directory_ / record.artifact, record.digest}, std::move(result.model));
     record.status = "done";
   }
@@ -479,61 +401,6 @@ class Runner {
     return times;
   }
 
-  /// Returns the artifact's digest, on every rank. Collective over the stage's ranks.
-  std::string write_artifact(const Stage& stage, const StageResult& result) {
-    const auto path = directory_ / artifact_name(stage);
-    const auto data = lineage_data(stage);
-    std::string digest;
-    comm::agree(context_.comm(), "writing " + path.string(), [&] {
-      if (!context_.comm().is_root()) return;
-      if (!result.model) {
-        const auto text = to_json(result.measurements);
-        write_file_atomically(path, text);
-        digest = Hasher().text(text).finish().hex();
-        return;
-      }
-      io::Checkpoint checkpoint;
-      checkpoint.model = share::to_record(*result.model);
-      checkpoint.state = result.model->state.clone();
-      checkpoint.progress = result.progress;
-      checkpoint.metrics = result.history;
-      for (const auto& [name, value] : result.metrics) {
-        if (!checkpoint.metrics.contains(name)) checkpoint.metrics[name] = {{0, value}};
-      }
-      checkpoint.lineage = lineage(stage);
-      checkpoint.lineage.data = data;
-      io::write_checkpoint(path, checkpoint);
-      digest = checkpoint.digest;
-    });
-    context_.comm().broadcast(digest, 0, "artifact digest");
-    return digest;
-  }
-
-  [[nodiscard]] io::LineageRecord lineage(const Stage& stage) const {
-    io::LineageRecord lineage;
-    lineage.stage = resolved_settings(deck_, stage);
-    lineage.ranks = context_.comm().size();
-    lineage.mesh = comm::describe(comm::fit_mesh(mesh_of(stage.common()), context_.comm().size()));
-    lineage.isa = nn::kernel_isa();
-    lineage.kernels = fmt::format("{}, {}", version_line(), nn::kernel_choice());
-    const auto from = fs::absolute(directory_ / stage.name());
-    for (const auto& use : stage.uses().artifacts) {
-      const auto& [path, digest] = *context_.find(use.name);
-      lineage.parents.push_back(
-          {digest, fs::absolute(path).lexically_relative(from).string(), use.role, use.weight});
-    }
-    return lineage;
-  }
-
-  std::vector<io::DataRecord> lineage_data(const Stage& stage) {
-    std::vector<io::DataRecord> records;
-    for (const auto& name : stage.uses().datasets) {
-      const auto& data = context_.data(name);
-      records.push_back({name, data.fingerprint, data.all->size()});
-    }
-    return records;
-  }
-
   void summarise(const Stage& stage, StageStatus status, const StageRecord& record) {
     if (!comm_.is_root()) return;
     report_.stages.push_back({stage.name(), stage.describe(), record.note, status, record.seconds,
@@ -545,11 +412,11 @@ class Runner {
   void forget_unused() {
     std::set<std::string> needed;
     std::set<std::string> known;
-    for (std::size_t i = 0; i < stages_.size(); ++i) {
-      known.insert(stages_[i]->name());
-      for (const auto& use : stages_[i]->uses().artifacts) {
+    for (const auto& job : jobs_) {
+      known.insert(job.stage->name());
+      for (const auto& use : job.stage->uses().artifacts) {
         known.insert(use.name);
-        if (!done_[i]) needed.insert(use.name);
+        if (!job.done) needed.insert(use.name);
       }
     }
     for (const auto& name : known) {
@@ -582,11 +449,7 @@ class Runner {
   RunRecord record_;
   std::string events_;  // lines for metrics.jsonl, of a group without the root
   RunContext context_;
-  std::vector<std::unique_ptr<Stage>> stages_;
-  std::vector<bool> done_;  // or not wanted
-  std::map<std::size_t, std::string> keys_;
-  std::map<std::size_t, double> earlier_seconds_;  // of attempts that this one continues; on the root
-  std::set<std::size_t> continued_;                // stages that go on from a saved state; on the root
+  std::vector<Job> jobs_;  // in the deck's order
   ErrorKind failure_kind_ = ErrorKind::kRun;
   RunReport report_;
 };

@@ -1,0 +1,94 @@
+#include "stages/reuse.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <map>
+
+#include "impart/core/error.hpp"
+#include "impart/core/log.hpp"
+#include "stages/stage_artifact.hpp"
+#include "stages/stage_key.hpp"
+
+namespace impart::stages {
+
+namespace {
+
+/// Digests of what the stage reads. Collective.
+std::map<std::string, std::string> input_digests(RunContext& context, const Stage& stage) {
+  std::map<std::string, std::string> digests;
+  for (const auto& use : stage.uses().artifacts) {
+    if (is_checkpoint_file(use.name)) {
+      context.model(use.name);  // reads the file, once
+    } else if (context.find(use.name) == nullptr) {
+      throw Error(fmt::format("the artifact of stage '{}' is not there", use.name), ErrorKind::kUsage)
+          .at("stage " + stage.name())
+          .hint("run that stage first, or leave --stages out")
+          .collective();
+    }
+    digests[use.name] = context.find(use.name)->digest;
+  }
+  return digests;
+}
+
+std::map<std::string, std::string> data_fingerprints(RunContext& context, const Stage& stage) {
+  std::map<std::string, std::string> prints;
+  for (const auto& name : stage.uses().datasets) prints[name] = context.data(name).fingerprint;
+  return prints;
+}
+
+/// What an artifact was made with may no longer be what the deck says. Local.
+void warn_of_changes(const RunContext& context, const Stage& stage, const std::filesystem::path& artifact) {
+  const auto made_with = io::read_summary(artifact).lineage.stage;
+  const auto changes = changed_settings(made_with, resolved_settings(context.deck(), stage));
+  if (changes.empty()) return;
+  log::warn(
+      fmt::format("{}: its result is used as it is, but the deck has changed since: {} (to make it anew, "
+                  "add the stage to --stages)",
+                  stage.name(), fmt::join(changes, ", ")));
+}
+
+/// Gives all ranks the artifact that the root has found: its digest, or nothing. Collective.
+bool share_artifact(RunContext& context, const Stage& stage, std::string digest, const char* hint) {
+  context.comm().broadcast(digest, 0, hint);
+  if (digest.empty()) return false;
+  context.put(stage.name(), {context.deck().run_directory() / artifact_name(stage), digest});
+  return true;
+}
+
+}  // namespace
+
+std::string key_of(RunContext& context, const Stage& stage) {
+  const auto inputs = input_digests(context, stage);
+  return stage_key(context.deck(), stage, inputs, data_fingerprints(context, stage));
+}
+
+std::optional<StageRecord> reuse(RunContext& context, RunRecord& record, const Stage& stage,
+                                 const std::string& key) {
+  StageRecord reused;
+  comm::agree(context.comm(), stage.name(), [&] {
+    const auto* found = context.comm().is_root() ? record.find(stage.name()) : nullptr;
+    if (found == nullptr || found->key != key || found->digest.empty()) return;
+    if (verified_digest(context, stage) != found->digest) return;
+    reused = *found;
+    reused.status = "reused";
+    record.put(reused);
+  });
+  if (!share_artifact(context, stage, reused.digest, "reuse")) return std::nullopt;
+  log::info(fmt::format("{}: reused", stage.name()));
+  return reused;
+}
+
+void adopt(RunContext& context, const RunRecord& record, const Stage& stage, bool is_needed) {
+  std::string digest;
+  comm::agree(context.comm(), stage.name(), [&] {
+    const auto* found = context.comm().is_root() ? record.find(stage.name()) : nullptr;
+    if (found == nullptr || found->digest.empty()) return;
+    if (verified_digest(context, stage) == found->digest) digest = found->digest;
+  });
+  if (!share_artifact(context, stage, digest, "adopt")) return;
+  if (context.comm().is_root() && is_needed)
+    warn_of_changes(context, stage, context.find(stage.name())->path);
+}
+
+}  // namespace impart::stages
