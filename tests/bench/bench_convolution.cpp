@@ -1,5 +1,5 @@
-// Speed of each convolution candidate on the layers of the zoo's networks: cifar stems, 32 samples in 8 shards
-// of 4, one thread. Flops are those of the direct convolution, whatever the candidate saves.
+// Speed of each convolution candidate on the layers of the zoo's networks: cifar stems, 32 samples in 8
+// shards of 4, one thread. Flops are those of the direct convolution, whatever the candidate saves.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 

@@ -2,9 +2,9 @@
 //
 //   mpirun -n 2 bench_reduce [rounds]
 //
-// A round measures all, one after another, who is first changing with each round; the figures to look at are the
-// medians of the rounds' ratios. Times are those of the slowest rank. "reduction" sums arrays where gradients are
-// written (comm/reduction.hpp), "tree_reducer" values that lie anywhere, as MPI_Allreduce does.
+// A round measures all, one after another, who is first changing with each round; the figures to look at are
+// the medians of the rounds' ratios. Times are those of the slowest rank. "reduction" sums arrays where
+// gradients are written (comm/reduction.hpp), "tree_reducer" values that lie anywhere, as MPI_Allreduce does.
 
 #include <fmt/format.h>
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Trains the same model on two ranks of impart and in two processes of PyTorch's DistributedDataParallel over gloo, in
-turn, and prints one JSON object.
+"""Trains the same model on two ranks of impart and in two processes of PyTorch's DistributedDataParallel over gloo,
+in turn, and prints one JSON object.
 
-Each rank and each process has one core and one thread; data, optimizer and counting are those of versus_torch.py. The
-number to look at is the median of the rounds' ratios. Run it with Debian's Python, which sees python3-torch:
+Each rank and each process has one core and one thread; data, optimizer and counting are those of versus_torch.py.
+The number to look at is the median of the rounds' ratios. Run it with Debian's Python, which sees python3-torch:
 
     /usr/bin/python3 tests/bench/versus_ddp.py --model resnet18
 """
@@ -25,28 +25,11 @@ WARM_UP = 3
 
 def train_ddp(model, batch, steps):
     """One of the processes: samples a second of all of them, from the first."""
-    import torch
     import torch.distributed
-
-    torch.set_num_threads(1)
-    torch.manual_seed(7)
-    sys.path.insert(0, str(ROOT / "tests"))
-    import torch_models
+    import torch_step
 
     torch.distributed.init_process_group("gloo")
-    small = {"stem": "cifar"} if model == "resnet18" else {}
-    network, shape = torch_models.make_model(model, classes=10, **small)
-    network = torch.nn.parallel.DistributedDataParallel(network.train())
-    loss_of = torch.nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
-    samples = torch.randn(batch, *shape)
-    labels = torch.randint(0, 10, (batch,))
-
-    def step():
-        optimizer.zero_grad()
-        loss_of(network(samples), labels).backward()
-        optimizer.step()
-
+    network, step = torch_step.prepare(model, batch, torch.nn.parallel.DistributedDataParallel)
     for _ in range(WARM_UP):
         step()
     torch.distributed.barrier()

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Trains the same model in impart and in PyTorch, in turn, on one core and one thread, and prints one JSON object.
 
-Both train on synthetic data with SGD (momentum 0.9) and cross entropy, in processes of their own that are pinned to the
-same core. A round is one run of each, so that a machine that slows down for a while slows down both; the number to look
-at is the median of the rounds' ratios. Run it with Debian's Python, which sees python3-torch:
+Both train on synthetic data with SGD (momentum 0.9) and cross entropy, in processes of their own that are pinned
+to the same core. A round is one run of each, so that a machine that slows down for a while slows down both; the
+number to look at is the median of the rounds' ratios. Run it with Debian's Python, which sees python3-torch:
 
     /usr/bin/python3 tests/bench/versus_torch.py --rounds 5
 """
@@ -30,25 +30,9 @@ def train_torch(model, batch, steps, warmup):
     import time
 
     import torch
+    import torch_step
 
-    torch.set_num_threads(1)
-    torch.manual_seed(7)
-    sys.path.insert(0, str(ROOT / "tests"))
-    import torch_models
-
-    small = {"stem": "cifar"} if model in ("resnet18", "resnet50", "vgg16", "vgg16_bn", "mobilenet_v2") else {}
-    network, shape = torch_models.make_model(model, classes=10, **small)
-    network.train()
-    loss_of = torch.nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
-    samples = torch.randn(batch, *shape)
-    labels = torch.randint(0, 10, (batch,))
-
-    def step():
-        optimizer.zero_grad()
-        loss_of(network(samples), labels).backward()
-        optimizer.step()
-
+    network, step = torch_step.prepare(model, batch)
     for _ in range(warmup):
         step()
     start = time.perf_counter()
