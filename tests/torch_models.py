@@ -1,7 +1,7 @@
 """The zoo's models in plain PyTorch, with torchvision's structure, names and initial distributions.
 
-Debian has no torchvision. What is here follows torchvision/models/{resnet,vgg,mobilenetv2}.py, with the settings that
-impart's zoo adds: stem ("imagenet" or "cifar"), width, dropout.
+Debian has no torchvision. What is here follows torchvision/models/{resnet,vgg,mobilenetv2}.py, with the
+settings that impart's zoo adds: stem ("imagenet" or "cifar"), width, dropout.
 """
 import collections
 

@@ -20,8 +20,8 @@ class NodeNews {
 
   /// The first exchange, which waits, so that every rank is known. Collective.
   void meet(const std::vector<Place>& here);
-  /// Sends `here` to the other nodes, unless they still owe the last message, and returns what they said last.
-  /// Never waits.
+  /// Sends `here` to the other nodes, unless they still owe the last message, and returns what they said
+  /// last. Never waits.
   std::vector<Place> exchange(const std::vector<Place>& here);
 
  private:

@@ -46,7 +46,8 @@ class MpiExchange final : public Exchange {
   MPI_Request request_ = MPI_REQUEST_NULL;
 };
 
-/// In the shards' fixed tree: sends, receives and additions in stages, each of which begins when the one before is complete.
+/// In the shards' fixed tree: sends, receives and additions in stages, each of which begins when the one
+/// before is complete.
 template <class T>
 class TreeExchange final : public Exchange {
  public:

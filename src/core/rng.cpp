@@ -113,8 +113,8 @@ namespace {
 
 constexpr std::size_t kLanes = 4;  // blocks at once
 
-/// kLanes blocks in a row, each as philox4x32 makes it. A word is the lower half of its 64 bits; what is in the
-/// upper one is never used.
+/// kLanes blocks in a row, each as philox4x32 makes it. A word is the lower half of its 64 bits; what is in
+/// the upper one is never used.
 void philox_lanes(const std::array<std::uint32_t, 4>& first, std::array<std::uint32_t, 2> key,
                   std::uint32_t* out) {
   const auto word = [](std::uint32_t value) { return _mm256_set1_epi64x(value); };

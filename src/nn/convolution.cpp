@@ -28,8 +28,8 @@ bool always_wins(const ConvGeometry& /*g*/, ConvDirection /*direction*/) { retur
 // - a gathered patch of few channels is copied in small pieces, for little use of each;
 // - without padding, taps of the gradient of the data that lie outside the image are multiplied as zeros;
 // - oneDNN's kernels for AVX2 reach 85% of the peak with a whole image, ours 70%;
-// - oneDNN's gradients of weights fall to half the speed and less on small images, where it writes the weights
-//   for each shard and ours write a tile once; on large images its are the faster ones.
+// - oneDNN's gradients of weights fall to half the speed and less on small images, where it writes the
+//   weights for each shard and ours write a tile once; on large images its are the faster ones.
 bool gemm_wins(const ConvGeometry& g, ConvDirection direction) {
   constexpr std::int64_t kFewChannels = 16;
   const bool strided = g.window.kernel > 1 && g.window.stride > 1;

@@ -78,10 +78,10 @@ struct ConvCandidate {
 /// All candidates; the last one serves everything.
 std::span<const ConvCandidate> conv_candidates();
 
-/// The candidate for this shape and direction: the one named, or, when `name` is empty, the one that use_wisdom
-/// has brought, or else the first that serves and wins. That is a fixed rule: two runs on machines with the same
-/// instruction set choose alike.
-/// Throws Error (usage) when there is none of that name, or it does not serve.
+/// The candidate for this shape and direction: the one named, or, when `name` is empty, the one that
+/// use_wisdom has brought, or else the first that serves and wins. That is a fixed rule: two runs on machines
+/// with the same instruction set choose alike. Throws Error (usage) when there is none of that name, or it
+/// does not serve.
 const ConvCandidate& choose_convolution(const ConvGeometry& g, ConvDirection direction,
                                         std::string_view name = {});
 

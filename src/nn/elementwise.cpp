@@ -58,8 +58,8 @@ class Dropout final : public Layer {
   }
 
  private:
-  // A sample's mask depends on its id and the step alone, not on its place in the batch or on the rank. A part
-  // draws that of the whole, too, and keeps its own.
+  // A sample's mask depends on its id and the step alone, not on its place in the batch or on the rank. A
+  // part draws that of the whole, too, and keeps its own.
   void draw_mask(const Pass& pass) {
     const auto before = static_cast<std::size_t>(part_.index) * width_;
     const auto after = static_cast<std::size_t>(part_.of) * width_ - before - width_;

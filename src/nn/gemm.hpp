@@ -35,8 +35,8 @@ struct OuterProduct {
   /// (shards * depth, rows) in panels as Product::b, of tile_rows columns each.
   const float* a = nullptr;
   const float* const* b = nullptr;  ///< for each depth where its row of `columns` values starts
-  /// (shards * depth, tile_columns), takes the columns that are multiplied at the time: rows of b that are far
-  /// apart are looked up once, not once for each row tile.
+  /// (shards * depth, tile_columns), takes the columns that are multiplied at the time: rows of b that are
+  /// far apart are looked up once, not once for each row tile.
   float* b_memory = nullptr;
   float* c = nullptr;  ///< (rows, columns), rows c_stride apart
   std::int64_t c_stride = 0;

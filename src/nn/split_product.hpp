@@ -2,9 +2,9 @@
 //
 // A value is the sum of three bfloat16, each the nearest one to what those before leave: all 24 bits of its
 // significand. Of the nine products of two split values the three smallest are left out, 2^-24 of the whole
-// and less, so that the error is that of a chain of floats. Six tile operations take 96 cycles, for what takes
-// AVX-512 256. (With two parts and three products the error of a layer is 5e-6, which the gradients of deep
-// networks make a thousand times as much.) What is not finite becomes NaN.
+// and less, so that the error is that of a chain of floats. Six tile operations take 96 cycles, for what
+// takes AVX-512 256. (With two parts and three products the error of a layer is 5e-6, which the gradients of
+// deep networks make a thousand times as much.) What is not finite becomes NaN.
 //
 // Every value of a product is one chain of tile operations over the depth, 32 of it at a time from its start,
 // so that its bits do not depend on its place in a tile, nor on how the depth is cut into calls that add, as

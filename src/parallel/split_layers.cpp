@@ -130,7 +130,8 @@ class Joined final : public nn::Layer {
   std::vector<std::vector<float>> addends_;  // where to, of several inputs
 };
 
-/// A whole input to this rank's part of its channels, or back: what one does forward, the other does backward.
+/// A whole input to this rank's part of its channels, or back: what one does forward, the other does
+/// backward.
 class Convert final : public nn::Layer {
  public:
   Convert(bool gathers, nn::Part part, std::shared_ptr<TensorAxis> axis)

@@ -1,5 +1,5 @@
-// The layers of a model whose tensors are split over ranks, beside those of nn that work on their part as on any
-// other input. Made for a plan without ranks (`impart check`), their axis is null and they never run.
+// The layers of a model whose tensors are split over ranks, beside those of nn that work on their part as on
+// any other input. Made for a plan without ranks (`impart check`), their axis is null and they never run.
 #pragma once
 
 #include <memory>

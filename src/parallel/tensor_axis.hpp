@@ -10,8 +10,8 @@
 
 namespace impart::parallel {
 
-/// Sums and gathers between the ranks of a tensor axis. All results are the same bits on all of them, and of a
-/// sample the same whatever else is in the batch.
+/// Sums and gathers between the ranks of a tensor axis. All results are the same bits on all of them, and of
+/// a sample the same whatever else is in the batch.
 class TensorAxis {
  public:
   explicit TensorAxis(const comm::Comm& comm);  ///< borrows `comm`

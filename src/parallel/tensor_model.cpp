@@ -22,8 +22,8 @@ TensorPlan plan_on_all(const nn::ModelSpec& spec, const comm::Comm& tensor,
   }
 }
 
-/// Calls `copy(first of whole, first of part, count)` for each run of neighbouring values of a tensor, of which
-/// `shape` is that of the part of rank `index`.
+/// Calls `copy(first of whole, first of part, count)` for each run of neighbouring values of a tensor, of
+/// which `shape` is that of the part of rank `index`.
 template <class Copy>
 void for_runs(const TensorPlan& plan, const std::string& name, const Shape& shape, std::int64_t index,
               Copy copy) {

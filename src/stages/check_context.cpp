@@ -28,8 +28,8 @@ std::string near_name(const std::string& wanted, const std::vector<T>& all, Name
   return hint.empty() ? "" : " (" + hint + ")";
 }
 
-// The first batch norm to be trained that has one value a channel, when a batch of `batch` samples is cut into
-// shards of `shard`.
+// The first batch norm to be trained that has one value a channel, when a batch of `batch` samples is cut
+// into shards of `shard`.
 std::optional<std::string> lonely_batch_norm(const nn::ModelSpec& spec,
                                              std::span<const train::ParameterGroup> groups,
                                              std::int64_t shard, std::int64_t batch) {

@@ -37,7 +37,8 @@ void check_measured(CheckContext& context, const std::string& path, const std::s
   }
 }
 
-// Gives the batch norms of `model` the statistics of the dataset's training part, when one is named. Collective.
+// Gives the batch norms of `model` the statistics of the dataset's training part, when one is named.
+// Collective.
 void recalibrate(RunContext& context, const std::string& name, std::int64_t batch_size, share::Model& model) {
   if (name.empty()) return;
   const auto& train = context.data(name).part(Part::kTrain);

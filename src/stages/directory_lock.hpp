@@ -5,8 +5,8 @@
 
 namespace impart::stages {
 
-/// Two runs in one directory would write the same files. The kernel lets go of the lock when the process ends, however
-/// it ends, so that a killed run stands in nobody's way.
+/// Two runs in one directory would write the same files. The kernel lets go of the lock when the process
+/// ends, however it ends, so that a killed run stands in nobody's way.
 class DirectoryLock {
  public:
   DirectoryLock() = default;
@@ -14,7 +14,8 @@ class DirectoryLock {
   DirectoryLock& operator=(const DirectoryLock&) = delete;
   ~DirectoryLock();
 
-  /// Throws Error (usage) when another process holds `directory`. On a file system without locks it does nothing.
+  /// Throws Error (usage) when another process holds `directory`. On a file system without locks it does
+  /// nothing.
   void take(const std::filesystem::path& directory);
 
  private:

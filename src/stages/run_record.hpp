@@ -59,13 +59,14 @@ class RunRecord {
   void clear_log();
   /// Takes a stage's lines out of metrics.jsonl, for it starts anew. Throws Error.
   void forget_log(const std::string& stage);
-  /// Of a stage's lines with the same step and name leaves the last: an attempt that goes on from a saved state
-  /// logs again what a killed one has logged after that. Throws Error.
+  /// Of a stage's lines with the same step and name leaves the last: an attempt that goes on from a saved
+  /// state logs again what a killed one has logged after that. Throws Error.
   void merge_log(const std::string& stage);
 
  private:
   void write() const;
-  /// Leaves the lines of metrics.jsonl that `wanted` (stage, step, name) says, which is asked of the last one first.
+  /// Leaves the lines of metrics.jsonl that `wanted` (stage, step, name) says, which is asked of the last one
+  /// first.
   void filter_log(const std::function<bool(const std::string&, std::int64_t, const std::string&)>& wanted);
 
   std::filesystem::path directory_;

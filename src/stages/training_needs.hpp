@@ -41,9 +41,9 @@ std::string megabytes(double bytes);
 /// Arrays of the parameters' size that go with the weights into a saved state.
 std::size_t saved_slots(const TrainingSettings& settings);
 
-/// Of a rank of `mesh`, which fits the ranks and the shards; `data`: bytes of the datasets. When parameters and what
-/// goes with them take more than `limit`, activations and scratch are left out: there may not even be room to
-/// plan them. Throws Error as parallel::plan_tensors does.
+/// Of a rank of `mesh`, which fits the ranks and the shards; `data`: bytes of the datasets. When parameters
+/// and what goes with them take more than `limit`, activations and scratch are left out: there may not even
+/// be room to plan them. Throws Error as parallel::plan_tensors does.
 TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSpec& spec,
                              const comm::MeshShape& mesh, int shards, int threads, std::size_t data,
                              std::size_t limit);

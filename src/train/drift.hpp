@@ -11,15 +11,15 @@
 namespace impart::train {
 
 /// Every rank's hash of the weights rides on a sum that is made anyway: hashes are cut into pieces, and each
-/// rank adds its pieces with a sign, such that equal ones cancel. Signs are drawn anew for each check, so that
-/// two ranks that differ in the same way are found, too, if not at the first check. Sums are exact, for the
-/// pieces are small integers.
+/// rank adds its pieces with a sign, such that equal ones cancel. Signs are drawn anew for each check, so
+/// that two ranks that differ in the same way are found, too, if not at the first check. Sums are exact, for
+/// the pieces are small integers.
 class DriftCheck {
  public:
   static constexpr std::size_t kLanes = 4;  ///< floats that it needs in the sum
 
-  /// Every so many steps; 0: never. Borrows `comm`. `all_ranks`: these are all ranks of the run, so that an error
-  /// is known to all; otherwise the job has to be ended for the others' sake.
+  /// Every so many steps; 0: never. Borrows `comm`. `all_ranks`: these are all ranks of the run, so that an
+  /// error is known to all; otherwise the job has to be ended for the others' sake.
   DriftCheck(const comm::Comm& comm, int every, bool all_ranks = true);
 
   [[nodiscard]] bool is_due(std::int64_t step) const;

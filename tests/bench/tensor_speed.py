@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Trains dense 4096-4096-4096 and VGG-16's classifier on one rank, then on two that share the tensors.
 
-Both in turns, each rank on a core of its own; the ratio is the median of the rounds'. Prints a JSON list, one object a
-model.
+Both in turns, each rank on a core of its own; the ratio is the median of the rounds'. Prints a JSON list, one
+object a model.
 """
 import argparse
 import json

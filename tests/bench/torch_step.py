@@ -1,4 +1,4 @@
-"""PyTorch's side of versus_torch.py and versus_ddp.py: a model of impart's zoo, and a step of its training."""
+"""PyTorch's side of versus_torch.py and versus_ddp.py: a model of impart's zoo, and one step."""
 import pathlib
 import sys
 

@@ -3,8 +3,9 @@
 
     tests/bench/two_ranks.py --model cnn
 
-A round is a run of each of these, with the same samples and shards on every core: one rank alone; two ranks; two ranks
-with reproducible = false; and two runs of one rank side by side, which share nothing but the machine.
+A round is a run of each of these, with the same samples and shards on every core: one rank alone; two ranks;
+two ranks with reproducible = false; and two runs of one rank side by side, which share nothing but the
+machine.
 """
 import argparse
 import json

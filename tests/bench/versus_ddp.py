@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Trains the same model on two ranks of impart and in two processes of PyTorch's DistributedDataParallel over gloo,
-in turn, and prints one JSON object.
+"""Trains a model on two ranks of impart and in two processes of PyTorch's DistributedDataParallel, in turn.
 
-Each rank and each process has one core and one thread; data, optimizer and counting are those of versus_torch.py.
-The number to look at is the median of the rounds' ratios. Run it with Debian's Python, which sees python3-torch:
+They speak over gloo. Prints one JSON object. Each rank and each process has one core and one thread; data,
+optimizer and counting are those of versus_torch.py. The number to look at is the median of the rounds'
+ratios. Run it with Debian's Python, which sees python3-torch:
 
     /usr/bin/python3 tests/bench/versus_ddp.py --model resnet18
 """

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Trains the zoo's CNN in impart and in dlib, then in impart and in tiny-dnn, as versus_torch.py does with PyTorch.
+"""Trains the zoo's CNN in impart and dlib, then in impart and tiny-dnn, as versus_torch.py does with PyTorch.
 
-The peers are built with the tests when their packages are installed (tools/setup --test). They are compiled for this
-very processor; dlib's products are OpenBLAS's. Prints a JSON list, one object a peer.
+The peers are built with the tests when their packages are installed (tools/setup --test). They are compiled
+for this very processor; dlib's products are OpenBLAS's. Prints a JSON list, one object a peer.
 """
 import argparse
 import json

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Trains the same model in impart and in PyTorch, in turn, on one core and one thread, and prints one JSON object.
+"""Trains a model in impart and in PyTorch, in turn, on one core and one thread; prints one JSON object.
 
-Both train on synthetic data with SGD (momentum 0.9) and cross entropy, in processes of their own that are pinned
-to the same core. A round is one run of each, so that a machine that slows down for a while slows down both; the
-number to look at is the median of the rounds' ratios. Run it with Debian's Python, which sees python3-torch:
+Both train on synthetic data with SGD (momentum 0.9) and cross entropy, in processes of their own that are
+pinned to the same core. A round is one run of each, so that a machine that slows down for a while slows down
+both; the number to look at is the median of the rounds' ratios. Run it with Debian's Python, which sees
+python3-torch:
 
     /usr/bin/python3 tests/bench/versus_torch.py --rounds 5
 """

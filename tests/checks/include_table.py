@@ -3,8 +3,9 @@
 
 usage: include_table.py ROOT
 
-Fails on an edge that the table does not have, on a private header (src/<module>/) that another module includes,
-on a module without a row, and on a third-party header in a public header that is too heavy to be there.
+Fails on an edge that the table does not have, on a private header (src/<module>/) that another module
+includes, on a module without a row, and on a third-party header in a public header that is too heavy to be
+there.
 """
 import pathlib
 import re

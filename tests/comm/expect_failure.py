@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs a command that must fail: its exit code soon, and an output that has what is wanted and lacks what is not."""
+"""Runs a command that must fail: its exit code soon, an output that has the wanted and lacks the rest."""
 import argparse
 import re
 import subprocess

@@ -1,4 +1,5 @@
-// The last rank does not come: it is stopped, dead, or busy. The watchdog of the others must name it, and end the job.
+// The last rank does not come: it is stopped, dead, or busy. The watchdog of the others must name it, and end
+// the job.
 //
 // Or it comes late, step after step, and nobody says anything.
 //

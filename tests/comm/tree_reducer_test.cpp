@@ -48,8 +48,8 @@ bool same_bits(T a, T b) {
   return std::memcmp(&a, &b, sizeof(T)) == 0;
 }
 
-/// The partial sums that sum_shards leaves of the range, with exactly the stack that stack_depth promises to be
-/// enough.
+/// The partial sums that sum_shards leaves of the range, with exactly the stack that stack_depth promises to
+/// be enough.
 std::vector<std::vector<float>> shard_sums(ShardRange range, int shards, std::size_t length) {
   std::vector<std::vector<float>> memory(
       static_cast<std::size_t>(stack_depth(range, shards)),
@@ -173,7 +173,8 @@ TEST(SumShards, APowerOfTwoOfRanksHasOneSumEach) {
       EXPECT_EQ(partial_sums(range, shards), std::vector<ShardRange>{range});
     }
   }
-  // (0 + 1 + 2) + (3 + 4 + 5) on three ranks: the middle one has the end of a block, and the begin of another.
+  // (0 + 1 + 2) + (3 + 4 + 5) on three ranks: the middle one has the end of a block, and the begin of
+  // another.
   EXPECT_EQ(partial_sums({2, 4}, 6), (std::vector<ShardRange>{{2, 3}, {3, 4}}));
 }
 

@@ -1,4 +1,4 @@
-"""The decks of inputs/: each passes its check, and those that no other test runs do so in a shortened form."""
+"""The decks of inputs/: each passes its check, and those that no other test runs do so in short."""
 
 import json
 import math

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Four hosts on this machine: network namespaces joined at 1 Gb/s, one rank of impart on each.
 
-Trains with each way to overlap the reduction with the backward pass, in turn, and prints one JSON object: the number to
-look at is the speed of "polling", "thread" and "auto" against "blocking".
+Trains with each way to overlap the reduction with the backward pass, in turn, and prints one JSON object: the
+number to look at is the speed of "polling", "thread" and "auto" against "blocking".
 
     tests/net/four_hosts.py --model resnet18 --batch 128
 
-Needs root, and ip and tc (iproute2); says what is missing and ends with code 77 where namespaces are not allowed. Hosts
-share this machine's cores, so speeds are those of a slow host on a slow network.
+Needs root, and ip and tc (iproute2); says what is missing and ends with code 77 where namespaces are not
+allowed. Hosts share this machine's cores, so speeds are those of a slow host on a slow network.
 """
 import argparse
 import contextlib

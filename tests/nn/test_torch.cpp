@@ -115,8 +115,8 @@ void compare(const Reference& reference) {
   EXPECT_LT(relative_difference(evaluated, reference.values.at("evaluated")), kTolerance);
 }
 
-/// The kinds of layers whose outputs and gradients a case shows. That of its input a layer shows when a layer with
-/// parameters stands before it; indices have none.
+/// The kinds of layers whose outputs and gradients a case shows. That of its input a layer shows when a layer
+/// with parameters stands before it; indices have none.
 std::set<std::string> kinds_shown(const Reference& reference) {
   const auto spec = model_spec_from_json(reference.texts.at("spec"));
   const auto sources = layer_inputs(spec);

@@ -25,8 +25,8 @@ CLASSES = 10
 LEARNING_RATE = 0.01
 LARGEST = 40_000  # values of a tensor that is written, for models of full width
 
-# name: (zoo name, settings, input shape, what is compared). "training": outputs and gradients, in three steps;
-# "gradients": the first step only, of tensors that are not too large; "forward": outputs only.
+# name: (zoo name, settings, input shape, what is compared). "training": outputs and gradients, in three
+# steps; "gradients": the first step only, of tensors that are not too large; "forward": outputs only.
 CASES = {
     "resnet18": ("resnet18", {"stem": "cifar", "width": 0.25}, (3, 32, 32), "training"),
     "resnet50": ("resnet50", {"stem": "cifar", "width": 0.25}, (3, 32, 32), "training"),

@@ -1,4 +1,5 @@
-// The last rank fails at one place of a training, while the others go on. All must end soon, with one message.
+// The last rank fails at one place of a training, while the others go on. All must end soon, with one
+// message.
 //
 // usage: failing_rank reading|set-up|restore|input|killed|forward|weight|event|evaluation|snapshot|between
 

@@ -19,8 +19,8 @@ struct Computed {
   std::vector<float> gradient;
 };
 
-/// Loss and gradient of step `step` of a made-up data set of 70 samples in batches of 4 a shard (the last is a
-/// tail, with shards that have no sample).
+/// Loss and gradient of step `step` of a made-up data set of 70 samples in batches of 4 a shard (the last is
+/// a tail, with shards that have no sample).
 Computed compute(const comm::Comm& comm, int shards, int threads, int step,
                  comm::Overlap overlap = comm::Overlap::kAuto, bool sync = false) {
   const auto spec = small_net(4, sync);
@@ -36,8 +36,8 @@ Computed compute(const comm::Comm& comm, int shards, int threads, int step,
   return {result.loss, {arena.begin(), arena.end()}};
 }
 
-/// Of a full batch of 32, with its running statistics in the gradient; without dropout, whose masks of samples
-/// that are in other places would be others.
+/// Of a full batch of 32, with its running statistics in the gradient; without dropout, whose masks of
+/// samples that are in other places would be others.
 Computed compute_batch(const comm::Comm& comm, bool sync, int shards) {
   auto spec = small_net(4, sync);
   std::erase_if(spec.layers, [](const auto& layer) { return layer.kind == "dropout"; });

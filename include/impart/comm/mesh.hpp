@@ -24,12 +24,12 @@ MeshShape fit_mesh(const MeshShape& shape, int ranks);
 std::string describe(const MeshShape& shape);
 
 /// One rank's place in a mesh, and the groups of ranks along each axis through it. Ranks of one node are
-/// neighbours on the tensor axis, then on the pipeline axis, wherever `mpirun` has put them. The first rank of
-/// the group is that of the mesh: place 0 on every axis.
+/// neighbours on the tensor axis, then on the pipeline axis, wherever `mpirun` has put them. The first rank
+/// of the group is that of the mesh: place 0 on every axis.
 class Mesh {
  public:
-  /// Collective over `comm`, which it borrows. Throws as fit_mesh does, on all ranks. A group of one rank makes
-  /// no MPI calls.
+  /// Collective over `comm`, which it borrows. Throws as fit_mesh does, on all ranks. A group of one rank
+  /// makes no MPI calls.
   Mesh(const Comm& comm, const MeshShape& shape);
 
   [[nodiscard]] const MeshShape& shape() const noexcept { return shape_; }

@@ -10,9 +10,10 @@
 namespace impart::comm {
 
 /// The part of the shards' fixed tree that lies between ranks. A power of two of ranks sums by recursive
-/// halving and doubling (Rabenseifner 2004; Thakur, Rabenseifner, Gropp 2005), neighbours first, which is that
-/// tree; any other number by a direct reduce-scatter, in which each rank adds one slice of all partial sums in
-/// the tree's order, and an allgather. Ranks that share memory put their parts there, and each sums all.
+/// halving and doubling (Rabenseifner 2004; Thakur, Rabenseifner, Gropp 2005), neighbours first, which is
+/// that tree; any other number by a direct reduce-scatter, in which each rank adds one slice of all partial
+/// sums in the tree's order, and an allgather. Ranks that share memory put their parts there, and each sums
+/// all.
 ///
 /// Keeps memory for what it receives.
 template <class T>

@@ -55,8 +55,8 @@ class Rng {
 std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
                                         std::array<std::uint32_t, 2> key);
 
-/// The value below which a standard normal variate lies with probability `p`, to about 1e-16 (Wichura 1988, AS
-/// 241). REQUIRES: 0 < p < 1.
+/// The value below which a standard normal variate lies with probability `p`, to about 1e-16 (Wichura 1988,
+/// AS 241). REQUIRES: 0 < p < 1.
 double inverse_normal_cdf(double p);
 
 /// A 64-bit hash of a name, for use as an Rng's id (FNV-1a, finished by splitmix64).

@@ -79,9 +79,9 @@ class KeptBytes {
   std::byte* memory_ = nullptr;
 };
 
-/// Values in such room, a member of a layer. The layer asks for it by Setup::keep, and the member must not move
-/// from then on. The network makes the room, and lends it to others when it is not needed: a forward pass
-/// finds anything there.
+/// Values in such room, a member of a layer. The layer asks for it by Setup::keep, and the member must not
+/// move from then on. The network makes the room, and lends it to others when it is not needed: a forward
+/// pass finds anything there.
 template <class T>
 class Kept final : public KeptBytes {
  public:
@@ -135,9 +135,9 @@ struct Backward {
   std::span<const float> output;               ///< of the last forward; undefined if not Needs::output
   std::span<float> grad_output;                ///< d(loss)/d(output); may be overwritten
   std::span<const InputGradient> grad_inputs;  ///< for each input
-  /// In the order of Layer::parameters: d(loss)/d(parameter), written, not added. All spans are empty when the
-  /// layer is frozen. For a buffer the "gradient" is the change of its running value that the batch asks for,
-  /// times Pass::shard_share.
+  /// In the order of Layer::parameters: d(loss)/d(parameter), written, not added. All spans are empty when
+  /// the layer is frozen. For a buffer the "gradient" is the change of its running value that the batch asks
+  /// for, times Pass::shard_share.
   std::span<const std::span<float>> gradients;
 };
 
@@ -164,9 +164,9 @@ struct Work {
 /// row-major in the shape that `parameters` gives.
 ///
 /// Equal bits: a batch is `shards` equal parts. The values of a sample do not depend on what else is in the
-/// batch, and statistics over samples are those of a shard; or, of a batch_norm with `sync`, of all shards and
-/// those of the peers. The gradient of a parameter is the sum over the shards, in a balanced binary tree in
-/// their order, of each shard's own gradient: what comes out when every shard is computed alone and the
+/// batch, and statistics over samples are those of a shard; or, of a batch_norm with `sync`, of all shards
+/// and those of the peers. The gradient of a parameter is the sum over the shards, in a balanced binary tree
+/// in their order, of each shard's own gradient: what comes out when every shard is computed alone and the
 /// gradients are added as comm::sum_shards does. Statistics of all shards are summed in the same tree.
 class Layer {
  public:
@@ -186,8 +186,8 @@ class Layer {
   [[nodiscard]] virtual bool in_place() const { return false; }
   /// After `setup`.
   [[nodiscard]] virtual Needs needs() const { return {}; }
-  /// True when backward heeds InputGradient::add, as layers of several inputs must; otherwise the network adds.
-  /// After `setup`.
+  /// True when backward heeds InputGradient::add, as layers of several inputs must; otherwise the network
+  /// adds. After `setup`.
   [[nodiscard]] virtual bool adds_gradients() const { return false; }
   /// After `setup`.
   [[nodiscard]] virtual Work work_of_pass() const { return {}; }
@@ -198,8 +198,8 @@ class Layer {
   virtual void backward(const Pass& pass, const Backward& call) = 0;
 };
 
-/// Makes a layer from its spec, with its own maker if it has one. Throws Error (usage) for an unknown kind or setting (with the nearest known
-/// one), a missing one, or a value out of range.
+/// Makes a layer from its spec, with its own maker if it has one. Throws Error (usage) for an unknown kind or
+/// setting (with the nearest known one), a missing one, or a value out of range.
 std::unique_ptr<Layer> make_layer(const LayerSpec& spec);
 
 /// One of several equal parts of the channels (features, heads) of a layer, in their order.

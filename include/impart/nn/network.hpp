@@ -57,8 +57,8 @@ struct NetworkOptions {
   Peers peers = {};  ///< who has the rest of the batch, for the statistics of a batch norm with `sync`
 };
 
-/// The first layer whose statistics in training are those of the whole batch: a batch_norm with `sync` that is
-/// not frozen. `trainable`: as NetworkOptions.
+/// The first layer whose statistics in training are those of the whole batch: a batch_norm with `sync` that
+/// is not frozen. `trainable`: as NetworkOptions.
 std::optional<std::string> synced_layer(
     const ModelSpec& spec, const std::function<bool(const std::string& parameter)>& trainable = {});
 
@@ -97,15 +97,16 @@ class Network {
   /// pass.
   void load(const StateDict& state);
   void load(StateDict&& state) = delete;
-  /// `input`: (N, input shape), row-major. The result, (N, classes) or (N, T, classes), belongs to the network
-  /// until the next call.
+  /// `input`: (N, input shape), row-major. The result, (N, classes) or (N, T, classes), belongs to the
+  /// network until the next call.
   std::span<const float> forward(const Pass& pass, std::span<const float> input);
   /// `grad_output`: d(loss)/d(output of the last forward), in its shape; overwritten. Gradients of all
   /// parameters that are not frozen are written to `gradients` (same names as the state); buffers get the
   /// change that this batch asks for. What belongs to frozen layers is left as it is.
   ///
   /// After each layer, `final_from(offset)` is told from which offset in the arena of `gradients` on all
-  /// parameters' gradients are final, as far as they lie in front of the buffers; at last 0, with all of them.
+  /// parameters' gradients are final, as far as they lie in front of the buffers; at last 0, with all of
+  /// them.
   void backward(const Pass& pass, std::span<float> grad_output, StateDict& gradients,
                 const std::function<void(std::size_t offset)>& final_from = {});
 

@@ -38,7 +38,8 @@ class Objective {
   [[nodiscard]] virtual double weight(const Targets& targets) const {
     return static_cast<double>(targets.labels.size());
   }
-  /// The settings, when this is a cross entropy on labels, which can be had from parts of the classes; else null.
+  /// The settings, when this is a cross entropy on labels, which can be had from parts of the classes; else
+  /// null.
   [[nodiscard]] virtual const ObjectiveOptions* as_cross_entropy() const { return nullptr; }
   /// The part that needs nothing but labels, for data of which nothing else is known.
   [[nodiscard]] virtual const Objective& on_labels() const { return *this; }

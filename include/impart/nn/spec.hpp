@@ -25,21 +25,22 @@ class Layer;
 struct LayerSpec;
 using LayerMaker = std::function<std::unique_ptr<Layer>(const LayerSpec& spec)>;
 
-/// One layer: its kind ("conv2d"), its name ("conv1"; chosen by `name_layers` when empty), its settings in the
-/// order of the deck, and the layers whose outputs it reads.
+/// One layer: its kind ("conv2d"), its name ("conv1"; chosen by `name_layers` when empty), its settings in
+/// the order of the deck, and the layers whose outputs it reads.
 struct LayerSpec {
   std::string kind;
   std::string name;
   SettingList settings;
   std::vector<std::string> from = {};  ///< earlier layers, or "input"; empty: the layer before this one
-  /// Makes the layer in place of what `make_layer` knows of its kind: another module's layer. Not in the JSON.
+  /// Makes the layer in place of what `make_layer` knows of its kind: another module's layer. Not in the
+  /// JSON.
   std::shared_ptr<const LayerMaker> maker = {};
 
   friend bool operator==(const LayerSpec&, const LayerSpec&) = default;
 };
 
-/// A graph of layers, each after those that it reads, from `input` (one sample: (C, H, W) or (features)) to the
-/// last layer's output: `classes` values, or rows of `classes` values (a sequence).
+/// A graph of layers, each after those that it reads, from `input` (one sample: (C, H, W) or (features)) to
+/// the last layer's output: `classes` values, or rows of `classes` values (a sequence).
 struct ModelSpec {
   std::string name;
   Shape input;
@@ -55,12 +56,12 @@ bool is_synced(const LayerSpec& layer);
 /// Gives each nameless layer its kind's short name and a count from 1: conv1, relu1, conv2, dense1 ...
 void name_layers(ModelSpec& spec);
 
-/// For each layer, which layers it reads: their positions, -1 for the model's input. REQUIRES: names are given.
-/// Throws Error (usage) for a name that is not that of an earlier layer.
+/// For each layer, which layers it reads: their positions, -1 for the model's input. REQUIRES: names are
+/// given. Throws Error (usage) for a name that is not that of an earlier layer.
 std::vector<std::vector<int>> layer_inputs(const ModelSpec& spec);
 
-/// JSON: {"name", "input": [..], "classes", "layers": [{"kind", "name", "from": [..], <settings>}]}; "from" is
-/// left out when it is empty. Reading throws Error on anything else.
+/// JSON: {"name", "input": [..], "classes", "layers": [{"kind", "name", "from": [..], <settings>}]}; "from"
+/// is left out when it is empty. Reading throws Error on anything else.
 std::string to_json(const ModelSpec& spec);
 ModelSpec model_spec_from_json(std::string_view text);
 

@@ -19,12 +19,12 @@ class TensorModel {
   TensorModel(const nn::ModelSpec& spec, const comm::Comm& tensor);
 
   [[nodiscard]] const TensorPlan& plan() const noexcept { return plan_; }
-  /// What this rank computes. Networks of it are collective over the ranks: all run the same passes in the same
-  /// order, on the same samples.
+  /// What this rank computes. Networks of it are collective over the ranks: all run the same passes in the
+  /// same order, on the same samples.
   [[nodiscard]] const nn::ModelSpec& spec() const noexcept { return plan_.local; }
 
-  /// What this rank trains, and by which loss: with a cross entropy on at least kSplitClasses classes that come in
-  /// parts, the whole outputs are never gathered. Otherwise it is spec() and no other loss.
+  /// What this rank trains, and by which loss: with a cross entropy on at least kSplitClasses classes that
+  /// come in parts, the whole outputs are never gathered. Otherwise it is spec() and no other loss.
   struct Training {
     nn::ModelSpec spec;
     std::unique_ptr<nn::Objective> objective;  ///< null: the given one

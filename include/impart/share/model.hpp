@@ -51,8 +51,8 @@ struct Model {
 
 /// A model of one network.
 Model single(nn::ModelSpec spec, StateDict state, std::optional<data::Encoding> encoding = {});
-/// An ensemble. Throws Error unless inputs, classes and vocabularies agree, and there are at least two members with
-/// distinct names.
+/// An ensemble. Throws Error unless inputs, classes and vocabularies agree, and there are at least two
+/// members with distinct names.
 Model ensemble(std::vector<Member> members, std::vector<const StateDict*> states, Voting voting);
 
 /// The encoding of a model that is merged from `members`: theirs when they are equal, and else the mean of
@@ -71,8 +71,9 @@ Model from_checkpoint(io::Checkpoint checkpoint);
 /// `dataset` with samples (and, of a text, labels) as `member` takes them. Throws as data::encoded_as does.
 data::DatasetPtr inputs_of(const Member& member, const data::DatasetPtr& dataset);
 
-/// Probabilities of every sample, (size, classes) or, of sequences, a row for each label, on every rank, at a softmax temperature. Each member gets
-/// its inputs encoded as those it was trained on. A hard vote gives the parts of the votes. Collective.
+/// Probabilities of every sample, (size, classes) or, of sequences, a row for each label, on every rank, at a
+/// softmax temperature. Each member gets its inputs encoded as those it was trained on. A hard vote gives the
+/// parts of the votes. Collective.
 Tensor probabilities(const comm::Comm& comm, const Model& model, const data::DatasetPtr& dataset,
                      double temperature, int threads);
 

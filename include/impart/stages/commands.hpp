@@ -23,8 +23,8 @@ Deck read_deck(const Options& options, const std::string& text, Problems& proble
 /// object of DESIGN.md, section 4. Collective; the root's text counts.
 std::string bench(const comm::Comm& comm, const Options& options);
 
-/// Writes class and probabilities of each sample of a dataset, and its label, where it has one. Returns a line
-/// that says so. Collective; the root's text counts.
+/// Writes class and probabilities of each sample of a dataset, and its label, where it has one. Returns a
+/// line that says so. Collective; the root's text counts.
 std::string predict(const comm::Comm& comm, const Options& options);
 
 /// Name and version of the program and of its libraries.

@@ -12,10 +12,11 @@ namespace impart::stages {
 /// their exit code; SIGUSR1 it passes on.)
 const std::atomic<bool>& stop_on_signals();
 
-/// Readies this process for its cores, keeps the kernels of all ranks to the lowest instruction set among them, and returns the number of threads that its rank may use: `threads`, or
-/// if that is 0, the cores in its affinity mask, shared out among the ranks of this node whose masks overlap
-/// with it (at least 1; two hardware threads of one core count as one). Each thread runs shards of its own,
-/// so the kernels in it get no threads. Warns, once for all ranks, where threads outnumber cores. Collective.
+/// Readies this process for its cores, keeps the kernels of all ranks to the lowest instruction set among
+/// them, and returns the number of threads that its rank may use: `threads`, or if that is 0, the cores in
+/// its affinity mask, shared out among the ranks of this node whose masks overlap with it (at least 1; two
+/// hardware threads of one core count as one). Each thread runs shards of its own, so the kernels in it get
+/// no threads. Warns, once for all ranks, where threads outnumber cores. Collective.
 int use_cores(const comm::Comm& comm, int threads);
 
 /// The largest amount of memory that this process has had, in MB.

@@ -23,8 +23,8 @@ struct CheckOptions {
 
 /// Whatever can be known to be wrong before anything runs (decision 7): names, files and their headers,
 /// shapes through every layer, classes, batch and rank counts, the output directory, memory and disk space.
-/// Adds to `problems`. Returns, a line for each stage that trains, its mesh, each rank's memory by kind, and the
-/// bytes that each axis moves in a step. Makes no MPI calls: one rank checks for all.
+/// Adds to `problems`. Returns, a line for each stage that trains, its mesh, each rank's memory by kind, and
+/// the bytes that each axis moves in a step. Makes no MPI calls: one rank checks for all.
 std::vector<std::string> check_deck(const Deck& deck, const CheckOptions& options, Problems& problems);
 
 /// check_deck on the root; all problems, those of `problems` too, on every rank. Collective.

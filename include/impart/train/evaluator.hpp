@@ -23,8 +23,8 @@ inline constexpr std::int64_t kEvaluationBatch = 64;
 Tensor predict(const comm::Comm& comm, const nn::ModelSpec& spec, const StateDict& state,
                const data::Dataset& dataset, int threads);
 
-/// "accuracy", "loss" and "f1_macro" of outputs, a row for each label, against the labels of `dataset`. Local; the
-/// same bits wherever the outputs are the same. `outputs` are whatever `objective` takes.
+/// "accuracy", "loss" and "f1_macro" of outputs, a row for each label, against the labels of `dataset`.
+/// Local; the same bits wherever the outputs are the same. `outputs` are whatever `objective` takes.
 std::map<std::string, double> classification_metrics(const Tensor& outputs, const data::Dataset& dataset,
                                                      const nn::Objective& objective);
 

@@ -19,7 +19,8 @@ namespace impart::train {
 /// rank reads them. With an empty directory nothing is written and nothing found.
 class SavedRun {
  public:
-  /// Borrows `comm` and `spec`, the whole model. `mesh` is for lineage. `key` says whose states these are: those of another key are not continued.
+  /// Borrows `comm` and `spec`, the whole model. `mesh` is for lineage. `key` says whose states these are:
+  /// those of another key are not continued.
   SavedRun(const comm::Comm& comm, const comm::MeshShape& mesh, const nn::ModelSpec& spec,
            std::filesystem::path directory, std::string key);
 
