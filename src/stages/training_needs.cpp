@@ -55,6 +55,7 @@ TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSp
   needs.parameters = arena;
   needs.program = kProgramBytes;
   const auto saved = nn::state_layout(spec)->arena_size() * sizeof(float) * (1 + saved_slots(settings));
+  // At other times, the copies of the whole model before and after training on a tensor axis take no more.
   needs.checkpoint = 2 * saved;
   needs.gradients = arena;
   needs.optimizer = settings.solver ? train::solver_memory(*settings.solver, spec, shards, mesh.data, workers)
@@ -78,6 +79,8 @@ TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSp
     needs.activations = engine.activations;
     needs.scratch = engine.scratch;
   }
+  // What the first rank of a node receives there from other nodes, if there are several.
+  if (mesh.data > 1) needs.gradients += arena / 2;
   // As recursive halving and doubling send them.
   const auto ranks = static_cast<double>(mesh.data);
   const auto sent = local ? static_cast<double>(1 + slots) / settings.local_steps : 1.0;

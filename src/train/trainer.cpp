@@ -491,12 +491,10 @@ TrainResult train_split(const comm::Mesh& mesh, TrainerOptions options, const Tr
   const auto training = split.training(task.objective);
   const Run::Split stand_in{split, task.spec, training.spec,
                             training.objective ? *training.objective : task.objective};
-  const auto layout = state.layout_ptr();
   auto part = split.slice(state);
   state = StateDict();  // the memory that splitting saves
   auto result = Run(mesh, &stand_in, options, own, part).execute();
-  state = StateDict(layout);
-  state.copy_from(split.gather(part));
+  state = split.gather(part);
   result.seconds.communication += split.seconds();
   result.seconds.compute -= split.seconds();
   return result;
