@@ -8,12 +8,12 @@
 //
 // Exit codes: 0 done, 1 failed, 2 wrong usage or deck, 75 stopped by a signal with its state saved.
 
-#include <atomic>
 #include <cstdio>
 #include <exception>
 #include <new>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "impart/comm/comm.hpp"
 #include "impart/comm/watch.hpp"
@@ -55,7 +55,7 @@ stages::Options read_options(int argc, char** argv) {
   }
 }
 
-int run(const comm::Comm& world, const stages::Options& options, const std::atomic<bool>& stop) {
+int run(const comm::Comm& world, const stages::Options& options) {
   comm::Watchdog watchdog(world, world.split_by_node());
 
   // 4. The deck: read by one rank, so that all have the same.
@@ -79,11 +79,11 @@ int run(const comm::Comm& world, const stages::Options& options, const std::atom
                                         .trace = options.trace,
                                         .threads = options.threads,
                                         .progress = options.progress,
-                                        .stop = &stop});
+                                        .stop = &stages::stop_on_signals()});
 
   // 7. What each stage has brought.
   if (world.is_root()) print(stages::closing_table(report));
-  if (report.stopped) log::info("stopped; the same command continues from here");
+  if (report.stopped) log::info("stopped; the same command continues the run");
   return report.stopped ? kStopped : kDone;
 }
 
@@ -121,8 +121,7 @@ int run_command(const comm::Comm* world, int argc, char** argv) {
 
   // 3. The cores of this rank.
   options.threads = stages::use_cores(*world, options.threads);
-  // From here on a signal stops the run in good order, even while the deck is read.
-  if (options.command == stages::Command::kRun) return run(*world, options, stages::stop_on_signals());
+  if (options.command == stages::Command::kRun) return run(*world, options);
   const auto result = options.command == stages::Command::kPredict ? stages::predict(*world, options)
                                                                    : stages::bench(*world, options);
   if (world->is_root()) print(result);
@@ -136,6 +135,8 @@ int main(int argc, char** argv) {
   std::optional<comm::MpiSession> session;
   std::optional<comm::Comm> world;
   if (!stages::runs_without_mpi(argc, argv)) {
+    // From here on a signal stops a run in good order, even while MPI starts.
+    if (std::string_view(argv[1]) == "run") stages::stop_on_signals();
     session.emplace(&argc, &argv);
     world.emplace(comm::Comm::world());
     log::configure(world->rank(), world->size());

@@ -310,12 +310,22 @@ class Runner {
     const bool stopped = record.status == "stopped";
     if (stopped) {
       report_.stopped = true;
+      tell_where_it_continues(record.name);
     } else {
       job.done = true;
       context_.put(record.name, {directory_ / record.artifact, record.digest});
       forget_unused();
     }
     summarise(*job.stage, stopped ? StageStatus::kStopped : StageStatus::kDone, record);
+  }
+
+  // Newton and a federation's first round save no state.
+  void tell_where_it_continues(const std::string& stage) const {
+    if (!comm_.is_root()) return;
+    const bool saved = fs::exists(context_.state_directory(stage));
+    log::info(
+        fmt::format("{}: stopped; it {}", stage,
+                    saved ? "continues from its saved state" : "has saved no state and will start over"));
   }
 
   [[nodiscard]] static StageRecord new_record(const Job& job) {

@@ -1,8 +1,11 @@
 """The weights do not depend on ranks, threads, or on where a run was stopped and went on."""
 
+import contextlib
 import json
 import os
+import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -318,6 +321,39 @@ class SameBits(EndToEnd):
         os.kill(self.ranks_of(process)[0], signal.SIGTERM)
         process.communicate(timeout=30)
         self.assertEqual(process.returncode, 75)
+
+    def test_stopped_while_mpi_starts(self):
+        """mpirun stands still, so that its rank waits for it in MPI_Init."""
+        process = self.start(1, "run", "deck.toml", "--progress", "none")
+        rank = self.wait_for(lambda: next((p for p in self.ranks_of(process) if self.runs_impart(p)), None))
+        process.send_signal(signal.SIGSTOP)
+        self.addCleanup(process.send_signal, signal.SIGCONT)
+        self.wait_for(lambda: self.catches(rank, signal.SIGUSR1))
+        os.kill(rank, signal.SIGUSR1)
+        process.send_signal(signal.SIGCONT)
+        _, errors = process.communicate(timeout=SECONDS)
+        self.assertEqual(process.returncode, 75, errors)
+        self.assertIn("the same command continues the run", errors)
+        self.run_deck(1)
+
+    def wait_for(self, what):
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            if found := what():
+                return found
+            time.sleep(0.001)
+        self.fail("waited in vain")
+
+    @staticmethod
+    def runs_impart(pid):
+        with contextlib.suppress(OSError):
+            return os.path.samefile(f"/proc/{pid}/exe", IMPART)
+        return False
+
+    @staticmethod
+    def catches(pid, number):
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        return int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> (number - 1) & 1
 
     def test_killed_and_continued(self):
         self.deck(LONG)
