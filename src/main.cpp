@@ -56,7 +56,8 @@ stages::Options read_options(int argc, char** argv) {
 }
 
 int run(const comm::Comm& world, const stages::Options& options) {
-  comm::Watchdog watchdog(world, world.split_by_node());
+  const auto node = world.split_by_node();
+  comm::Watchdog watchdog(world, node);
 
   // 4. The deck: read by one rank, so that all have the same.
   stages::Problems problems;
@@ -66,6 +67,7 @@ int run(const comm::Comm& world, const stages::Options& options) {
   // 5. The check: everything that is wrong is told now, before hours of work.
   stages::CheckOptions limits;
   limits.ranks = world.size();
+  limits.ranks_of_node = node.size();
   limits.threads = options.threads;
   limits.only = options.only;
   const auto found = stages::check_together(world, deck, limits, std::move(problems));

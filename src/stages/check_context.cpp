@@ -305,11 +305,17 @@ void CheckContext::check_needs(const std::string& path, const TrainingSettings& 
     problem(path + ".mesh", e.what());
     return;
   }
-  const auto memory = static_cast<double>(needs.memory());
-  if (needs.memory() > limit) {
+  const int all =
+      trainees == Trainees::kClients ? options_.ranks_of_node : mesh->data * mesh->pipeline * mesh->tensor;
+  const int sharing = options_.memory_per_rank != 0 ? 1 : std::min(all, options_.ranks_of_node);
+  if (needs.memory_of_node(sharing) > limit) {
+    const auto text = [](std::size_t bytes) { return megabytes(static_cast<double>(bytes)); };
     problem(path,
-            fmt::format("needs about {} of memory per rank, {} are there: {} ({})", megabytes(memory),
-                        megabytes(static_cast<double>(limit)), needs.kinds(),
+            fmt::format("needs about {} of memory per rank, {}{} are there: {} ({})", text(needs.memory()),
+                        sharing > 1 ? fmt::format("{} for {} ranks of a node, ",
+                                                  text(needs.memory_of_node(sharing)), sharing)
+                                    : "",
+                        text(limit), needs.kinds(),
                         needs.activations == 0
                             ? "that is without activations: only a smaller model, or mesh.tensor, needs less"
                             : "a smaller batch_size, fewer threads or more ranks need less"));

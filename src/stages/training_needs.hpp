@@ -29,6 +29,11 @@ struct TrainingNeeds {
   [[nodiscard]] std::size_t memory() const noexcept {
     return data + parameters + gradients + optimizer + activations + scratch + checkpoint + program;
   }
+  /// Of `ranks` ranks of a node, which share the data, and of which one writes checkpoints.
+  [[nodiscard]] std::size_t memory_of_node(int ranks) const noexcept {
+    const auto shared = data + checkpoint;
+    return shared + static_cast<std::size_t>(ranks) * (memory() - shared);
+  }
   /// "data 1 MB, parameters 20 MB, ..."
   [[nodiscard]] std::string kinds() const;
   /// The line of `impart check`.

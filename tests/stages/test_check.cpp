@@ -313,6 +313,17 @@ TEST_F(Check, RanksAndMeshAndMemory) {
               ElementsAre(HasSubstr("stage.a: needs about"), HasSubstr("stage.b: needs about")));
 }
 
+TEST_F(Check, RanksOfANodeShareItsMemory) {
+  const auto deck = std::string(kDeck) +
+                    "[[stage]]\nname = 'f'\nkind = 'federate'\nmodel = 'net'\ndataset = 'rows'\n"
+                    "clients = 2\nrounds = 1\nbatch_size = 4\n";
+  EXPECT_THAT(problems(deck), IsEmpty());
+  // Each takes some 40 MB for the program alone.
+  EXPECT_THAT(
+      problems(deck, {.memory_per_rank = 0, .ranks_of_node = 1'000'000, .only = {}}),
+      ElementsAre(AllOf(HasSubstr("stage.f: needs about"), HasSubstr("for 1000000 ranks of a node"))));
+}
+
 TEST_F(Check, MeshesWithATensorAxis) {
   const auto deck = [](const std::string& mesh) { return std::string(kDeck) + "mesh = " + mesh + "\n"; };
   const auto ranks = [](int n) {

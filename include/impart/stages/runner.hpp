@@ -17,7 +17,8 @@ struct CheckOptions {
   int ranks = 1;
   bool ranks_known = true;          ///< false: nobody has said them, and what needs several may get them
   int threads = 1;                  ///< of a rank; they share its memory
-  std::size_t memory_per_rank = 0;  ///< bytes; 0: the memory of this machine is the limit, for one rank
+  std::size_t memory_per_rank = 0;  ///< bytes; 0: the memory of this machine is the limit, for its ranks
+  int ranks_of_node = 1;            ///< that share this machine's memory
   std::vector<std::string> only;    ///< stages that will run; empty: all
 };
 
