@@ -17,6 +17,7 @@
 
 #include "impart/comm/comm.hpp"
 #include "impart/comm/watch.hpp"
+#include "impart/core/counted.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 #include "impart/stages/commands.hpp"
@@ -41,8 +42,8 @@ void print_error(const std::string& text) { std::fprintf(stderr, "error: %s\n", 
 
 int report_problems(const std::vector<std::string>& problems, const std::filesystem::path& deck) {
   for (const auto& line : problems) print_error(line);
-  print_error(deck.string() + ": " + std::to_string(problems.size()) +
-              (problems.size() == 1 ? " problem" : " problems") + ", nothing was started");
+  print_error(deck.string() + ": " + counted(static_cast<std::int64_t>(problems.size()), "problem") +
+              ", nothing was started");
   return kWrongUsage;
 }
 
@@ -100,8 +101,7 @@ int check(const stages::Options& options) {
   const auto notes = stages::check_deck(deck, limits, problems);
   if (!problems.empty()) return report_problems(problems.lines(), options.deck);
   for (const auto& note : notes) print(note + "\n");
-  print(options.deck.string() + ": no problems found for " + std::to_string(options.ranks) +
-        (options.ranks == 1 ? " rank\n" : " ranks\n"));
+  print(options.deck.string() + ": no problems found for " + counted(options.ranks, "rank") + "\n");
   return kDone;
 }
 

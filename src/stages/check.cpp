@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "impart/comm/shards.hpp"
+#include "impart/core/counted.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/suggest.hpp"
 #include "impart/nn/wisdom.hpp"

@@ -70,7 +70,9 @@ class MergeStage final : public Stage {
   }
 
   [[nodiscard]] std::string describe() const override {
-    return fmt::format("{} of {}", settings_.method, fmt::join(settings_.inputs, ", "));
+    const auto& data = settings_.recalibrate;
+    return fmt::format("{} of {}{}", settings_.method, fmt::join(settings_.inputs, ", "),
+                       data.empty() ? "" : ", recalibrated on " + data);
   }
 
   std::optional<ModelOutline> check(CheckContext& context) const override {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "impart/core/counted.hpp"
 #include "stages/check_context.hpp"
 #include "stages/kinds.hpp"
 #include "stages/run_context.hpp"
@@ -23,7 +24,8 @@ class EvaluateStage final : public Stage {
   }
 
   [[nodiscard]] std::string describe() const override {
-    return fmt::format("evaluate {} models on {}", settings_.models.size(),
+    return fmt::format("evaluate {} on {}",
+                       counted(static_cast<std::int64_t>(settings_.models.size()), "model"),
                        fmt::join(settings_.datasets, ", "));
   }
 

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "impart/core/counted.hpp"
 #include "impart/data/partition.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/share/transfer.hpp"
@@ -27,7 +28,8 @@ class FederateStage final : public Stage {
   }
 
   [[nodiscard]] std::string describe() const override {
-    return fmt::format("federate {} clients, {} rounds", settings_.clients, settings_.rounds);
+    return fmt::format("federate {}, {}", counted(settings_.clients, "client"),
+                       counted(settings_.rounds, "round"));
   }
 
   std::optional<ModelOutline> check(CheckContext& context) const override {

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "impart/core/counted.hpp"
 #include "impart/core/log.hpp"
 #include "impart/nn/network.hpp"
 
@@ -37,24 +38,31 @@ int topology(int cpu, const char* file, int otherwise) {
   return stream >> value ? value : otherwise;
 }
 
-/// The cores that a rank may use.
-struct Cores {
-  int mine = 1;     // in the affinity mask; two hardware threads of one core count as one
-  int sharing = 1;  // ranks of this node, this one too, whose masks overlap with it
-};
+// (socket, core)
+std::pair<int, int> core_of(int cpu) {
+  return {topology(cpu, "physical_package_id", 0), topology(cpu, "core_id", cpu)};
+}
+
+int cores_of_node() {
+  std::set<std::pair<int, int>> cores;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (topology(cpu, "core_id", -1) >= 0) cores.insert(core_of(cpu));
+  }
+  return static_cast<int>(cores.size());
+}
 
 Cores cores_of_rank(const comm::Comm& comm) {
   cpu_set_t mine;
   CPU_ZERO(&mine);
   if (sched_getaffinity(0, sizeof(mine), &mine) != 0) return {};
-  std::set<std::pair<int, int>> cores;  // (socket, core)
+  std::set<std::pair<int, int>> cores;
   const auto node = comm.split_by_node();
   constexpr auto kCpus = static_cast<std::size_t>(CPU_SETSIZE);
   std::vector<std::int32_t> own(kCpus);
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &mine)) continue;
     own[static_cast<std::size_t>(cpu)] = 1;
-    cores.emplace(topology(cpu, "physical_package_id", 0), topology(cpu, "core_id", cpu));
+    cores.insert(core_of(cpu));
   }
   std::vector<std::int32_t> masks(kCpus * static_cast<std::size_t>(node.size()));
   node.gather_all<std::int32_t>(own, masks, "affinity masks");
@@ -65,23 +73,16 @@ Cores cores_of_rank(const comm::Comm& comm) {
     for (std::size_t cpu = 0; cpu < kCpus; ++cpu) overlap = overlap || (own[cpu] != 0 && other[cpu] != 0);
     sharing += overlap ? 1 : 0;
   }
-  return {std::max(1, static_cast<int>(cores.size())), std::max(1, sharing)};
+  const int count = std::max(1, static_cast<int>(cores.size()));
+  return {count, std::max(1, sharing), node.size(), std::max(count, cores_of_node())};
 }
 
 // One line for the job, of the lowest rank that has too few cores.
 void warn_of_too_few_cores(const comm::Comm& comm, const Cores& cores, int threads) {
-  const bool short_of = threads * cores.sharing > cores.mine;
-  int first = short_of ? comm.rank() : comm.size();
+  const auto line = too_few_cores(cores, threads);
+  int first = line.empty() ? comm.size() : comm.rank();
   comm.min_in_place(std::span(&first, 1), "binding");
-  if (first != comm.rank()) return;
-  log::warn(fmt::format(
-      "{} of {} threads {} {}, which slows all of them: start at most {} of a node's ranks there, with "
-      "`mpirun "
-      "--bind-to core --map-by slot:PE={}` or `srun --cpu-bind=cores --cpus-per-task={}`, or lower --threads",
-      cores.sharing == 1 ? "a rank" : fmt::format("{} ranks", cores.sharing), threads,
-      cores.sharing == 1 ? "has" : "each share",
-      cores.mine == 1 ? "one core" : fmt::format("{} cores", cores.mine), std::max(1, cores.mine / threads),
-      threads, threads));
+  if (first == comm.rank()) log::warn(line);
 }
 
 // Kernels for other instruction sets may round differently.
@@ -101,6 +102,26 @@ const std::atomic<bool>& stop_on_signals() {
   sigemptyset(&action.sa_mask);
   for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaction(signal, &action, nullptr);
   return stop_requested;
+}
+
+std::string too_few_cores(const Cores& cores, int threads) {
+  if (threads * cores.sharing <= cores.mine) return "";
+  const auto binding = fmt::format(
+      "with `mpirun --bind-to core --map-by slot:PE={0}` or `srun --cpu-bind=cores --cpus-per-task={0}`",
+      threads);
+  const int fitting = cores.of_node / threads;                // ranks
+  const int fewer = std::max(1, cores.mine / cores.sharing);  // threads
+  std::string advice;
+  if (fitting >= cores.ranks) {
+    advice = fmt::format("give each cores of its own, {}", binding);
+  } else if (fitting > 0) {
+    advice = fmt::format("start at most {} on a node of {}, {}", counted(fitting, "rank"),
+                         counted(cores.of_node, "core"), binding);
+  }
+  if (fewer < threads) advice += fmt::format("{}lower --threads to {}", advice.empty() ? "" : ", or ", fewer);
+  return fmt::format("{} of {} {} {}, which slows all of them: {}", counted(cores.sharing, "rank"),
+                     counted(threads, "thread"), cores.sharing == 1 ? "has" : "share",
+                     counted(cores.mine, "core"), advice);
 }
 
 int use_cores(const comm::Comm& comm, int threads) {

@@ -73,7 +73,7 @@ class Runner {
       if (reuse_some(ready)) continue;
       if (!run_groups(deal(ready))) break;
     }
-    if (options_.trace) write_trace();
+    if (options_.trace) finish_trace();
     std::ranges::sort(report_.stages, {}, [&](const StageSummary& s) { return position(s.name); });
     return std::move(report_);
   }
@@ -213,6 +213,7 @@ class Runner {
 
   /// Every rank runs the stages of its group. False when a stage was stopped. Collective.
   bool run_groups(const std::vector<RankGroup>& groups) {
+    anything_ran_ = true;
     for (const auto& group : groups) {
       for (const auto i : group.stages) begin(jobs_[i]);
     }
@@ -439,8 +440,17 @@ class Runner {
     trace::start();
   }
 
+  // That of an earlier run says more than an empty one.
+  void finish_trace() const {
+    if (anything_ran_) {
+      write_trace();
+    } else {
+      log::info("no stage has run: trace.json is left as it was");
+    }
+  }
+
   // Perfetto and chrome://tracing read it.
-  void write_trace() {
+  void write_trace() const {
     std::string text;
     for (const auto& events : comm_.gather_strings(trace::take_events(comm_.rank()), "trace")) {
       text += (text.empty() ? "" : ",\n") + events;
@@ -460,6 +470,7 @@ class Runner {
   std::string events_;  // lines for metrics.jsonl, of a group without the root
   RunContext context_;
   std::vector<Job> jobs_;  // in the deck's order
+  bool anything_ran_ = false;
   ErrorKind failure_kind_ = ErrorKind::kRun;
   RunReport report_;
 };

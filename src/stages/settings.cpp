@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <span>
 
 #include "impart/share/combine.hpp"
@@ -96,6 +97,16 @@ TrainingSettings read_training(TableReader& table, const Deck& deck, nn::Objecti
   return training;
 }
 
+constexpr std::array<std::string_view, 3> kCyclicKeys = {"parts", "local_epochs", "local_batch_size"};
+
+bool is_cyclic(TableReader& table) {
+  const std::vector<std::string_view> words = {"together", "cyclic"};
+  if (!table.has("order")) return table.choose_word("order", words, 0) == 1;
+  if (const auto word = table.find_word("order", words)) return *word == 1;
+  // A misspelt one is told already: what else is there says which was meant.
+  return std::ranges::any_of(kCyclicKeys, [&](auto key) { return table.has(key); });
+}
+
 void read_cyclic(TableReader& table, const Deck& deck, CyclicSettings& cyclic) {
   cyclic.parts = deck.run.shards;
   table.read("parts", cyclic.parts, between(1, 1 << 20));
@@ -166,8 +177,7 @@ AnySettings read_train(TableReader& table, const Deck& deck) {
   TrainSettings settings;
   table.require("model", settings.model);
   table.read("init", settings.init);
-  bool cyclic = false;
-  table.choose("order", cyclic, {{"together", false}, {"cyclic", true}});
+  const bool cyclic = is_cyclic(table);
   const auto objective = deck.objective_of(settings.model);
   if (cyclic) {
     read_cyclic(table, deck, settings.cyclic.emplace());
@@ -176,6 +186,7 @@ AnySettings read_train(TableReader& table, const Deck& deck) {
     check_cyclic(table, settings.training);
   } else {
     settings.training = read_training(table, deck, objective);
+    for (const auto key : kCyclicKeys) table.refuse(key, "only with order = \"cyclic\"");
   }
   return settings;
 }

@@ -513,6 +513,10 @@ nn::SettingList TableReader::read_rest() {
   return settings;
 }
 
+void TableReader::refuse(std::string_view key, std::string_view text) {
+  if (impl_->take(key) != nullptr) problem(key, text);
+}
+
 std::size_t TableReader::problem_count() const { return impl_->shared->problems.size(); }
 
 void TableReader::missing(std::string_view key) { problem("", fmt::format("'{}' is missing", key)); }

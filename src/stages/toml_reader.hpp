@@ -99,6 +99,8 @@ class TableReader {
   /// integers.
   nn::SettingList read_rest();
 
+  /// A key that goes with another choice: when it is there, that is the problem, and not that it is unknown.
+  void refuse(std::string_view key, std::string_view text);
   void missing(std::string_view key);
   void problem(std::string_view key, std::string_view text);
   /// Reports what was not read.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "impart/core/counted.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 #include "impart/data/partition.hpp"
@@ -19,7 +20,7 @@ namespace {
 std::string effort_text(const TrainingSettings& training) {
   if (training.solver)
     return std::string(train::solver_names()[static_cast<std::size_t>(training.solver->kind)]);
-  return fmt::format("{} epoch{}", training.epochs, training.epochs == 1 ? "" : "s");
+  return counted(training.epochs, "epoch");
 }
 
 // A pattern that matches no parameter is a typing mistake.
@@ -53,8 +54,8 @@ class TrainStage final : public Stage {
     const auto& training = settings_.training;
     const auto what = settings_.init.empty() ? "train " + settings_.model : "fine-tune " + settings_.init;
     if (!settings_.cyclic) return fmt::format("{} on {}, {}", what, training.dataset, effort_text(training));
-    return fmt::format("{} on {} parts of {}, {} rounds", what, settings_.cyclic->parts, training.dataset,
-                       settings_.cyclic->rounds);
+    return fmt::format("{} on {} of {}, {}", what, counted(settings_.cyclic->parts, "part"), training.dataset,
+                       counted(settings_.cyclic->rounds, "round"));
   }
 
   std::optional<ModelOutline> check(CheckContext& context) const override {

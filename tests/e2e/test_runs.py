@@ -149,6 +149,10 @@ class Records(EndToEnd):
         for event in steps:
             self.assertGreaterEqual(event["ts"], stage["ts"])
             self.assertLessEqual(event["ts"] + event["dur"], stage["ts"] + stage["dur"])
+        # A run that has nothing to do leaves it.
+        before = (self.dir / "runs/t/trace.json").read_bytes()
+        self.assertIn("trace.json is left as it was", self.run_deck(2, "--trace").stderr_text)
+        self.assertEqual((self.dir / "runs/t/trace.json").read_bytes(), before)
 
     def test_an_early_end_is_told(self):
         self.deck(DECK.replace("epochs = 2", "epochs = 9\nearly_stopping = { patience = 1, min_delta = 0.9 }"))

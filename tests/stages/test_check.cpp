@@ -118,6 +118,22 @@ TEST_F(Check, AMergeIsRecalibratedOnDataThatFit) {
   EXPECT_THAT(merge("n", "rows"), ElementsAre(HasSubstr("stage.m: a recalibration needs about")));
 }
 
+TEST_F(Check, StagesSayWhatTheyDo) {
+  Problems none;
+  const auto what = [&](const std::string& stage) {
+    return make_stage(deck(std::string(kDeck) + "[[stage]]\nname = 's'\n" + stage, none).stages.back())
+        ->describe();
+  };
+  EXPECT_EQ(what("kind = 'train'\nmodel = 'net'\ndataset = 'rows'\norder = 'cyclic'\nparts = 2"),
+            "train net on 2 parts of rows, 1 round");
+  EXPECT_EQ(what("kind = 'merge'\ninputs = ['a', 'b']"), "average of a, b");
+  EXPECT_EQ(what("kind = 'merge'\ninputs = ['a', 'b']\nrecalibrate = 'rows'"),
+            "average of a, b, recalibrated on rows");
+  EXPECT_EQ(what("kind = 'evaluate'\nmodels = 'a'\ndataset = 'rows'"), "evaluate 1 model on rows");
+  EXPECT_EQ(what("kind = 'federate'\nmodel = 'net'\ndataset = 'rows'\nclients = 2\nrounds = 3"),
+            "federate 2 clients, 3 rounds");
+}
+
 TEST_F(Check, AnEnsembleOfEnsembles) {
   EXPECT_THAT(
       problems(std::string(kDeck) + "[[stage]]\nname = 'e'\nkind = 'ensemble'\nmembers = ['a', 'b']\n" +
@@ -421,8 +437,14 @@ TEST_F(Check, CyclicOrderHasLocalBatches) {
     EXPECT_THAT(problems(with(other)), ElementsAre(HasSubstr("visits one part after another"))) << other;
   }
   const std::string text = kDeck;
-  EXPECT_THAT(problems(text + "local_batch_size = 8\n"),
-              ElementsAre(HasSubstr("unknown key 'local_batch_size'")));
+  EXPECT_THAT(problems(text + "local_batch_size = 8\nparts = 2\n"),
+              ElementsAre(HasSubstr("stage.b.local_batch_size: only with order = \"cyclic\""),
+                          HasSubstr("stage.b.parts: only with order = \"cyclic\"")));
+  // Of a misspelt order, the other keys say which was meant.
+  const std::string cyclic = with("parts = 4\nlocal_epochs = 2\nlocal_batch_size = 16");
+  EXPECT_THAT(problems(std::string(cyclic).replace(cyclic.find("'cyclic'"), 8, "'cyclical'")),
+              ElementsAre(AllOf(HasSubstr("stage.a.order: expected"), HasSubstr("did you mean 'cyclic'?"))));
+  EXPECT_THAT(problems(text + "order = 'togeter'\n"), ElementsAre(HasSubstr("stage.b.order: expected")));
 }
 
 TEST_F(Check, KeysFollowWhatBearsOnTheResult) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <string>
 
 #include "impart/comm/comm.hpp"
 
@@ -18,6 +19,17 @@ const std::atomic<bool>& stop_on_signals();
 /// hardware threads of one core count as one). Each thread runs shards of its own, so the kernels in it get
 /// no threads. Warns, once for all ranks, where threads outnumber cores. Collective.
 int use_cores(const comm::Comm& comm, int threads);
+
+/// What a rank has of its node, in cores: two hardware threads of one count as one.
+struct Cores {
+  int mine = 1;     ///< in the rank's affinity mask
+  int sharing = 1;  ///< ranks of this node, this one too, whose masks overlap with it
+  int ranks = 1;    ///< of this node
+  int of_node = 1;  ///< all
+};
+
+/// A line that says so and what to do, when ranks of so many threads have too few cores; else empty.
+std::string too_few_cores(const Cores& cores, int threads);
 
 /// The largest amount of memory that this process has had, in MB.
 double peak_memory_mb();

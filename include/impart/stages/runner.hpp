@@ -35,7 +35,7 @@ std::vector<std::string> check_together(const comm::Comm& comm, const Deck& deck
 struct RunOptions {
   std::vector<std::string> only;  ///< stages to run; empty: all
   bool fresh = false;             ///< nothing is reused or continued
-  bool trace = false;             ///< leaves trace.json in the run directory
+  bool trace = false;             ///< leaves trace.json in the run directory, if a stage runs
   int threads = 1;                ///< of this rank
   ProgressMode progress = ProgressMode::kAuto;
   const std::atomic<bool>* stop = nullptr;  ///< set by a signal handler; may be null
