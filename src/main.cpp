@@ -71,6 +71,7 @@ int run(const comm::Comm& world, const stages::Options& options) {
   limits.ranks_of_node = node.size();
   limits.threads = options.threads;
   limits.only = options.only;
+  if (world.is_root() && !options.fresh) limits.finished = stages::finished_stages(deck);
   const auto found = stages::check_together(world, deck, limits, std::move(problems));
   if (!found.empty()) return world.is_root() ? report_problems(found, options.deck) : kWrongUsage;
 

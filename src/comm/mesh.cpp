@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "impart/comm/shards.hpp"
+#include "impart/core/counted.hpp"
 #include "impart/core/error.hpp"
 
 namespace impart::comm {
@@ -31,6 +33,17 @@ Comm along(const Comm& comm, int place, int stride, int extent) {
   return comm.split(place - coordinate * stride, coordinate);
 }
 
+/// "1, 2 or 4"
+std::string one_of(const std::vector<int>& numbers) {
+  std::string text;
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    const bool last = i + 1 == numbers.size();
+    text += i == 0 ? "" : last ? " or " : ", ";
+    text += std::to_string(numbers[i]);
+  }
+  return text;
+}
+
 }  // namespace
 
 MeshShape fit_mesh(const MeshShape& shape, int ranks) {
@@ -38,12 +51,17 @@ MeshShape fit_mesh(const MeshShape& shape, int ranks) {
   MeshShape fitted = shape;
   if (fitted.data == 0) fitted.data = std::max(1, ranks / others);
   if (fitted.data * others == ranks) return fitted;
-  auto error = Error("the mesh does not have as many places as there are ranks", ErrorKind::kUsage)
-                   .expected(std::to_string(ranks) + " ranks")
-                   .got(std::to_string(shape.data) + " x " + std::to_string(shape.pipeline) + " x " +
-                        std::to_string(shape.tensor) + " (data, pipeline, tensor)");
-  if (shape.data == 0) throw std::move(error).hint("the tensor axis must divide the ranks");
-  throw std::move(error).hint("leave `data` out, and it is what the ranks allow");
+  if (shape.data == 0) {
+    const auto tensor = std::to_string(shape.tensor);
+    throw Error("mesh.tensor = " + tensor + " does not divide " + counted(ranks, "rank"), ErrorKind::kUsage)
+        .expected(one_of(allowed_rank_counts(ranks)))
+        .hint("or a multiple of " + tensor + " ranks");
+  }
+  throw Error("the mesh does not have as many places as there are ranks", ErrorKind::kUsage)
+      .expected(counted(ranks, "rank"))
+      .got(std::to_string(shape.data) + " x " + std::to_string(shape.pipeline) + " x " +
+           std::to_string(shape.tensor) + " (data, pipeline, tensor)")
+      .hint("leave `data` out, and it is what the ranks allow");
 }
 
 std::string describe(const MeshShape& shape) {

@@ -24,11 +24,6 @@ Indices by_digest(const Dataset& dataset) {
   return order;
 }
 
-/// Where to cut `n` samples so that the parts have these fractions: rounded sums, so that nothing is lost.
-std::int64_t cut(double fraction, std::int64_t n) {
-  return std::min(n, static_cast<std::int64_t>(std::llround(fraction * static_cast<double>(n))));
-}
-
 std::vector<Indices> by_class(const Dataset& dataset) {
   std::vector<Indices> members(static_cast<std::size_t>(dataset.classes()));
   for (std::int64_t i = 0; i < dataset.size(); ++i)
@@ -41,6 +36,10 @@ void sort_all(std::vector<Indices>& parts) {
 }
 
 }  // namespace
+
+std::int64_t cut(double fraction, std::int64_t n) {
+  return std::min(n, static_cast<std::int64_t>(std::llround(fraction * static_cast<double>(n))));
+}
 
 std::vector<Indices> split_by_digest(const Dataset& dataset, const std::vector<double>& fractions) {
   const auto order = by_digest(dataset);

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 
-#include "impart/comm/shards.hpp"
 #include "impart/core/counted.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/suggest.hpp"
@@ -74,33 +73,37 @@ void check_wisdom(const Deck& deck, Problems& problems) {
   }
 }
 
-void check_ranks(const Deck& deck, const StageSettings& stage, int ranks, Problems& problems) {
+// The ranks that all stages together have.
+void check_ranks(const Deck& deck, int ranks, Problems& problems) {
+  if (splits_tensors(deck)) return;  // then the shards are those of the data axis
+  const auto why = why_not_ranks(ranks, deck.run.shards, "`mpirun -n`");
+  if (!why.empty()) problems.add(deck.places, "run.shards", "ranks: " + why);
+}
+
+// Those that the stage asks for.
+void check_ranks_of(const StageSettings& stage, const Deck& deck, const CheckOptions& options,
+                    Problems& problems) {
   if (stage.ranks < 1) return;
   const auto path = stage.path + ".ranks";
-  const auto wanted = wanted_ranks(stage, ranks, deck.run.shards);
-  if (wanted > ranks) {
-    problems.add(deck.places, path,
-                 fmt::format("the stage asks for {} ranks, and there are {}", wanted, ranks));
+  const auto wanted = wanted_ranks(stage, options.ranks, deck.run.shards);
+  if (wanted > options.ranks) {
+    problems.add(
+        deck.places, path,
+        fmt::format("the stage asks for {}, and there {} {} ({}, or give fewer)", counted(wanted, "rank"),
+                    options.ranks == 1 ? "is" : "are", options.ranks,
+                    options.ranks_known ? "start as many" : "say with --ranks how many there will be"));
     return;
   }
-  if (mesh_of(stage).tensor > 1) return;  // which the stage checks
-  try {
-    comm::check_rank_count(wanted, deck.run.shards);
-  } catch (const Error& e) {
-    problems.add(deck.places, path, e.what());
-  }
+  if (mesh_of(stage).tensor > 1) return;                         // which the stage checks
+  if (wanted == options.ranks && !splits_tensors(deck)) return;  // told of all ranks
+  const auto why = why_not_ranks(wanted, deck.run.shards, "it");
+  if (!why.empty()) problems.add(deck.places, path, why);
 }
 
 }  // namespace
 
 std::vector<std::string> check_deck(const Deck& deck, const CheckOptions& options, Problems& problems) {
-  // Where tensors are split, the shards are those of the data axis.
-  const bool split = std::ranges::any_of(deck.stages, [](const auto& s) { return mesh_of(s).tensor > 1; });
-  try {
-    if (!split) comm::check_rank_count(options.ranks, deck.run.shards);
-  } catch (const Error& e) {
-    problems.add(deck.places, "run.shards", e.what());
-  }
+  check_ranks(deck, options.ranks, problems);
   check_selection(deck, options.only, problems);
   check_wisdom(deck, problems);
   CheckContext context(deck, options, problems);
@@ -109,7 +112,7 @@ std::vector<std::string> check_deck(const Deck& deck, const CheckOptions& option
       context.leave(settings.name, std::nullopt);
       continue;
     }
-    check_ranks(deck, settings, options.ranks, problems);
+    if (context.will_run(settings)) check_ranks_of(settings, deck, options, problems);
     context.leave(settings.name, make_stage(settings)->check(context));
   }
   check_output(deck, context.disk_bytes(), problems);

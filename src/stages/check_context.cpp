@@ -7,10 +7,13 @@
 #include <utility>
 
 #include "impart/comm/shards.hpp"
+#include "impart/core/counted.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/suggest.hpp"
+#include "impart/data/partition.hpp"
 #include "impart/io/checkpoint.hpp"
 #include "impart/nn/network.hpp"
+#include "impart/parallel/tensor_plan.hpp"
 #include "impart/train/gradient_engine.hpp"
 #include "stages/data_source.hpp"
 #include "stages/rank_groups.hpp"
@@ -48,7 +51,13 @@ std::optional<std::string> lonely_batch_norm(const nn::ModelSpec& spec,
 
 // Throws Error when the settings don't fit what the file says of itself.
 DatasetOutline outline_of(const DatasetSettings& settings, const io::SampleInfo& info) {
-  DatasetOutline outline{info.shape, settings.classes, info.samples, info.labels_per_sample, {}};
+  const auto limit = settings.limit[static_cast<std::size_t>(Part::kTrain)];
+  DatasetOutline outline{info.shape,
+                         settings.classes,
+                         info.samples,
+                         limit > 0 ? limit * settings.classes : data::cut(settings.split[0], info.samples),
+                         info.labels_per_sample,
+                         {}};
   for (std::size_t part = 0; part < kPartNames.size(); ++part)
     outline.has_part[part] = settings.split[part] > 0;
   const auto characters = static_cast<int>(info.vocabulary.size());
@@ -84,6 +93,13 @@ CheckContext::CheckContext(const Deck& deck, const CheckOptions& options, Proble
 
 void CheckContext::problem(const std::string& path, std::string_view text) {
   problems_.add(deck_.places, path, text);
+}
+
+bool CheckContext::will_run(const StageSettings& stage) const {
+  const auto& only = options_.only;
+  const auto& finished = options_.finished;
+  return (only.empty() || std::ranges::find(only, stage.name) != only.end()) &&
+         std::ranges::find(finished, stage.name) == finished.end();
 }
 
 std::optional<DatasetOutline> CheckContext::open(const DatasetSettings& settings) {
@@ -196,28 +212,45 @@ void CheckContext::need_part(const std::string& path, const std::string& dataset
 
 // The mesh of the stage at `path`, when its ranks, the shards and the model allow it.
 std::optional<comm::MeshShape> CheckContext::check_mesh(const std::string& path,
-                                                        const TrainingSettings& settings, Trainees trainees) {
+                                                        const TrainingSettings& settings,
+                                                        const nn::ModelSpec& spec, Trainees trainees) {
   if (trainees != Trainees::kRanks) return comm::MeshShape{.data = 1};
   const auto stage = std::ranges::find(deck_.stages, path, &StageSettings::path);
   const int shards = deck_.run.shards;
   const int wanted = wanted_ranks(*stage, options_.ranks, shards);
   if (wanted > options_.ranks) return std::nullopt;  // told where the stage says it
+  if (settings.solver && settings.mesh.tensor > 1) {
+    problem(path + ".mesh", "a solver needs the whole model on every rank: tensor = 1");
+    return std::nullopt;
+  }
+  if (settings.local_steps > 1 && settings.mesh.tensor > 1) {
+    problem(path + ".local_steps", "each shard trains the whole model by itself: mesh.tensor = 1");
+    return std::nullopt;
+  }
   try {
     const auto mesh =
         comm::fit_mesh(settings.mesh, wanted > 0 ? wanted : comm::largest_rank_count(shards, options_.ranks));
-    comm::check_rank_count(mesh.data, shards);
-    if (settings.solver && mesh.tensor > 1) {
-      problem(path + ".mesh", "a solver needs the whole model on every rank: tensor = 1");
-      return std::nullopt;
-    }
-    if (settings.local_steps > 1 && mesh.tensor > 1) {
-      problem(path + ".local_steps", "each shard trains the whole model by itself: mesh.tensor = 1");
-      return std::nullopt;
-    }
-    return mesh;
+    const auto why = why_not_ranks(mesh.data, shards,
+                                   settings.mesh.data > 0 ? "mesh.data"
+                                   : stage->ranks > 0     ? "`ranks`"
+                                                          : "`mpirun -n`");
+    if (why.empty()) return mesh;
+    const bool told = mesh.tensor == 1 && (stage->ranks >= 1 || !splits_tensors(deck_));
+    if (!told) problem(path + ".mesh", "ranks of the data axis: " + why);
   } catch (const Error& e) {
     problem(path + ".mesh", e.what());
-    return std::nullopt;
+    check_split(path, settings.mesh, spec);
+  }
+  return std::nullopt;
+}
+
+// Whether the tensor axis divides the model's channels, which training_needs tells where the ranks are right.
+void CheckContext::check_split(const std::string& path, const comm::MeshShape& mesh,
+                               const nn::ModelSpec& spec) {
+  try {
+    parallel::plan_tensors(spec, {0, mesh.tensor});
+  } catch (const Error& e) {
+    problem(path + ".mesh", e.what());
   }
 }
 
@@ -281,6 +314,7 @@ void CheckContext::recalibration(const std::string& path, const nn::ModelSpec& s
     problem(path, e.what());
   }
   if (batch_size % shards != 0) return;
+  if (!will_run(*std::ranges::find(deck_.stages, path, &StageSettings::path))) return;
   const auto ranks = comm::largest_rank_count(shards, options_.ranks);
   const auto memory = data_bytes_ + nn::state_layout(spec)->arena_size() * sizeof(float) +
                       train::engine_memory(spec, engine, ranks).total();
@@ -293,7 +327,8 @@ void CheckContext::recalibration(const std::string& path, const nn::ModelSpec& s
 
 void CheckContext::check_needs(const std::string& path, const TrainingSettings& settings,
                                const nn::ModelSpec& spec, Trainees trainees) {
-  const auto mesh = check_mesh(path, settings, trainees);
+  if (!will_run(*std::ranges::find(deck_.stages, path, &StageSettings::path))) return;
+  const auto mesh = check_mesh(path, settings, spec, trainees);
   if (!mesh) return;
   if (trainees != Trainees::kClients) check_sync(path, settings, spec, *mesh, trainees);
   const auto limit = memory_limit();
@@ -349,11 +384,23 @@ void CheckContext::check_augment(const std::string& path, const TrainingSettings
   }
 }
 
+// That an epoch is one update is possible, and seldom what is meant.
+void CheckContext::check_updates(const std::string& path, const TrainingSettings& settings,
+                                 std::int64_t samples) {
+  const auto update = settings.batch_size * settings.accumulate;
+  if (samples == 0 || update < samples) return;
+  notes_.push_back(fmt::format("{}.{}: an update takes {}, and there are {} to train on: one update an epoch",
+                               path, settings.batch_size < samples ? "accumulate" : "batch_size",
+                               counted(update, "sample"), samples));
+}
+
 void CheckContext::training(const std::string& path, const TrainingSettings& settings,
                             const nn::ModelSpec& spec, Trainees trainees) {
   if (const auto* data = dataset(path + ".dataset", settings.dataset)) {
     match(path + ".dataset", spec, *data, settings.dataset);
     need_part(path + ".dataset", settings.dataset, *data, Part::kTrain);
+    if (trainees == Trainees::kRanks && !settings.solver)
+      check_updates(path, settings, data->train_samples / settings.train_part.of);
     const std::pair<bool, const char*> measuring[] = {
         {settings.keep == train::Keep::kBest, ".keep"},
         {settings.patience > 0, ".early_stopping"},

@@ -20,6 +20,7 @@ struct DatasetOutline {
   Shape shape;  ///< of one sample, resized
   int classes = 0;
   std::int64_t samples = 0;
+  std::int64_t train_samples = 0;
   std::int64_t labels_per_sample = 1;
   bool has_part[3] = {};
 };
@@ -38,6 +39,8 @@ class CheckContext {
   CheckContext(const Deck& deck, const CheckOptions& options, Problems& problems);
 
   [[nodiscard]] const Deck& deck() const noexcept { return deck_; }
+  /// False for a stage that was not asked for: what ranks and memory it would need does not matter.
+  [[nodiscard]] bool will_run(const StageSettings& stage) const;
   void problem(const std::string& path, std::string_view text);
 
   const nn::ModelSpec* model(const std::string& path, const std::string& name);
@@ -65,14 +68,16 @@ class CheckContext {
   /// Bytes of all artifacts and states on disk.
   [[nodiscard]] std::uintmax_t disk_bytes() const noexcept { return disk_bytes_; }
   [[nodiscard]] std::size_t data_bytes() const noexcept { return data_bytes_; }
-  /// What the stages that train take, a line each.
+  /// What the stages that train take, a line each; and what may surprise.
   [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
 
  private:
   std::optional<DatasetOutline> open(const DatasetSettings& settings);
   void check_augment(const std::string& path, const TrainingSettings& settings);
   std::optional<comm::MeshShape> check_mesh(const std::string& path, const TrainingSettings& settings,
-                                            Trainees trainees);
+                                            const nn::ModelSpec& spec, Trainees trainees);
+  void check_updates(const std::string& path, const TrainingSettings& settings, std::int64_t samples);
+  void check_split(const std::string& path, const comm::MeshShape& mesh, const nn::ModelSpec& spec);
   void check_shards(const std::string& path, const char* key, std::int64_t batch_size, int shards,
                     const nn::ModelSpec& spec, std::span<const train::ParameterGroup> groups);
   /// Bytes of a rank.

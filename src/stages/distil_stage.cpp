@@ -61,6 +61,10 @@ class DistilStage final : public Stage {
     return training_cost(context, settings_.training, *context.deck().find_model(settings_.model));
   }
 
+  [[nodiscard]] int least_ranks(RunContext& context) const override {
+    return least_training_ranks(settings_.training, *context.deck().find_model(settings_.model));
+  }
+
   StageResult run(RunContext& context) const override {
     const auto& training = settings_.training;
     const auto data = context.training_data(training);

@@ -39,9 +39,10 @@ class FederateStage final : public Stage {
     context.init(path + ".init", settings_.init, *spec);
     context.training(path, settings_.training, *spec, Trainees::kClients);
     const auto* data = context.dataset(path + ".dataset", settings_.training.dataset);
-    if (data != nullptr && data->samples < settings_.clients) {
-      context.problem(path + ".clients", fmt::format("expected at most one client a sample, {}, got {}",
-                                                     data->samples, settings_.clients));
+    if (data != nullptr && data->train_samples < settings_.clients) {
+      context.problem(path + ".clients",
+                      fmt::format("expected at most one client a training sample, {}, got {}",
+                                  data->train_samples, settings_.clients));
     }
     if (data != nullptr && data->labels_per_sample > 1 && settings_.partition == PartitionKind::kDirichlet) {
       context.problem(path + ".partition", "deals samples by their class, which sequences do not have");

@@ -1,5 +1,8 @@
 #include "stages/rank_groups.hpp"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <numeric>
 
@@ -48,14 +51,17 @@ std::vector<RankGroup> deal_ranks(const std::vector<Candidate>& candidates, int 
       free.push_back(candidate);
     }
   }
-  if (groups.empty() && free.size() == 1) return alone();
+  std::erase_if(free, [&](const Candidate& c) { return c.least > comm::largest_rank_count(shards, left); });
+  if (groups.empty() && free.size() <= 1) return alone();
   if (free.empty() || left == 0) return groups;
 
   const double total = std::accumulate(free.begin(), free.end(), 0.0,
                                        [](double sum, const Candidate& c) { return sum + c.cost; });
+  const int least = std::ranges::max(free, {}, &Candidate::least).least;
   for (int count = std::min(left, static_cast<int>(free.size())); count >= 1; --count) {
     double longest = 0;
     const int size = comm::largest_rank_count(shards, left / count);
+    if (size < least) continue;
     auto dealt = deal_by_cost(free, count, size, longest);
     if (count > 1 && longest > kTolerance * total / comm::largest_rank_count(shards, left)) continue;
     if (count == 1 && groups.empty()) return alone();
@@ -69,6 +75,17 @@ int wanted_ranks(const StageSettings& stage, int ranks, int shards) {
   if (stage.ranks <= 0) return mesh_of(stage) == comm::MeshShape{} ? 0 : ranks;
   if (stage.ranks >= 1) return static_cast<int>(stage.ranks);
   return comm::largest_rank_count(shards, std::max(1, static_cast<int>(stage.ranks * ranks)));
+}
+
+bool splits_tensors(const Deck& deck) {
+  return std::ranges::any_of(deck.stages, [](const auto& stage) { return mesh_of(stage).tensor > 1; });
+}
+
+std::string why_not_ranks(int ranks, int shards, std::string_view setting) {
+  const auto allowed = comm::allowed_rank_counts(shards);
+  if (std::ranges::find(allowed, ranks) != allowed.end()) return "";
+  return fmt::format("expected a number that divides the {} shards: {}, got {} (change {}, or run.shards)",
+                     shards, fmt::join(allowed, ", "), ranks, setting);
 }
 
 }  // namespace impart::stages

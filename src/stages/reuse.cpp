@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <map>
 
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
+#include "impart/stages/runner.hpp"
 #include "stages/stage_artifact.hpp"
 #include "stages/stage_key.hpp"
 
@@ -48,6 +50,19 @@ void warn_of_changes(const RunContext& context, const Stage& stage, const std::f
                   stage.name(), fmt::join(changes, ", ")));
 }
 
+/// Whether the artifact is there, and of the deck's settings. Local.
+bool holds(const Deck& deck, const Stage& stage) {
+  const auto artifact = deck.run_directory() / artifact_name(stage);
+  std::error_code ignored;
+  if (!std::filesystem::exists(artifact, ignored)) return false;
+  if (stage.common().kind == "evaluate") return true;  // which says no settings, and takes any ranks
+  try {
+    return changed_settings(io::read_summary(artifact).lineage.stage, resolved_settings(deck, stage)).empty();
+  } catch (const Error&) {
+    return false;  // damaged: it is made anew
+  }
+}
+
 /// Gives all ranks the artifact that the root has found: its digest, or nothing. Collective.
 bool share_artifact(RunContext& context, const Stage& stage, std::string digest, const char* hint) {
   context.comm().broadcast(digest, 0, hint);
@@ -57,6 +72,32 @@ bool share_artifact(RunContext& context, const Stage& stage, std::string digest,
 }
 
 }  // namespace
+
+std::vector<std::string> finished_stages(const Deck& deck) {
+  // A directory that cannot be read is told by the check.
+  std::error_code ignored;
+  if (!std::filesystem::exists(deck.run_directory() / "run.json", ignored)) return {};
+  RunRecord record(deck.run_directory(), deck, 1, 1);
+  record.load();
+  std::vector<std::string> finished;
+  for (const auto& settings : deck.stages) {
+    const auto* before = record.find(settings.name);
+    if (settings.kind.empty() || before == nullptr || before->digest.empty()) continue;
+    const auto stage = make_stage(settings);
+    const auto uses = stage->uses();
+    // Names that the deck does not have are told by the check.
+    const bool known = std::ranges::all_of(
+                           uses.models, [&](const auto& name) { return deck.find_model(name) != nullptr; }) &&
+                       std::ranges::all_of(uses.datasets, [&](const auto& name) {
+                         return deck.find_dataset(name) != nullptr;
+                       });
+    const bool inputs_hold = std::ranges::all_of(uses.artifacts, [&](const ArtifactUse& use) {
+      return is_checkpoint_file(use.name) || std::ranges::find(finished, use.name) != finished.end();
+    });
+    if (known && inputs_hold && holds(deck, *stage)) finished.push_back(settings.name);
+  }
+  return finished;
+}
 
 std::string key_of(RunContext& context, const Stage& stage) {
   const auto inputs = input_digests(context, stage);

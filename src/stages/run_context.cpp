@@ -215,6 +215,12 @@ std::vector<data::DatasetPtr> cut(const comm::Comm& comm, const data::DatasetPtr
   return parts;
 }
 
+int least_training_ranks(const TrainingSettings& settings, const nn::ModelSpec& spec) {
+  const auto synced = nn::synced_layer(
+      spec, [&](const std::string& name) { return !train::group_of(settings.groups, name).frozen; });
+  return synced ? 2 : 1;
+}
+
 double training_cost(RunContext& context, const TrainingSettings& settings, const nn::ModelSpec& spec) {
   const auto samples = context.data(settings.dataset).part(Part::kTrain)->size() / settings.train_part.of;
   const auto shard = std::max<std::int64_t>(2, settings.batch_size / context.deck().run.shards);

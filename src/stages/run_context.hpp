@@ -123,6 +123,9 @@ std::vector<data::DatasetPtr> cut(const comm::Comm& comm, const data::DatasetPtr
 /// Seconds of one core for the steps of `settings`, as Stage::cost.
 double training_cost(RunContext& context, const TrainingSettings& settings, const nn::ModelSpec& spec);
 
+/// As Stage::least_ranks, of training by all ranks together: an nn::synced_layer needs two.
+int least_training_ranks(const TrainingSettings& settings, const nn::ModelSpec& spec);
+
 /// "validation.accuracy" ... of `model` on the dataset's validation part; nothing without a dataset.
 /// Collective.
 std::map<std::string, double> validation_metrics(RunContext& context, const std::string& dataset,

@@ -180,8 +180,11 @@ class Runner {
       std::vector<Candidate> candidates;
       for (const auto i : ready) {
         const auto wanted = wanted_ranks(jobs_[i].stage->common(), comm_.size(), deck_.run.shards);
-        const bool alone = ready.size() == 1 || comm_.size() == 1;
-        candidates.push_back({i, alone || wanted > 0 ? 0.0 : cost_of(i), wanted});
+        if (wanted > 0 || ready.size() == 1 || comm_.size() == 1) {
+          candidates.push_back({.stage = i, .ranks = wanted});
+        } else {
+          candidates.push_back({i, cost_of(i), 0, jobs_[i].stage->least_ranks(context_)});
+        }
       }
       for (const auto& group : deal_ranks(candidates, comm_.size(), deck_.run.shards)) {
         plan.push_back(group.ranks);

@@ -67,9 +67,9 @@ class TrainStage final : public Stage {
     context.training(path, settings_.training, *spec,
                      settings_.cyclic ? Trainees::kInTurn : Trainees::kRanks);
     const auto* data = context.dataset(path + ".dataset", settings_.training.dataset);
-    if (settings_.cyclic && data != nullptr && data->samples < settings_.cyclic->parts) {
-      context.problem(path + ".parts", fmt::format("expected at most one part a sample, {}, got {}",
-                                                   data->samples, settings_.cyclic->parts));
+    if (settings_.cyclic && data != nullptr && data->train_samples < settings_.cyclic->parts) {
+      context.problem(path + ".parts", fmt::format("expected at most one part a training sample, {}, got {}",
+                                                   data->train_samples, settings_.cyclic->parts));
     }
     return ModelOutline{{*spec}};
   }
@@ -77,6 +77,12 @@ class TrainStage final : public Stage {
   [[nodiscard]] double cost(RunContext& context) const override {
     const int rounds = settings_.cyclic ? settings_.cyclic->rounds : 1;
     return rounds * training_cost(context, settings_.training, *context.deck().find_model(settings_.model));
+  }
+
+  // A visit's rank trains alone, whatever the layers are.
+  [[nodiscard]] int least_ranks(RunContext& context) const override {
+    if (settings_.cyclic) return 1;
+    return least_training_ranks(settings_.training, *context.deck().find_model(settings_.model));
   }
 
   StageResult run(RunContext& context) const override {
@@ -169,6 +175,10 @@ class TransferStage final : public Stage {
 
   [[nodiscard]] double cost(RunContext& context) const override {
     return training_cost(context, settings_.training, target(context));
+  }
+
+  [[nodiscard]] int least_ranks(RunContext& context) const override {
+    return least_training_ranks(settings_.training, target(context));
   }
 
   StageResult run(RunContext& context) const override {

@@ -11,6 +11,14 @@ from harness import DATASET, DECK, IMPART, IMPART_CKPT, MODEL, RUN, SECONDS, TRA
 # Small steps, so that rounding does not grow.
 SLOW = (RUN + DATASET + MODEL + TRAIN).replace("epochs = 2", "epochs = 400").replace("0.05", "0.0005")
 
+MEASURE = """
+[[stage]]
+name = "measured"
+kind = "evaluate"
+models = "teacher"
+dataset = "tiny"
+"""
+
 
 class Mesh(EndToEnd):
     def losses(self, output="runs"):
@@ -60,6 +68,18 @@ class Mesh(EndToEnd):
             self.assert_same_losses(self.losses("whole"), self.losses())
             shutil.rmtree(self.dir / "runs")
 
+    def test_what_is_finished_needs_no_ranks(self):
+        measured = DECK + "mesh = { tensor = 2 }\n" + MEASURE
+        self.deck(measured)
+        self.run_deck(2, "--stages", "teacher")
+        self.run_deck(1, "--stages", "measured")
+        self.assertEqual(self.run_deck(1).stdout_text.count("(reused)"), 2)
+        for changed in (measured.replace("epochs = 2", "epochs = 3"), measured.replace("filters = 4", "filters = 8")):
+            self.deck(changed)
+            self.assertIn("mesh.tensor = 2 does not divide 1 rank", self.run_deck(1, code=2).stderr_text)
+        self.deck(measured)
+        self.assertIn("mesh.tensor = 2", self.run_deck(1, "--fresh", code=2).stderr_text)
+
     def test_check_says_what_a_rank_needs_and_sends(self):
         self.deck(DECK + "mesh = { tensor = 2 }\n")
         checked = subprocess.run([IMPART, "check", "deck.toml", "--ranks", "4"], cwd=self.dir, capture_output=True,
@@ -72,7 +92,7 @@ class Mesh(EndToEnd):
     def test_what_does_not_fit_is_refused(self):
         for mesh, ranks, wanted in (
             ("{ data = 3, tensor = 2 }", 4, "expected 4 ranks, got 3 x 1 x 2"),
-            ("{ tensor = 3 }", 4, "the tensor axis must divide the ranks"),
+            ("{ tensor = 3 }", 4, "mesh.tensor = 3 does not divide 4 ranks: expected 1, 2 or 4"),
             ("{ tensor = 3 }", 3, "the tensor axis does not divide the channels"),
             ("{ pipeline = 2 }", 2, "only 1 is possible yet"),
             ("{ tensor = 0 }", 2, "mesh.tensor"),

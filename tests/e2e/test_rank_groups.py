@@ -40,6 +40,11 @@ class RankGroups(EndToEnd):
         self.run_deck(2)
         self.assertEqual((self.ranks_of("teacher"), self.ranks_of("other")), ([0], [1]))
 
+    def test_batch_norm_over_ranks_is_dealt_several(self):
+        self.deck((DECK + OTHER).replace('kind = "batch_norm"', 'kind = "batch_norm", sync = true'))
+        self.run_deck(2)
+        self.assertEqual((self.ranks_of("teacher"), self.ranks_of("other")), ([0, 1], [0, 1]))
+
     def test_a_short_stage_does_not_take_ranks_from_a_long_one(self):
         self.deck(DECK + OTHER.replace("epochs = 2", "epochs = 40"))
         self.run_deck(2)

@@ -16,6 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::Contains;
+using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -319,14 +320,77 @@ TEST_F(Check, AModelWithoutLayers) {
 }
 
 TEST_F(Check, RanksAndMeshAndMemory) {
-  EXPECT_THAT(problems(kDeck, {.ranks = 3, .threads = 1, .memory_per_rank = 0, .only = {}}),
-              ElementsAre(HasSubstr("run.shards")));
+  EXPECT_THAT(
+      problems(kDeck, {.ranks = 3, .threads = 1, .memory_per_rank = 0, .only = {}}),
+      ElementsAre(HasSubstr("run.shards: ranks: expected a number that divides the 8 shards: 1, 2, 4, 8, "
+                            "got 3 (change `mpirun -n`, or run.shards)")));
   EXPECT_THAT(problems(std::string(kDeck) + "mesh = { data = 4 }\n",
                        {.ranks = 2, .threads = 1, .memory_per_rank = 0, .only = {}}),
               ElementsAre(HasSubstr("stage.b.mesh: the mesh does not have as many places as there are ranks: "
                                     "expected 2 ranks, got 4 x 1 x 1")));
   EXPECT_THAT(problems(kDeck, {.ranks = 1, .threads = 1, .memory_per_rank = 100, .only = {}}),
               ElementsAre(HasSubstr("stage.a: needs about"), HasSubstr("stage.b: needs about")));
+}
+
+TEST_F(Check, WrongRanksAreToldOnceWhereTheyAreGiven) {
+  const auto with = [&](const std::string& more, int ranks) {
+    CheckOptions options;
+    options.ranks = ranks;
+    return problems(std::string(kDeck) + more + "\n", options);
+  };
+  EXPECT_THAT(with("ranks = 3", 4),
+              ElementsAre(AllOf(HasSubstr("stage.b.ranks: expected a number that divides the 8 shards"),
+                                HasSubstr("got 3 (change it, or run.shards)"))));
+  EXPECT_THAT(with("ranks = 3\nmesh = { data = 3 }", 4), ElementsAre(HasSubstr("stage.b.ranks: expected")));
+  EXPECT_THAT(with("ranks = 3", 3), ElementsAre(HasSubstr("run.shards: ranks")));
+  EXPECT_THAT(with("mesh = { data = 3 }", 3), ElementsAre(HasSubstr("run.shards: ranks")));
+  EXPECT_THAT(with("mesh = { data = 3, tensor = 2 }", 6),
+              ElementsAre(AllOf(HasSubstr("stage.b.mesh: ranks of the data axis: expected a number"),
+                                HasSubstr("got 3 (change mesh.data, or run.shards)"))));
+  EXPECT_THAT(
+      with("mesh = { tensor = 2 }\nranks = 6", 8),
+      ElementsAre(AllOf(HasSubstr("stage.b.mesh: ranks of the data axis"), HasSubstr("change `ranks`"))));
+  EXPECT_THAT(
+      with("ranks = 5", 2),
+      ElementsAre(HasSubstr("stage.b.ranks: the stage asks for 5 ranks, and there are 2 (start as many, "
+                            "or give fewer)")));
+  EXPECT_THAT(with("ranks = 2", 1), ElementsAre(HasSubstr("asks for 2 ranks, and there is 1 (")));
+  EXPECT_THAT(
+      with("mesh = { tensor = 5 }", 4),
+      ElementsAre(HasSubstr("stage.b.mesh: mesh.tensor = 5 does not divide 4 ranks: expected 1, 2 or 4"),
+                  HasSubstr("the tensor axis does not divide the channels")));
+}
+
+TEST_F(Check, StagesThatDoNotRunNeedNoRanks) {
+  const auto deck = std::string(kDeck) + "mesh = { tensor = 2 }\n";
+  CheckOptions options;
+  EXPECT_THAT(problems(deck, options), ElementsAre(HasSubstr("stage.b.mesh")));
+  options.only = {"a"};
+  EXPECT_THAT(problems(deck, options), IsEmpty());
+  EXPECT_THAT(problems(std::string(kDeck) + "ranks = 2\n", options), IsEmpty());
+  options.only = {};
+  options.finished = {"b"};
+  EXPECT_THAT(problems(deck, options), IsEmpty());
+  options.only = {"b"};
+  options.finished = {};
+  EXPECT_THAT(problems(deck, options), ElementsAre(HasSubstr("stage.b.mesh")));
+}
+
+TEST_F(Check, AnEpochOfOneUpdateIsNoted) {
+  const auto notes = [&](const std::string& text) {
+    Problems none;
+    const auto said = check_deck(deck(text, none), {}, none);
+    EXPECT_THAT(none.lines(), IsEmpty());
+    return said;
+  };
+  const std::string text = kDeck;
+  EXPECT_THAT(notes(text), Each(Not(HasSubstr("an epoch"))));
+  EXPECT_THAT(
+      notes(text + "accumulate = 2\n"),
+      Contains(HasSubstr("stage.b.accumulate: an update takes 16 samples, and there are 10 to train on: one "
+                         "update an epoch")));
+  EXPECT_THAT(notes(text + "train_part = { of = 2 }\n"),
+              Contains(HasSubstr("stage.b.batch_size: an update takes 8")));
 }
 
 TEST_F(Check, RanksOfANodeShareItsMemory) {
@@ -429,8 +493,10 @@ TEST_F(Check, CyclicOrderHasLocalBatches) {
                                 HasSubstr("give `local_batch_size`"))));
   EXPECT_THAT(problems(with("local_batch_size = 12")),
               ElementsAre(HasSubstr("stage.a.local_batch_size: expected a multiple of the 8 shards")));
-  EXPECT_THAT(problems(with("parts = 21")),
-              ElementsAre(HasSubstr("stage.a.parts: expected at most one part")));
+  EXPECT_THAT(problems(with("parts = 10")), IsEmpty());
+  EXPECT_THAT(
+      problems(with("parts = 11")),
+      ElementsAre(HasSubstr("stage.a.parts: expected at most one part a training sample, 10, got 11")));
   for (const auto* other :
        {"local_steps = 2", "average = { kind = 'ema' }", "keep = 'best'", "early_stopping = { patience = 1 }",
         "schedule = { kind = 'plateau' }", "mesh = { tensor = 2 }", "optimizer = { kind = 'lbfgs' }"}) {

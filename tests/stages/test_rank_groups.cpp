@@ -46,6 +46,24 @@ TEST(RankGroups, WishesAreGrantedAsFarAsRanksGo) {
   expect_group(groups[1], 2, {1});
 }
 
+TEST(RankGroups, NoGroupIsTooSmallForItsStages) {
+  const auto two = deal_ranks({{0, 10.0, 0, 2}, {1, 10.0, 0}}, 2, 8);
+  ASSERT_EQ(two.size(), 1U);
+  expect_group(two[0], 2, {0});
+  const auto four = deal_ranks({{0, 10.0, 0, 2}, {1, 10.0, 0, 2}}, 4, 8);
+  ASSERT_EQ(four.size(), 2U);
+  expect_group(four[0], 2, {0});
+  expect_group(four[1], 2, {1});
+  // One rank is left: it goes to who can do with it.
+  const auto left = deal_ranks({{0, 1.0, 1}, {1, 9.0, 0, 2}, {2, 5.0, 0}}, 2, 8);
+  ASSERT_EQ(left.size(), 2U);
+  expect_group(left[0], 1, {0});
+  expect_group(left[1], 1, {2});
+  const auto waits = deal_ranks({{0, 1.0, 1}, {1, 9.0, 0, 2}}, 2, 8);
+  ASSERT_EQ(waits.size(), 1U);
+  expect_group(waits[0], 1, {0});
+}
+
 TEST(RankGroups, SizesAreThoseThatTheShardsAllow) {
   const auto groups = deal_ranks({{0, 1.0, 0}, {1, 1.0, 0}}, 8, 2);
   ASSERT_EQ(groups.size(), 2U);

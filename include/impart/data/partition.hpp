@@ -12,6 +12,10 @@ namespace impart::data {
 
 using Indices = std::vector<std::int64_t>;
 
+/// Where `n` samples are cut so that the parts up to there have this fraction of them: sums of fractions are
+/// rounded, so that nothing is lost.
+std::int64_t cut(double fraction, std::int64_t n);
+
 /// Parts of `dataset` with the given fractions (sum at most 1). Samples are ordered by their digests and
 /// dealt out, so a sample's part depends on what it is and not on where it stands in the file. Each part is
 /// in the order of the dataset.

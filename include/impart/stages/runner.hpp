@@ -20,17 +20,25 @@ struct CheckOptions {
   std::size_t memory_per_rank = 0;  ///< bytes; 0: the memory of this machine is the limit, for its ranks
   int ranks_of_node = 1;            ///< that share this machine's memory
   std::vector<std::string> only;    ///< stages that will run; empty: all
+  /// Stages that an earlier run has finished and this one reuses. As those not in `only`, they need neither
+  /// ranks nor memory.
+  std::vector<std::string> finished = {};
 };
 
 /// Whatever can be known to be wrong before anything runs (decision 7): names, files and their headers,
 /// shapes through every layer, classes, batch and rank counts, the output directory, memory and disk space.
 /// Adds to `problems`. Returns, a line for each stage that trains, its mesh, each rank's memory by kind, and
-/// the bytes that each axis moves in a step. Makes no MPI calls: one rank checks for all.
+/// the bytes that each axis moves in a step; and what settings mean that may surprise. Makes no MPI calls:
+/// one rank checks for all.
 std::vector<std::string> check_deck(const Deck& deck, const CheckOptions& options, Problems& problems);
 
 /// check_deck on the root; all problems, those of `problems` too, on every rank. Collective.
 std::vector<std::string> check_together(const comm::Comm& comm, const Deck& deck, const CheckOptions& options,
                                         Problems problems);
+
+/// Stages that the run directory holds results of, made with the settings that the deck has now: they will be
+/// reused, unless the data have changed, which is not looked at here. Local.
+std::vector<std::string> finished_stages(const Deck& deck);
 
 struct RunOptions {
   std::vector<std::string> only;  ///< stages to run; empty: all

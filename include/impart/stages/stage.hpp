@@ -86,6 +86,8 @@ class Stage {
   virtual std::optional<ModelOutline> check(CheckContext& context) const = 0;
   /// Seconds that one core would take for it, about, measured here by a few samples; 0: little. Local.
   [[nodiscard]] virtual double cost(RunContext& /*context*/) const { return 0; }
+  /// The fewest ranks that it can be dealt, where it does not say itself how many it wants. Local.
+  [[nodiscard]] virtual int least_ranks(RunContext& /*context*/) const { return 1; }
   /// Collective over the context's ranks; equal results on all.
   virtual StageResult run(RunContext& context) const = 0;
 
