@@ -23,6 +23,15 @@ std::string clock_text(double seconds) {
                    : fmt::format("{}:{:02}", s / 60, s % 60);
 }
 
+// Of what is slow, the rate in a longer time.
+std::string rate_text(double per_second, const std::string& unit) {
+  if (per_second >= 10) return fmt::format("{:.0f} {}/s", per_second, unit);
+  if (per_second >= 1) return fmt::format("{:.1f} {}/s", per_second, unit);
+  const double per_minute = 60 * per_second;
+  return per_minute >= 1 ? fmt::format("{:.1f} {}/min", per_minute, unit)
+                         : fmt::format("{:.1f} {}/h", 60 * per_minute, unit);
+}
+
 }  // namespace
 
 ProgressMode parse_progress_mode(std::string_view word) {
@@ -59,11 +68,13 @@ void ProgressLine::update(std::int64_t done, std::string_view note) {
 }
 
 void ProgressLine::draw(std::int64_t done, std::string_view note, double seconds) {
-  const double rate = static_cast<double>(done - first_) / std::max(seconds, 1e-9);
-  const double left = rate > 0 ? static_cast<double>(total_ - done) / rate : 0;
   const double part = total_ > 0 ? static_cast<double>(done) / static_cast<double>(total_) : 1.0;
-  const auto tail =
-      fmt::format("{:3.0f}%  {}  {:.0f} {}/s  {} left", 100 * part, note, rate, unit_, clock_text(left));
+  auto tail = fmt::format("{:3.0f}%  {}", 100 * part, note);
+  if (done > first_) {
+    const double each = seconds / static_cast<double>(done - first_);
+    tail += fmt::format("  {}  {} left", rate_text(1 / std::max(each, 1e-9), unit_),
+                        clock_text(each * static_cast<double>(total_ - done)));
+  }
   if (mode_ == ProgressMode::kBar) {
     const int filled = std::clamp(static_cast<int>(part * kBarWidth), 0, kBarWidth);
     fmt::print(stderr, "\r\033[K{} [{:#<{}}{:.<{}}] {}", label_, "", filled, "", kBarWidth - filled, tail);

@@ -190,7 +190,7 @@ void use_wisdom(std::string_view text) {
 }
 
 std::string kernel_choice() {
-  return in_use().digest.empty() ? "rule" : fmt::format("wisdom {}", in_use().digest);
+  return in_use().digest.empty() ? "the fixed rule" : fmt::format("wisdom {}", in_use().digest);
 }
 
 }  // namespace impart::nn

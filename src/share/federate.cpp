@@ -49,8 +49,8 @@ class Federation {
         self_(comm::Comm::self()),
         sums_(comm, options.shards, options.threads),
         saved_(comm, {.data = comm.size()}, task.spec, task.state_directory, task.state_key),
-        progress_(comm.is_root() ? options.progress : ProgressMode::kNone, options.stage, "rounds",
-                  options.rounds),
+        progress_(comm.is_root() ? options.progress : ProgressMode::kNone, options.stage, "samples",
+                  samples_of_rounds()),
         steps_per_round_(options.order == VisitOrder::kCyclic
                              ? static_cast<std::int64_t>(clients_of_round(0).size())
                              : 1) {}
@@ -58,9 +58,12 @@ class Federation {
   train::TrainResult execute() {
     comm::agree(comm_, "continuing from " + task_.state_directory.string(), [&] { restore(); });
     const auto total = options_.rounds * steps_per_round_;
+    progress_.update(result_.samples, "");
     while (step_ < total) {
       const bool whole = options_.order == VisitOrder::kCyclic ? visit() : average_clients();
       if (whole && step_ % steps_per_round_ == 0) end_round();
+      if (whole)
+        progress_.update(result_.samples, fmt::format("{}, loss {:.4f}", what_of(step_ - 1), last_loss_));
       if (!whole || (step_ < total && stop_wanted())) {
         save();
         result_.end = train::TrainEnd::kStopped;
@@ -84,6 +87,23 @@ class Federation {
 
   [[nodiscard]] std::int64_t samples_of(int client) const {
     return task_.clients[static_cast<std::size_t>(client)]->size();
+  }
+
+  /// That train in all rounds, each as often as it does.
+  [[nodiscard]] std::int64_t samples_of_rounds() const {
+    std::int64_t samples = 0;
+    for (int round = 0; round < options_.rounds; ++round) {
+      for (const int client : clients_of_round(round)) samples += samples_of(client);
+    }
+    return samples * options_.local.epochs;
+  }
+
+  /// "round 1/2", or of a visit "round 1/2, part 3 of 8".
+  [[nodiscard]] std::string what_of(std::int64_t step) const {
+    auto text = fmt::format("round {}/{}", step / steps_per_round_ + 1, options_.rounds);
+    if (options_.order == VisitOrder::kCyclic)
+      text += fmt::format(", part {} of {}", step % steps_per_round_ + 1, steps_per_round_);
+    return text;
   }
 
   /// Some ranks may have been told to stop, and others not.
@@ -112,6 +132,8 @@ class Federation {
 
     state_ = sum.result();
     loss_ = loss;
+    last_loss_ = loss / static_cast<double>(samples);
+    result_.samples += samples * options_.local.epochs;
     ++step_;
     return true;
   }
@@ -142,6 +164,8 @@ class Federation {
     if (over != 0) {
       comm_.broadcast(state_.arena(), owner, "weights");
       loss_ += static_cast<double>(samples_of(client)) * loss;
+      last_loss_ = loss;
+      result_.samples += samples_of(client) * options_.local.epochs;
       ++step_;
     }
     result_.seconds.communication += seconds_since(start) - trained_for;
@@ -151,7 +175,6 @@ class Federation {
   void end_round() {
     std::int64_t samples = 0;
     for (const int client : clients_of_round(round() - 1)) samples += samples_of(client);
-    result_.samples += samples * options_.local.epochs;
     event("train.loss", loss_ / static_cast<double>(samples));
     loss_ = 0;
     if (task_.validation != nullptr) {
@@ -160,7 +183,6 @@ class Federation {
         event("validation." + name, value);
       }
     }
-    progress_.update(round(), fmt::format("round {}/{}", round(), options_.rounds));
   }
 
   struct Fared {
@@ -197,10 +219,14 @@ class Federation {
     const auto& data = task_.clients[static_cast<std::size_t>(client)];
     auto options = options_.local;
     options.stage = fmt::format("round {}: client {}", round() + 1, client);
+    options.progress = ProgressMode::kNone;
     if (options_.order == VisitOrder::kCyclic) {
+      options.stage = what_of(step_);
+      if (comm_.size() > 1) options.stage += fmt::format(" on rank {}", comm_.rank());
       options.shards = options_.shards;
       options.threads = options_.threads;
-    } else {  // one thread: there is nothing to be independent of
+      options.progress = options_.progress;  // a visit may take long, and nobody else speaks meanwhile
+    } else {                                 // one thread: there is nothing to be independent of
       options.shards = 1;
       options.threads = 1;
       options.batch_size = std::min(options.batch_size, data->size());
@@ -211,7 +237,6 @@ class Federation {
             .next64();
     options.schedule_epochs = options_.rounds * options.epochs;
     options.schedule_start = static_cast<int>(round()) * options.epochs;
-    options.progress = ProgressMode::kNone;
     return train::train(self_, options, {task_.spec, task_.objective, data, nullptr, {}, task_.stop, {}, {}},
                         local);
   }
@@ -245,7 +270,8 @@ class Federation {
     result_.samples = checkpoint.progress->samples;
     result_.history = checkpoint.metrics;
     for (const auto& [name, points] : result_.history) result_.metrics[name] = points.back().value;
-    log::info(fmt::format("{}: continuing after step {} of {} ({})", options_.stage, step_,
+    log::info(fmt::format("{}: continuing after {} {} of {} ({})", options_.stage,
+                          options_.order == VisitOrder::kCyclic ? "visit" : "round", step_,
                           options_.rounds * steps_per_round_, path.filename().string()));
   }
 
@@ -261,6 +287,7 @@ class Federation {
   std::int64_t step_ = 0;
   std::int64_t saved_step_ = 0;  // at the beginning there is nothing to save
   double loss_ = 0;              // of the round's clients so far, each as often as it has samples
+  double last_loss_ = 0;         // of the last step
   train::TrainResult result_;
 };
 

@@ -36,7 +36,7 @@ io::LineageRecord lineage_of(const RunContext& context, const Stage& stage) {
   lineage.ranks = ranks;
   lineage.mesh = comm::describe(comm::fit_mesh(mesh_of(stage.common()), ranks));
   lineage.isa = nn::kernel_isa();
-  lineage.kernels = fmt::format("{}, {}", version_line(), nn::kernel_choice());
+  lineage.kernels = fmt::format("{}, kernels chosen by {}", version_line(), nn::kernel_choice());
   const auto from = fs::absolute(context.deck().run_directory() / stage.name());
   for (const auto& use : stage.uses().artifacts) {
     const auto& [path, digest] = *context.find(use.name);

@@ -14,6 +14,7 @@
 namespace impart {
 namespace {
 
+using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::MatchesRegex;
 
@@ -86,6 +87,21 @@ TEST(Progress, RateLeavesOutWhatWasDoneBefore) {
   const int rate = std::stoi(text.substr(rate_begin, rate_end - rate_begin));
   EXPECT_GT(rate, 0);
   EXPECT_LE(rate, 400) << "100 samples in 0.25 s";
+}
+
+TEST(Progress, OfSlowUnitsTheRateIsTheirNumberInALongerTime) {
+  const auto shown = [](std::int64_t done, std::int64_t total) {
+    return captured([&] {
+      ProgressLine line(ProgressMode::kBar, "federation", "rounds", total);
+      line.update(0, "");
+      std::this_thread::sleep_for(std::chrono::milliseconds(1250));
+      line.update(done, "round");
+    });
+  };
+  // 2 in 1.25 s, 1.6 a second; 1 in 1.25 s, 48 a minute.
+  EXPECT_THAT(shown(2, 10), ContainsRegex("20%  round  1\\.[0-9] rounds/s  0:0[56] left"));
+  EXPECT_THAT(shown(1, 5), ContainsRegex("20%  round  4[0-9]\\.[0-9] rounds/min  0:0[56] left"));
+  EXPECT_THAT(shown(0, 5), MatchesRegex("\r\033\\[Kfederation \\[\\.+\\]   0%  round\r\033\\[K"));
 }
 
 TEST(Progress, ShortLoopsAreSilentWithoutATerminal) {

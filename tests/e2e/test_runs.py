@@ -349,6 +349,7 @@ class Text(EndToEnd):
         self.assertGreater(self.stage("teacher")["metrics"]["validation.accuracy"], 0.85)
         info = subprocess.run([IMPART_CKPT, "info", self.model()], capture_output=True, text=True, timeout=SECONDS)
         self.assertIn("characters, 5 distinct ones", info.stdout)
+        self.assertRegex(info.stdout, r"(?m)^made by .*HDF5 [0-9.]+, kernels chosen by the fixed rule$")
 
     def test_reads_a_text_of_fewer_characters(self):
         self.run_deck(2)

@@ -22,7 +22,7 @@ ModelSpec two_convolutions() {
 
 TEST_F(WisdomTest, ChoosesForTheShapesThatItKnows) {
   const auto wisdom = tune(two_convolutions(), 4, 2);
-  EXPECT_EQ(kernel_choice(), "rule");
+  EXPECT_EQ(kernel_choice(), "the fixed rule");
   use_wisdom(wisdom);
   EXPECT_EQ(kernel_choice().substr(0, 7), "wisdom ");
   ConvGeometry g{.batch = 32,
@@ -53,7 +53,7 @@ TEST_F(WisdomTest, WhatWasChangedOrIsNoneIsRefused) {
   EXPECT_THROW(use_wisdom("[]"), Error);
   EXPECT_THROW(use_wisdom("{}"), Error);
   EXPECT_THROW(use_wisdom("wisdom"), Error);
-  EXPECT_EQ(kernel_choice(), "rule");
+  EXPECT_EQ(kernel_choice(), "the fixed rule");
   EXPECT_NO_THROW(use_wisdom(wisdom));
 }
 

@@ -1,5 +1,6 @@
 #include "impart/share/federate.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -270,6 +271,29 @@ TEST_F(Cyclic, AVisitThatFailsFailsTheStageOnEveryRank) {
       EXPECT_STREQ(e.what(), "federation: sample 7 is broken");
     }
   }
+}
+
+TEST_F(Cyclic, TellsAfterEachVisitWhatIsDoneOfAllSamples) {
+  options_.rounds = 1;
+  options_.progress = ProgressMode::kBar;
+  auto clients = clients_of(made_up_dataset(world_, 300, spec_.input, 4));
+  for (auto& client : clients) {  // more than a tenth of a second each
+    const std::chrono::microseconds delay(120000 / client->size());
+    client = std::make_shared<testing_support::CountingDataset>(client, delay);
+  }
+  testing::internal::CaptureStderr();
+  run(world_, clients);
+  const auto text = testing::internal::GetCapturedStderr();
+  if (!world_.is_root()) return;
+  std::int64_t done = 0;
+  for (std::size_t part = 0; part < clients.size(); ++part) {
+    done += clients[part]->size();
+    const auto told = fmt::format("{:3.0f}%  round 1/1, part {} of 6, loss ",
+                                  100 * static_cast<double>(done) / 300, part + 1);
+    EXPECT_NE(text.find(told), std::string::npos) << told << "\n" << text;
+  }
+  const auto own = world_.size() > 1 ? " on rank 0 [" : " [";
+  EXPECT_NE(text.find(std::string("round 1/1, part 1 of 6") + own), std::string::npos) << text;
 }
 
 TEST(RankOfClient, SpreadsClientsAsShardsAre) {

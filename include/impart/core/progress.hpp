@@ -29,7 +29,8 @@ class ProgressLine {
   ProgressLine& operator=(const ProgressLine&) = delete;
   ~ProgressLine();  ///< ends the bar's line
 
-  /// `done` units of the total; `note`: what else to show, "epoch 2/5 loss 0.31".
+  /// `done` units of the total; `note`: what else to show, "epoch 2/5 loss 0.31". Rate and time left count
+  /// from the first call, which is best made when nothing is done.
   void update(std::int64_t done, std::string_view note);
 
  private:

@@ -41,7 +41,7 @@ struct LineageRecord {
   int ranks = 1;
   std::string mesh;     ///< "data=2"
   std::string isa;      ///< the kernels' instruction set
-  std::string kernels;  ///< library versions
+  std::string kernels;  ///< library versions, and what chose among kernels
   std::vector<ParentRecord> parents;
   std::vector<DataRecord> data;
 };

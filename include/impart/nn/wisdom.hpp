@@ -21,7 +21,8 @@ std::string tune(const ModelSpec& spec, std::int64_t batch, std::int64_t shards)
 /// names a kernel that does not exist or does not fit.
 void use_wisdom(std::string_view wisdom);
 
-/// What chose the kernels, for lineage: "rule", or "wisdom " and the digest of what use_wisdom was given.
+/// What chose the kernels, for lineage: "the fixed rule", or "wisdom " and the digest of what use_wisdom was
+/// given.
 std::string kernel_choice();
 
 }  // namespace impart::nn
