@@ -25,6 +25,8 @@ void copy(const Slot& from, Slot& to) {
     to.calls[i].comm = from.calls[i].comm.load();
     to.calls[i].count = from.calls[i].count.load();
   }
+  to.process = from.process.load();
+  to.host.store(from.host.load());
   to.beat = now_ns();
 }
 
@@ -62,12 +64,15 @@ std::optional<std::uint64_t> Place::calls_on(std::uint64_t comm) const {
 Place place_of(const Slot& slot, std::int32_t rank, std::uint64_t now) {
   Place place;
   place.rank = rank;
+  place.process = slot.process;
   place.silent = seconds_between(slot.beat, now);
   place.waited = seconds_between(slot.since, now);
   place.step = slot.step;
   place.waiting_in = slot.waiting_in;
+  const auto host = slot.host.load();
   const auto stage = slot.stage.load();
   const auto call = slot.call.load();
+  std::ranges::copy(host, place.host.begin());
   std::ranges::copy(stage, place.stage.begin());
   std::ranges::copy(call, place.call.begin());
   for (std::size_t i = 0; i < kWatchedComms; ++i) {

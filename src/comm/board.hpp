@@ -44,6 +44,8 @@ struct Slot {
   };
 
   std::atomic<std::uint64_t> beat{0};  // nanoseconds of a clock that the node shares
+  std::atomic<std::int32_t> process{0};
+  SharedText host;
   std::atomic<std::int64_t> step{-1};
   SharedText stage;
   std::atomic<std::uint64_t> waiting_in{0};  // Comm::id; 0: nowhere
@@ -76,10 +78,12 @@ struct Place {
     std::uint64_t count = 0;
   };
   std::int32_t rank = 0;
-  double silent = 0;  ///< seconds since its watchdog's last sign
-  double waited = 0;  ///< seconds, when `waiting_in` is not 0
+  std::int32_t process = 0;  ///< its id on `host`
+  double silent = 0;         ///< seconds since its watchdog's last sign
+  double waited = 0;         ///< seconds, when `waiting_in` is not 0
   std::int64_t step = -1;
   std::uint64_t waiting_in = 0;  ///< Comm::id
+  std::array<char, 48> host{};
   std::array<char, 48> stage{};
   std::array<char, 48> call{};
   std::array<Calls, kWatchedComms> calls{};

@@ -1,8 +1,10 @@
 #include "impart/comm/watch.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <exception>
@@ -10,11 +12,13 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "comm/board.hpp"
 #include "comm/node_news.hpp"
 #include "impart/comm/node_memory.hpp"
+#include "impart/core/clock.hpp"
 #include "impart/core/log.hpp"
 
 namespace impart::comm {
@@ -22,6 +26,7 @@ namespace impart::comm {
 namespace {
 
 constexpr auto kPeriod = std::chrono::seconds(1);  // between two looks
+constexpr double kFresh = 2.0;          // what a rank that has been silent for longer does may be old
 constexpr double kSignOfLife = 5.0;     // a rank whose watchdog is silent for longer is stopped or dead
 constexpr std::size_t kNamedRanks = 8;  // in a message
 
@@ -33,13 +38,25 @@ std::string where(const Place& place) {
   return place.step < 0 ? stage : fmt::format("{}, step {}", stage, place.step);
 }
 
+std::string doing(const Place& place) {
+  if (place.silent > kSignOfLife)
+    return fmt::format("no sign of life for {:.0f} s: stopped, dead, or cut off", place.silent);
+  const bool waits = place.waiting_in != 0;
+  const auto call = waits ? fmt::format(" in '{}'", place.call.data()) : "";
+  if (place.silent <= kFresh) return fmt::format("{}{}", waits ? "waits" : "works", call);
+  return fmt::format("last seen {:.0f} s ago, when it {}{}", place.silent, waits ? "waited" : "worked", call);
+}
+
 std::string describe(const Place& place) {
-  if (place.silent > kSignOfLife) {
-    return fmt::format("rank {} ({}; no sign of life for {:.0f} s: stopped, dead, or cut off)", place.rank,
-                       where(place), place.silent);
-  }
-  return fmt::format("rank {} ({}; {})", place.rank, where(place),
-                     place.waiting_in != 0 ? fmt::format("waits in '{}'", place.call.data()) : "works");
+  return fmt::format("rank {} (pid {} on {}; {}; {})", place.rank, place.process, place.host.data(),
+                     where(place), doing(place));
+}
+
+void sign(Slot& slot) {
+  std::array<char, 64> host{};
+  gethostname(host.data(), host.size() - 1);
+  slot.host.store(host.data());
+  slot.process = getpid();
 }
 
 /// Whether `waiting` waits for it. What a rank that does not live has said may be old.
@@ -93,6 +110,7 @@ struct Watchdog::Impl {
     auto& mine = slot(rank_on_node);
     new (&mine) Slot;
     move_my_slot(&mine);
+    sign(mine);
     node.barrier();  // nobody looks at a slot that is not there yet
     news.meet(places());
     thread = std::thread([this] { watch(); });
@@ -122,11 +140,14 @@ struct Watchdog::Impl {
 
   void watch() {
     std::unique_lock lock(mutex);
+    auto last = Clock::now();
     while (!wake.wait_for(lock, kPeriod, [&] { return ended; })) {
+      // After a sleep of its own, this rank waits only until its other threads are awake, too.
+      const bool slept = seconds_since(std::exchange(last, Clock::now())) > kFresh;
       slot(rank_on_node).beat.store(now_ns(), std::memory_order_relaxed);
       const auto here = places();
       const auto elsewhere = news.exchange(here);
-      if (speaks_for_node(here)) judge(here, elsewhere);
+      if (!slept && speaks_for_node(here)) judge(here, elsewhere);
     }
   }
 
