@@ -20,9 +20,13 @@ OverlapChoice::OverlapChoice(const Comm& comm, std::vector<Overlap> candidates)
       candidates_(std::move(candidates)),
       best_(candidates_.size(), std::numeric_limits<double>::max()) {}
 
+bool OverlapChoice::is_made() const noexcept {
+  return candidates_.size() == 1 || rounds_ == kTrials * candidates_.size();
+}
+
 void OverlapChoice::end() {
   const auto count = candidates_.size();
-  if (count == 1 || rounds_ == kTrials * count) return;
+  if (is_made()) return;
   if (rounds_ >= count) {
     const double seconds = seconds_since(start_);
     best_[current_] = std::min(best_[current_], seconds);

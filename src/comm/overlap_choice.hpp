@@ -18,6 +18,8 @@ class OverlapChoice {
   OverlapChoice(const Comm& comm, std::vector<Overlap> candidates);
 
   [[nodiscard]] Overlap current() const noexcept { return candidates_[current_]; }
+  /// Whether that stays so.
+  [[nodiscard]] bool is_made() const noexcept;
   void begin() { start_ = Clock::now(); }
   /// Collective in one of the first rounds.
   void end();

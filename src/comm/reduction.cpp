@@ -410,6 +410,8 @@ std::span<const std::span<float>> Reduction::parts_of(int worker) const noexcept
 
 Overlap Reduction::overlap() const noexcept { return impl_->choice->current(); }
 
+Overlap Reduction::settled() const noexcept { return impl_->choice->is_made() ? overlap() : Overlap::kAuto; }
+
 void Reduction::begin() {
   auto& all = *impl_;
   all.choice->begin();

@@ -45,14 +45,14 @@ template <class T>
 TreeReducer<T>::~TreeReducer() = default;
 
 template <class T>
-void TreeReducer<T>::sum(std::span<const std::span<T>> parts) {
+void TreeReducer<T>::sum(std::span<const std::span<T>> parts, const char* what) {
   auto& all = *impl_;
   if (all.comm.size() == 1) return;
   if (all.share_memory && !std::exchange(all.tried, true)) all.node = NodeSum<T>::make(all.comm, all.members);
   if (all.node && all.members.halving && all.comm.size() == 2 && parts[0].size_bytes() >= kPairBytes) {
-    return all.comm.sum_in_place(parts[0], "sum of two");  // which have one order only
+    return all.comm.sum_in_place(parts[0], what);  // which have one order only
   }
-  const Waiting waiting(all.comm, "sum in the fixed tree");
+  const Waiting waiting(all.comm, what);
   if (all.node) return all.node->sum(parts);
   TreeExchange<T> exchange(all.comm, all.members, {parts.begin(), parts.end()}, 0);
   exchange.start();

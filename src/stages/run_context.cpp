@@ -159,6 +159,7 @@ StageResult result_of(train::TrainResult trained, const std::string& stage, cons
   result.progress =
       io::ProgressRecord{stage, kept_epoch, trained.kept_step, trained.samples, settings.seed, {}};
   result.seconds = trained.seconds;
+  result.overlap = std::move(trained.overlap);
   if (!result.stopped) result.model = std::move(model);
   return result;
 }

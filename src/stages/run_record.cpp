@@ -94,6 +94,7 @@ Json to_json(const StageRecord& stage) {
     json["ranks"].push_back(std::move(row));
   }
   if (!stage.measurements.empty()) json["measurements"] = rows_of(stage.measurements);
+  if (!stage.overlap.empty()) json["overlap"] = stage.overlap;
   if (!stage.note.empty()) json["note"] = stage.note;
   if (!stage.error.empty()) json["error"] = stage.error;
   return json;
@@ -115,6 +116,7 @@ StageRecord from_json(const Json& json) {
                            {row.at("compute").get<double>(), row.at("communication").get<double>(),
                             row.at("input").get<double>(), row.at("checkpoint").get<double>()}});
   }
+  stage.overlap = json.value("overlap", "");
   stage.note = json.value("note", "");
   stage.error = json.value("error", "");
   const auto rows = json.value("measurements", Json::array());

@@ -29,6 +29,10 @@ struct StageRecord {
   std::map<std::string, double> metrics;
   std::vector<Measurement> measurements;
   std::vector<RankTime> times;  ///< of the ranks that trained
+  /// How sums of gradients and the backward pass overlapped: the deck's `overlap`, or what "auto" has come
+  /// to. Empty (and not in the file) on one rank, where ranks do not sum gradients, and in a training too
+  /// short to choose.
+  std::string overlap;
 };
 
 /// The rank that had most to do beside waiting for the others, and by which part of the mean it had more.

@@ -388,6 +388,7 @@ class Runner {
   void finish(const Stage& stage, StageRecord& record, StageResult result) {
     record.metrics = result.metrics;
     record.note = result.note;
+    record.overlap = result.overlap;
     record.measurements = result.measurements;
     record.times = times_of_ranks(result.seconds);
     if (result.stopped) {

@@ -32,6 +32,7 @@ constexpr std::size_t kPassBytes = std::size_t{160} << 20;
 /// Adds up the seconds of what runs while it lives, and shows it in a trace.
 class Stopwatch {
  public:
+  /// `what`: a span of the trace; null when there is one already.
   Stopwatch(double& seconds, const char* what) : seconds_(seconds), span_(what) {}
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;
@@ -198,8 +199,8 @@ struct GradientEngine::Impl {
   [[nodiscard]] nn::Peers peers() const {
     if (statistics == nullptr) return {};
     return {.parts = comm.size(), .sum = [sums = statistics.get()](std::span<double> values) {
-              const Stopwatch watch(sums->seconds, "statistics");
-              sums->reducer.sum_in_place(values);
+              const Stopwatch watch(sums->seconds, nullptr);
+              sums->reducer.sum_in_place(values, "statistics");
             }};
   }
   [[nodiscard]] double statistics_seconds() const { return statistics == nullptr ? 0 : statistics->seconds; }
@@ -390,7 +391,7 @@ StepResult GradientEngine::compute(const StateDict& state, const data::Batch& ba
   engine.reduction.begin();
   engine.team.run([&](int w) { engine.compute_units(w, state, batch, unit, want_stop); });
   {
-    const Stopwatch watch(engine.communication_seconds, "reduction");
+    const Stopwatch watch(engine.communication_seconds, nullptr);
     engine.team.run([&](int w) { engine.reduction.finish(w); });
   }
   engine.reduction.end();
@@ -424,6 +425,12 @@ std::optional<std::string> GradientEngine::first_not_finite(const StateDict& sta
     if (!first) first = std::move(layer);
   }
   return first;
+}
+
+std::string_view GradientEngine::overlap() const noexcept {
+  const auto settled = impl_->reduction.settled();
+  if (impl_->comm.size() == 1 || settled == comm::Overlap::kAuto) return "";
+  return comm::kOverlapNames[static_cast<std::size_t>(settled)];
 }
 
 WorkerTeam& GradientEngine::team() noexcept { return impl_->team; }

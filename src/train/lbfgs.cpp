@@ -101,6 +101,7 @@ class Lbfgs {
     saved_.finish();
     result_.epochs = result_.steps = result_.kept_step = iteration_;
     result_.samples = evaluations_ * task_.train->size();
+    result_.overlap = engine_.overlap();
     const auto seconds = engine_.seconds();
     result_.seconds.communication = seconds.communication;
     result_.seconds.forward = seconds.forward;

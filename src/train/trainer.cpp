@@ -86,6 +86,7 @@ class Run {
     result_.steps = step_;
     result_.kept_step = best_.empty() ? step_ : best_step_;
     result_.samples = samples_;
+    if (engine_) result_.overlap = engine_->overlap();
     const auto seconds = engine_seconds();
     result_.seconds.communication = seconds.communication;
     result_.seconds.forward = seconds.forward;

@@ -123,6 +123,7 @@ TEST(Reduction, ChoosesAWayThatAllRanksShare) {
   for (int round = 0; round < kRounds; ++round) run_round(reduction, team, 0, round);
   auto chosen = static_cast<std::int32_t>(reduction.overlap());
   EXPECT_NE(reduction.overlap(), Overlap::kAuto);
+  EXPECT_EQ(reduction.settled(), reduction.overlap());
   const auto mine = chosen;
   world.max_in_place(std::span(&chosen, 1), "test");
   EXPECT_EQ(chosen, mine);

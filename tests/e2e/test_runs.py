@@ -105,6 +105,14 @@ class Records(EndToEnd):
             self.assertIn(name, stage["metrics"])
         self.assertGreater(stage["metrics"]["validation.accuracy"], 0.3)
 
+    def test_run_json_tells_the_overlap(self):
+        self.run_deck(2, "--set", "run.overlap=polling")
+        self.assertEqual(self.stage("teacher")["overlap"], "polling")
+        self.run_deck(2, "--set", "stage.teacher.epochs=4", "--fresh")  # 20 steps, more than the choice takes
+        self.assertIn(self.stage("teacher")["overlap"], ("blocking", "polling", "thread"))
+        self.run_deck(1, "--fresh")
+        self.assertNotIn("overlap", self.stage("teacher"))
+
     def test_metrics_jsonl(self):
         self.run_deck(2)
         lines = [json.loads(line) for line in (self.dir / "runs/t/metrics.jsonl").read_text().splitlines()]
@@ -138,7 +146,7 @@ class Records(EndToEnd):
         spans = [event for event in trace["traceEvents"] if event["ph"] == "X"]
         self.assertEqual({event["pid"] for event in spans}, {0, 1})
         names = {event["name"] for event in spans}
-        self.assertLessEqual({"stage teacher", "step", "evaluate", "forward", "backward"}, names)
+        self.assertLessEqual({"stage teacher", "step", "evaluate", "forward", "backward", "sum of gradients"}, names)
         for event in spans:
             self.assertGreaterEqual(event["dur"], 2)
             self.assertGreaterEqual(event["ts"], 0)

@@ -80,6 +80,8 @@ class Reduction {
 
   /// How this round is driven.
   [[nodiscard]] Overlap overlap() const noexcept;
+  /// How all rounds from now on are; kAuto while that is being found out.
+  [[nodiscard]] Overlap settled() const noexcept;
 
  private:
   struct Impl;

@@ -29,10 +29,13 @@ class TreeReducer {
   ~TreeReducer();  ///< collective, once it has summed
 
   /// `parts`: partial_sums(shards_of_rank(rank, ranks, shards), shards), each of any length that is the same
-  /// everywhere. The sum is left in parts[0] on every rank; the others are overwritten.
-  void sum(std::span<const std::span<T>> parts);
+  /// everywhere. The sum is left in parts[0] on every rank; the others are overwritten. `what` names the
+  /// sum as Waiting does.
+  void sum(std::span<const std::span<T>> parts, const char* what = "sum in the fixed tree");
   /// The same for a rank with a single partial sum.
-  void sum_in_place(std::span<T> values) { sum({&values, 1}); }
+  void sum_in_place(std::span<T> values, const char* what = "sum in the fixed tree") {
+    sum({&values, 1}, what);
+  }
 
  private:
   struct Impl;

@@ -66,6 +66,7 @@ struct StageResult {
   std::map<std::string, std::vector<io::MetricPoint>> history;
   std::optional<io::ProgressRecord> progress;
   train::TrainSeconds seconds;
+  std::string overlap;  ///< as train::TrainResult
 };
 
 class Stage {

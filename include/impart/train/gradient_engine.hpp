@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "impart/comm/comm.hpp"
 #include "impart/comm/reduction.hpp"
@@ -86,6 +87,9 @@ class GradientEngine {
   /// The first layer of this rank's shards in the last `compute` whose values are not finite.
   [[nodiscard]] std::optional<std::string> first_not_finite(const StateDict& state, const data::Batch& batch);
   [[nodiscard]] EngineSeconds seconds() const noexcept;
+  /// Who moves the sums over ranks on, of comm::kOverlapNames; empty on one rank, and while that is being
+  /// found out.
+  [[nodiscard]] std::string_view overlap() const noexcept;
   /// This rank's threads, free between two calls.
   [[nodiscard]] WorkerTeam& team() noexcept;
 

@@ -138,6 +138,7 @@ struct TrainResult {
       metrics;  ///< of the weights that are kept: "train.loss", "validation.accuracy" ...
   std::map<std::string, std::vector<io::MetricPoint>> history;
   TrainSeconds seconds;
+  std::string overlap;  ///< as GradientEngine::overlap, at the end
 };
 
 /// Trains `state` in place. Collective over `comm`: all ranks give equal options and equal values, and get
