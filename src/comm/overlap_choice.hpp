@@ -11,10 +11,10 @@
 namespace impart::comm {
 
 /// Takes the candidates in turn, a few rounds each, and then the one whose best round was the fastest on the
-/// slowest rank. All ranks take the same in each round.
+/// slowest rank: a later one only when it is worth its while. All ranks take the same in each round.
 class OverlapChoice {
  public:
-  /// REQUIRES: there is a candidate. Borrows `comm`.
+  /// `candidates`: the simplest first, at least one. Borrows `comm`.
   OverlapChoice(const Comm& comm, std::vector<Overlap> candidates);
 
   [[nodiscard]] Overlap current() const noexcept { return candidates_[current_]; }
