@@ -255,7 +255,7 @@ TEST_F(OnAMesh, WhatDoesNotFitIsRefusedOnAllRanks) {
     }
   };
   expect_refused({.data = world_.size() + 1}, "the mesh");
-  expect_refused({.tensor = 3 * world_.size()}, "the mesh");
+  expect_refused({.tensor = 3 * world_.size()}, "does not divide");
   if (world_.size() == 1) return;
   spec_.layers.back().settings = {{"units", whole(4)}};
   spec_.layers.front().settings = {{"filters", whole(7)}, {"kernel", whole(3)}};
