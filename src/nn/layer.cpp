@@ -8,7 +8,7 @@
 
 #include "impart/core/error.hpp"
 #include "impart/core/suggest.hpp"
-#include "nn/layers.hpp"
+#include "nn/layers/layers.hpp"
 #include "nn/settings.hpp"
 
 namespace impart::nn {

@@ -9,7 +9,7 @@
 #include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
 #include "nn/graph.hpp"
-#include "nn/kernels.hpp"
+#include "nn/kernels/kernels.hpp"
 #include "nn/memory_plan.hpp"
 
 namespace impart::nn {

@@ -20,7 +20,7 @@
 #include "impart/train/saved_run.hpp"
 #include "train/averaging.hpp"
 #include "train/recorder.hpp"
-#include "train/solvers.hpp"
+#include "train/solvers/solvers.hpp"
 
 namespace impart::train {
 

@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 
 #include "impart/nn/network.hpp"
-#include "nn/convolution.hpp"
+#include "nn/kernels/convolution.hpp"
 #include "nn/nn_testing.hpp"
 
 namespace impart::nn::testing {

@@ -1,7 +1,7 @@
 // Speed of the products that convolutions and dense layers are made of.
 #include <benchmark/benchmark.h>
 
-#include "nn/kernels.hpp"
+#include "nn/kernels/kernels.hpp"
 #include "nn/nn_testing.hpp"
 
 namespace impart::nn::testing {

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "nn/convolution.hpp"
+#include "nn/kernels/convolution.hpp"
 
 namespace impart::nn::testing {
 

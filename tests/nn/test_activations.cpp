@@ -7,7 +7,7 @@
 #include <limits>
 #include <numbers>
 
-#include "nn/kernels.hpp"
+#include "nn/kernels/kernels.hpp"
 #include "nn/nn_testing.hpp"
 
 namespace impart::nn::testing {

@@ -11,7 +11,7 @@
 
 #include "impart/core/error.hpp"
 #include "impart/nn/shard_tree.hpp"
-#include "nn/kernels.hpp"
+#include "nn/kernels/kernels.hpp"
 #include "nn/nn_testing.hpp"
 
 namespace impart::nn::testing {

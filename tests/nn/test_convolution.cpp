@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "impart/core/error.hpp"
-#include "nn/convolution.hpp"
+#include "nn/kernels/convolution.hpp"
 #include "nn/nn_testing.hpp"
 
 namespace impart::nn::testing {

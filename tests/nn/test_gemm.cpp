@@ -4,7 +4,7 @@
 #include <array>
 #include <cmath>
 
-#include "nn/kernels.hpp"
+#include "nn/kernels/kernels.hpp"
 #include "nn/nn_testing.hpp"
 
 namespace impart::nn::testing {

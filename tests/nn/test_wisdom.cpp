@@ -3,8 +3,8 @@
 
 #include "impart/core/error.hpp"
 #include "impart/nn/wisdom.hpp"
+#include "nn/kernels/wisdom.hpp"
 #include "nn/nn_testing.hpp"
-#include "nn/wisdom.hpp"
 
 namespace impart::nn::testing {
 namespace {

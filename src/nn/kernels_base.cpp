@@ -1,2 +1,0 @@
-#define IMPART_KERNEL_TABLE kernels_base
-#include "nn/kernels.inl"
