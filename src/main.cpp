@@ -61,7 +61,7 @@ int run(const comm::Comm& world, const stages::Options& options) {
   comm::Watchdog watchdog(world, node);
 
   // 4. The deck: read by one rank, so that all have the same.
-  stages::Problems problems;
+  Problems problems;
   const auto text = stages::read_deck_text(world, options.deck);
   const auto deck = stages::read_deck(options, text, problems);
 
@@ -93,7 +93,7 @@ int run(const comm::Comm& world, const stages::Options& options) {
 
 // The same check on a login node, which has no ranks.
 int check(const stages::Options& options) {
-  stages::Problems problems;
+  Problems problems;
   const auto deck = stages::read_deck(options, stages::read_deck_text(options.deck), problems);
   stages::CheckOptions limits;
   limits.ranks = options.ranks;

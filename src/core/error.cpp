@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "impart/core/printable.hpp"
+
 namespace impart {
 
 Error::Error(std::string what, ErrorKind kind) : kind_(kind), what_(std::move(what)) { compose(); }
@@ -46,6 +48,7 @@ void Error::compose() {
   if (!expected_.empty()) line_ += ": expected " + expected_;
   if (!got_.empty()) line_ += (expected_.empty() ? ": got " : ", got ") + got_;
   if (!hint_.empty()) line_ += " (" + hint_ + ")";
+  line_ = printable(line_);
 }
 
 }  // namespace impart

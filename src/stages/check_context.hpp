@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "impart/stages/deck.hpp"
-#include "impart/stages/problems.hpp"
+#include "impart/core/problems.hpp"
 #include "impart/stages/runner.hpp"
 #include "impart/stages/stage.hpp"
 

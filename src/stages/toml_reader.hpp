@@ -14,7 +14,7 @@
 
 #include "impart/core/tensor.hpp"
 #include "impart/nn/spec.hpp"
-#include "impart/stages/problems.hpp"
+#include "impart/core/problems.hpp"
 
 namespace impart::stages {
 

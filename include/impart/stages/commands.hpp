@@ -7,7 +7,7 @@
 #include "impart/comm/comm.hpp"
 #include "impart/stages/deck.hpp"
 #include "impart/stages/options.hpp"
-#include "impart/stages/problems.hpp"
+#include "impart/core/problems.hpp"
 
 namespace impart::stages {
 

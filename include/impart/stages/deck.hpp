@@ -18,7 +18,7 @@
 #include "impart/nn/spec.hpp"
 #include "impart/share/model.hpp"
 #include "impart/share/transfer.hpp"
-#include "impart/stages/problems.hpp"
+#include "impart/core/problems.hpp"
 #include "impart/train/optimizer.hpp"
 #include "impart/train/trainer.hpp"
 

@@ -1,9 +1,12 @@
-#include "impart/stages/problems.hpp"
+#include "impart/core/problems.hpp"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
-namespace impart::stages {
+#include "impart/core/printable.hpp"
+
+namespace impart {
 
 void Places::add(std::string path, Place place) {
   places_.insert_or_assign(std::move(path), std::move(place));
@@ -23,18 +26,19 @@ void Problems::add(const Places& places, std::string_view path, std::string_view
 }
 
 void Problems::add(Place place, std::string_view text) {
-  auto line = place.text.empty() ? std::string(text) : std::move(place.text) + ": " + std::string(text);
-  found_.push_back({place.line, std::move(line)});
+  const auto line = place.text.empty() ? std::string(text) : std::move(place.text) + ": " + std::string(text);
+  found_.push_back({place.line, printable(line)});
 }
 
 std::vector<std::string> Problems::lines() const {
   auto sorted = found_;
   std::ranges::stable_sort(sorted, {}, &Problem::line);
   std::vector<std::string> texts;
+  std::set<std::string> told;
   for (auto& problem : sorted) {
-    if (std::ranges::find(texts, problem.text) == texts.end()) texts.push_back(std::move(problem.text));
+    if (told.insert(problem.text).second) texts.push_back(std::move(problem.text));
   }
   return texts;
 }
 
-}  // namespace impart::stages
+}  // namespace impart

@@ -1,4 +1,4 @@
-// Problems: everything that is wrong with a deck, each with its line, told at once.
+// Problems: everything that is wrong with settings, each with its place, told at once.
 #pragma once
 
 #include <cstddef>
@@ -7,36 +7,36 @@
 #include <string_view>
 #include <vector>
 
-namespace impart::stages {
+namespace impart {
 
-/// Where a value of the deck was written.
+/// Where a setting was written.
 struct Place {
   std::string text;  ///< "inputs/digits.toml:31", or "--set stage.teacher.epochs=1"
   int line = 0;      ///< orders problems; 0 for a value of the command line
 };
 
-/// The place of every key of a deck, by its path: "stage.teacher.optimizer.momentum".
+/// The place of every setting, by its path: "stage.teacher.optimizer.momentum".
 class Places {
  public:
   void add(std::string path, Place place);
-  /// The place of `path`, or of the nearest table around it; the deck itself when there is none.
+  /// The place of `path`, or of the nearest table around it; the file itself when there is none.
   [[nodiscard]] Place find(std::string_view path) const;
 
  private:
   std::map<std::string, Place, std::less<>> places_;
 };
 
-/// Collects problems instead of throwing at the first.
+/// Collects problems instead of throwing at the first. Texts are made printable here.
 class Problems {
  public:
-  /// `path`: the key that is wrong; `text`: what is wrong with it, "expected an integer, got the string
+  /// `path`: the setting that is wrong; `text`: what is wrong with it, "expected an integer, got the text
   /// \"five\"".
   void add(const Places& places, std::string_view path, std::string_view text);
   void add(Place place, std::string_view text);
 
   [[nodiscard]] bool empty() const noexcept { return found_.empty(); }
   [[nodiscard]] std::size_t size() const noexcept { return found_.size(); }
-  /// One line each, "inputs/digits.toml:31: stage.teacher.epochs: ...", in the order of the deck; each once.
+  /// One line each, "inputs/digits.toml:31: stage.teacher.epochs: ...", in the order of the file; each once.
   [[nodiscard]] std::vector<std::string> lines() const;
 
  private:
@@ -47,4 +47,4 @@ class Problems {
   std::vector<Problem> found_;
 };
 
-}  // namespace impart::stages
+}  // namespace impart
