@@ -1,4 +1,4 @@
-#include "stages/check_context.hpp"
+#include "impart/stages/check_context.hpp"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -14,9 +14,9 @@
 #include "impart/io/checkpoint.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/parallel/tensor_plan.hpp"
+#include "impart/stages/ranks.hpp"
 #include "impart/train/gradient_engine.hpp"
 #include "stages/data_source.hpp"
-#include "stages/rank_groups.hpp"
 #include "stages/training_needs.hpp"
 
 namespace impart::stages {

@@ -9,10 +9,10 @@
 #include "impart/nn/network.hpp"
 #include "impart/nn/objective.hpp"
 #include "impart/share/combine.hpp"
+#include "impart/stages/check_context.hpp"
+#include "impart/stages/run_context.hpp"
 #include "impart/train/recalibration.hpp"
-#include "stages/check_context.hpp"
 #include "stages/kinds.hpp"
-#include "stages/run_context.hpp"
 
 namespace impart::stages {
 

@@ -6,8 +6,8 @@
 
 #include "impart/core/error.hpp"
 #include "impart/data/partition.hpp"
+#include "impart/stages/run_context.hpp"
 #include "stages/data_source.hpp"
-#include "stages/run_context.hpp"
 
 namespace impart::stages {
 

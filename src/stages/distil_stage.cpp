@@ -8,9 +8,9 @@
 #include "impart/core/clock.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/share/distil.hpp"
-#include "stages/check_context.hpp"
+#include "impart/stages/check_context.hpp"
+#include "impart/stages/run_context.hpp"
 #include "stages/kinds.hpp"
-#include "stages/run_context.hpp"
 
 namespace impart::stages {
 

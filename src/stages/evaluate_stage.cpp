@@ -4,9 +4,9 @@
 #include <fmt/ranges.h>
 
 #include "impart/core/counted.hpp"
-#include "stages/check_context.hpp"
+#include "impart/stages/check_context.hpp"
+#include "impart/stages/run_context.hpp"
 #include "stages/kinds.hpp"
-#include "stages/run_context.hpp"
 
 namespace impart::stages {
 

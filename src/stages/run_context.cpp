@@ -1,4 +1,4 @@
-#include "stages/run_context.hpp"
+#include "impart/stages/run_context.hpp"
 
 #include <fmt/format.h>
 

@@ -6,11 +6,13 @@
 #include <filesystem>
 #include <fstream>
 
-#include "impart/stages/runner.hpp"
-#include "stages/run_record.hpp"
-#include "stages/stage_key.hpp"
+#include "impart/runner/runner.hpp"
+#include "runner/run_record.hpp"
+#include "runner/stage_key.hpp"
 
 namespace impart::stages {
+
+using namespace runner;
 namespace {
 
 namespace fs = std::filesystem;

@@ -1,9 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "stages/rank_groups.hpp"
+#include "runner/rank_groups.hpp"
 
-namespace impart::stages {
+#include "impart/stages/ranks.hpp"
+
+namespace impart::runner {
 namespace {
 
 using testing::ElementsAre;
@@ -68,17 +70,18 @@ TEST(RankGroups, SizesAreThoseThatTheShardsAllow) {
   const auto groups = deal_ranks({{0, 1.0, 0}, {1, 1.0, 0}}, 8, 2);
   ASSERT_EQ(groups.size(), 2U);
   EXPECT_EQ(groups[0].ranks, 2);
-  StageSettings stage;
-  stage.settings = TrainSettings{};
+  stages::StageSettings stage;
+  stage.settings = stages::TrainSettings{};
   for (const auto& [setting, wanted] : {std::pair{0.3, 2}, {0.01, 1}, {3.0, 3}, {0.0, 0}}) {
     stage.ranks = setting;
-    EXPECT_EQ(wanted_ranks(stage, 8, 8), wanted) << setting;
+    EXPECT_EQ(stages::wanted_ranks(stage, 8, 8), wanted) << setting;
   }
-  std::get<TrainSettings>(stage.settings).training.mesh.tensor = 2;  // whoever has a mesh has all ranks
-  EXPECT_EQ(wanted_ranks(stage, 8, 8), 8);
+  std::get<stages::TrainSettings>(stage.settings).training.mesh.tensor =
+      2;  // whoever has a mesh has all ranks
+  EXPECT_EQ(stages::wanted_ranks(stage, 8, 8), 8);
   stage.ranks = 4;
-  EXPECT_EQ(wanted_ranks(stage, 8, 8), 4);
+  EXPECT_EQ(stages::wanted_ranks(stage, 8, 8), 4);
 }
 
 }  // namespace
-}  // namespace impart::stages
+}  // namespace impart::runner
