@@ -29,6 +29,45 @@ fs::path nearest_existing(fs::path path) {
   return path;
 }
 
+/// Bytes of what earlier runs of these stages have left there, which this run replaces.
+std::uintmax_t replaced_bytes(const stages::Deck& deck) {
+  std::uintmax_t bytes = 0;
+  for (const auto& stage : deck.stages) {
+    std::error_code error;
+    fs::recursive_directory_iterator file(deck.run_directory() / stage.name, error);
+    for (const auto end = fs::end(file); !error && file != end; file.increment(error)) {
+      std::error_code gone;
+      const auto size = file->is_regular_file(gone) ? file->file_size(gone) : 0;
+      if (!gone) bytes += size;
+    }
+  }
+  return bytes;
+}
+
+/// What stands in a stage's way to its results: a file of the run, or something of another type.
+void check_places_of_results(const stages::Deck& deck, Problems& problems) {
+  for (const auto& stage : deck.stages) {
+    std::error_code error;
+    const auto directory = deck.run_directory() / stage.name;
+    const auto type = fs::status(directory, error).type();
+    if (type != fs::file_type::directory && type != fs::file_type::not_found) {
+      problems.add(
+          deck.places, stage.path,
+          fmt::format("its results go to {}, which is not a directory (remove it, or rename the stage)",
+                      directory.string()));
+      continue;
+    }
+    for (const auto* name : {"model.h5", "metrics.json"}) {
+      const auto file = fs::status(directory / name, error).type();
+      if (file == fs::file_type::regular || file == fs::file_type::not_found || file == fs::file_type::none)
+        continue;
+      problems.add(
+          deck.places, stage.path,
+          fmt::format("its result goes to {}, which is not a file (remove it)", (directory / name).string()));
+    }
+  }
+}
+
 void check_output(const stages::Deck& deck, std::uintmax_t needed, Problems& problems) {
   const auto directory = nearest_existing(deck.run_directory());
   std::error_code error;
@@ -44,8 +83,9 @@ void check_output(const stages::Deck& deck, std::uintmax_t needed, Problems& pro
                              directory.string()));
     return;
   }
+  check_places_of_results(deck, problems);
   const auto space = fs::space(directory, error);
-  if (!error && space.available < needed) {
+  if (!error && space.available + replaced_bytes(deck) < needed) {
     problems.add(deck.places, "run.output",
                  fmt::format("the run needs about {} MB of disk, {} has {} MB left", needed / 1'000'000,
                              directory.string(), space.available / 1'000'000));

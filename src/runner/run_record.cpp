@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/chrono.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,7 +13,9 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <fstream>
 #include <sstream>
+#include <tuple>
 #include <utility>
 
 #include "impart/core/error.hpp"
@@ -135,6 +138,16 @@ std::string time_now() { return fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(n
   throw Error(what).at(path.string()).got(std::strerror(errno)).hint("check permissions and free space");
 }
 
+/// Calls `take` with each line, its end included.
+template <class Take>
+void for_lines(std::string_view text, Take take) {
+  while (!text.empty()) {
+    const auto end = std::min(text.find('\n'), text.size() - 1) + 1;
+    take(text.substr(0, end));
+    text.remove_prefix(end);
+  }
+}
+
 }  // namespace
 
 SlowestRank slowest_rank(const std::vector<stages::RankTime>& times) {
@@ -160,6 +173,17 @@ std::string log_line(const std::string& stage, const train::TrainEvent& event) {
   const Json line = {{"stage", stage},     {"epoch", event.epoch},         {"step", event.step},
                      {"name", event.name}, {"value", number(event.value)}, {"t", now.count()}};
   return line.dump() + '\n';
+}
+
+std::string log_lines(const std::string& stage, const stages::StageResult& result) {
+  std::string lines;
+  const auto steps = result.progress ? std::max<std::int64_t>(1, result.progress->step) : 1;
+  const auto epochs = result.progress ? result.progress->epoch : 0;
+  for (const auto& [name, points] : result.history) {
+    for (const auto& [step, value] : points)
+      lines += log_line(stage, {step * epochs / steps, step, name, value});
+  }
+  return lines;
 }
 
 std::string to_json(const std::vector<stages::Measurement>& measurements) {
@@ -243,14 +267,51 @@ void RunRecord::write() const {
   write_file_atomically(directory_ / "run.json", run.dump(1) + "\n");
 }
 
-void RunRecord::log(const std::string& lines) {
-  if (lines.empty()) return;
-  if (!log_.is_open()) log_.open(directory_ / "metrics.jsonl", std::ios::app);
-  log_ << lines << std::flush;
+void RunRecord::open_log() {
+  const auto path = directory_ / "metrics.jsonl";
+  const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (file < 0) fail(path, "cannot be written");
+  struct stat status {};
+  const bool is_regular = fstat(file, &status) == 0 && S_ISREG(status.st_mode);
+  close(file);
+  if (!is_regular) throw Error("not a file").at(path.string()).hint("remove it");
+}
+
+void RunRecord::complete_log(const std::string& lines) {
+  std::set<std::tuple<std::string, std::int64_t, std::string>> known;
+  filter_log([&](const std::string& stage, std::int64_t step, const std::string& name) {
+    known.emplace(stage, step, name);
+    return true;
+  });
+  std::string missing;
+  for_lines(lines, [&](std::string_view line) {
+    const auto json = Json::parse(line);
+    if (known.emplace(json.at("stage"), json.at("step"), json.at("name")).second) missing += line;
+  });
+  MetricsLog log(directory_ / "metrics.jsonl");
+  log.append(missing);
+  log.check();
+}
+
+MetricsLog::~MetricsLog() {
+  if (file_ >= 0) close(file_);
+}
+
+void MetricsLog::append(const std::string& lines) {
+  if (lines.empty() || error_ != 0) return;
+  if (file_ < 0) file_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  const auto written = file_ < 0 ? -1 : write(file_, lines.data(), lines.size());
+  if (written == static_cast<ssize_t>(lines.size())) return;
+  error_ = written < 0 ? errno : ENOSPC;
+}
+
+void MetricsLog::check() const {
+  if (error_ == 0) return;
+  errno = error_;
+  fail(path_, "cannot be written");
 }
 
 void RunRecord::clear_log() {
-  log_.close();
   std::error_code error;
   fs::remove(directory_ / "metrics.jsonl", error);
 }
@@ -269,7 +330,6 @@ void RunRecord::merge_log(const std::string& stage) {
 void RunRecord::filter_log(
     const std::function<bool(const std::string&, std::int64_t, const std::string&)>& wanted) {
   const auto path = directory_ / "metrics.jsonl";
-  log_.close();
   if (!fs::exists(path)) return;
   const auto text = read_file(path);
   std::vector<std::string> kept;  // the last line first

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <map>
 #include <optional>
@@ -57,8 +56,10 @@ class RunRecord {
   [[nodiscard]] const StageRecord* find(const std::string& stage) const;
   /// Puts a stage's record in place, and writes the file so that it is complete or unchanged. Throws Error.
   void put(StageRecord record);
-  /// Appends lines to metrics.jsonl.
-  void log(const std::string& lines);
+  /// Throws Error when metrics.jsonl cannot be written.
+  void open_log();
+  /// Adds those of `lines` to metrics.jsonl whose (stage, step, name) is not there yet. Throws Error.
+  void complete_log(const std::string& lines);
   /// Empties metrics.jsonl.
   void clear_log();
   /// Takes a stage's lines out of metrics.jsonl, for it starts anew. Throws Error.
@@ -82,11 +83,32 @@ class RunRecord {
   int threads_;
   std::vector<std::string> order_;
   std::map<std::string, StageRecord> stages_;
-  std::ofstream log_;
+};
+
+/// metrics.jsonl, to which the first rank of every group of ranks writes lines as they come.
+class MetricsLog {
+ public:
+  explicit MetricsLog(std::filesystem::path path) : path_(std::move(path)) {}
+  MetricsLog(const MetricsLog&) = delete;
+  MetricsLog& operator=(const MetricsLog&) = delete;
+  ~MetricsLog();
+
+  /// Appends whole lines, at once, so that lines of several ranks do not mix. What cannot be written is remembered:
+  /// a training that goes well does not end for it.
+  void append(const std::string& lines);
+  /// Throws what was remembered.
+  void check() const;
+
+ private:
+  std::filesystem::path path_;
+  int file_ = -1;
+  int error_ = 0;  // errno
 };
 
 /// A line of metrics.jsonl, with the time now.
 std::string log_line(const std::string& stage, const train::TrainEvent& event);
+/// The lines of all that a stage's result remembers, what earlier attempts have logged too.
+std::string log_lines(const std::string& stage, const stages::StageResult& result);
 
 /// The artifact of an evaluation, as JSON.
 std::string to_json(const std::vector<stages::Measurement>& measurements);

@@ -47,11 +47,9 @@ class Runner {
         record_(directory_, deck, comm.size(), options.threads),
         context_(comm, deck, options, [this](const std::string& stage, const train::TrainEvent& event) {
           if (!context_.comm().is_root()) return;
-          if (comm_.is_root()) {
-            record_.log(log_line(stage, event));
-          } else {
-            events_ += log_line(stage, event);  // the root writes them when the stage has ended
-          }
+          const auto line = log_line(stage, event);
+          metrics_->append(line);
+          events_ += line;
         }) {
     for (const auto& settings : deck.stages) jobs_.emplace_back().stage = stages::make_stage(settings);
   }
@@ -109,6 +107,7 @@ class Runner {
     lock_.take(directory_);
     if (!options_.fresh || !options_.only.empty()) record_.load();
     if (options_.fresh && options_.only.empty()) record_.clear_log();
+    record_.open_log();
   }
 
   // A signal reaches some ranks sooner than others.
@@ -224,6 +223,7 @@ class Runner {
     }
     // Nobody looks for a state before the root has removed an old one.
     comm_.barrier();
+    metrics_.emplace(directory_ / "metrics.jsonl");
     std::string outcomes;
     int first = 0;
     std::size_t mine = 0;
@@ -280,16 +280,21 @@ class Runner {
   /// What all groups have done becomes known to all. Throws the first failure; false when a stage was
   /// stopped.
   bool take_outcomes(const std::string& outcomes) {
-    const auto events = comm_.gather_strings(events_, "events");
+    // Lines of several hosts may have met in a file system that does not append at once, or a killed attempt may
+    // have left some out.
+    std::string events;
+    for (const auto& lines : comm_.gather_strings(events_, "events")) events += lines;
     events_.clear();
+    comm::agree(comm_, "metrics.jsonl", [&] {
+      metrics_->check();
+      if (comm_.is_root()) record_.complete_log(events);
+    });
+    metrics_.reset();
     std::string all;
     for (const auto& text : comm_.gather_strings(outcomes, "outcomes")) all += text;
     comm_.broadcast(all, 0, "outcomes");
     auto usage = static_cast<std::int32_t>(failure_kind_ == ErrorKind::kUsage);
     comm_.max_in_place(std::span(&usage, 1), "outcomes");
-    if (comm_.is_root()) {
-      for (std::size_t rank = 1; rank < events.size(); ++rank) record_.log(events[rank]);
-    }
     std::vector<StageRecord> records;
     for (std::size_t at = 0; at < all.size();) {
       const auto end = all.find('\n', at);
@@ -393,6 +398,7 @@ class Runner {
     record.overlap = result.overlap;
     record.measurements = result.measurements;
     record.times = times_of_ranks(result.seconds);
+    if (context_.comm().is_root()) events_ += log_lines(stage.name(), result);
     if (result.stopped) {
       record.status = "stopped";
       return;
@@ -473,7 +479,8 @@ class Runner {
   fs::path directory_;
   DirectoryLock lock_;
   RunRecord record_;
-  std::string events_;  // lines for metrics.jsonl, of a group without the root
+  std::optional<MetricsLog> metrics_;  // while stages run
+  std::string events_;                 // what this rank has written there, and should have, since then
   stages::RunContext context_;
   std::vector<Job> jobs_;  // in the deck's order
   bool anything_ran_ = false;

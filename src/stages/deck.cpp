@@ -17,6 +17,9 @@ namespace impart::stages {
 
 namespace {
 
+constexpr std::size_t kMaxName =
+    200;  // file systems allow 255 bytes, and beside some names there are longer ones
+
 // Names become directories and parts of metric names.
 bool is_plain_name(std::string_view name) {
   const auto plain = [](char c) {
@@ -24,6 +27,23 @@ bool is_plain_name(std::string_view name) {
            c == '-' || c == '.';
   };
   return !name.empty() && name.front() != '.' && std::ranges::all_of(name, plain);
+}
+
+// Of the files that a run has beside its stages' directories; and of file systems.
+void check_stage_name(const StageSettings& stage, const Deck& deck, Problems& problems) {
+  static constexpr std::array<std::string_view, 4> taken{"run.json", "metrics.jsonl", "trace.json",
+                                                         "report.html"};
+  const auto& name = stage.name;
+  if (!is_plain_name(name)) {
+    problems.add(deck.places, stage.path,
+                 fmt::format("expected a name of letters, digits, '_', '-' and '.', got '{}'", name));
+  } else if (name.size() > kMaxName) {
+    problems.add(deck.places, stage.path,
+                 fmt::format("expected a name of at most {} letters, got {}", kMaxName, name.size()));
+  } else if (std::ranges::find(taken, name) != taken.end()) {
+    problems.add(deck.places, stage.path,
+                 fmt::format("'{}' is the name of a file of the run: rename the stage", name));
+  }
 }
 
 RunSettings read_run(TableReader table, const std::filesystem::path& deck) {
@@ -41,7 +61,9 @@ RunSettings read_run(TableReader table, const std::filesystem::path& deck) {
   table.read("drift_check", run.drift_check, at_least(0));
   table.read("stall_warning", run.stall_warning, at_least(0));
   table.read("stall_abort", run.stall_abort, at_least(0));
-  if (!is_plain_name(run.name)) {
+  if (run.name.size() > kMaxName) {
+    table.problem("name", fmt::format("expected at most {} letters, got {}", kMaxName, run.name.size()));
+  } else if (!is_plain_name(run.name)) {
     table.problem("name", "expected a name of letters, digits, '_', '-' and '.', got '" + run.name + "'");
   }
   table.finish();
@@ -316,11 +338,7 @@ Deck read_deck(const std::string& text, const std::filesystem::path& path,
   for (auto& table : root->tables("stage")) {
     auto stage = read_stage(table, deck);
     if (!stage) continue;
-    if (!is_plain_name(stage->name)) {
-      problems.add(
-          deck.places, stage->path,
-          fmt::format("expected a name of letters, digits, '_', '-' and '.', got '{}'", stage->name));
-    }
+    check_stage_name(*stage, deck, problems);
     const auto twin = std::ranges::find(deck.stages, stage->name, &StageSettings::name);
     if (twin != deck.stages.end()) {
       problems.add(deck.places, stage->path,
