@@ -66,6 +66,14 @@ constexpr std::array<IsaLevel, 5> kIsaLevels = {{
      }},
 }};
 
+// What else ONEDNN_MAX_CPU_ISA may say, version 3 included, and the level that is left of it.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kBetweenLevels = {{
+    {"AVX2_VNNI", "AVX2"},
+    {"AVX2_VNNI_2", "AVX2"},
+    {"AVX512_CORE_FP16", "AVX512_CORE_BF16"},
+    {"AVX10_1_512", "AVX512_CORE_BF16"},
+}};
+
 // An instruction set is a set of bits, which includes those of the sets that it has.
 bool onednn_uses(dnnl::cpu_isa isa) {
   const auto bits = static_cast<unsigned>(isa);
@@ -80,8 +88,12 @@ int isa_level() {
          kIsaLevels[static_cast<std::size_t>(level) + 1].supported()) {
     ++level;
   }
-  const char* limit = std::getenv("ONEDNN_MAX_CPU_ISA");
-  for (int i = 0; limit != nullptr && i < level; ++i) {
+  const char* variable = std::getenv("ONEDNN_MAX_CPU_ISA");
+  std::string_view limit = variable == nullptr ? "" : variable;
+  for (const auto& [name, lower] : kBetweenLevels) {
+    if (name == limit) limit = lower;
+  }
+  for (int i = 0; i < level; ++i) {
     if (kIsaLevels[static_cast<std::size_t>(i)].name == limit) level = i;
   }
   return level;
