@@ -43,7 +43,7 @@ std::pair<stages::Deck, std::string> deck_argument(const comm::Comm& comm, const
   }
   const std::filesystem::path path = argument.substr(0, colon);
   Problems problems;
-  auto deck = stages::read_deck(read_deck_text(comm, path), path, {}, problems);
+  auto deck = stages::read_deck(read_deck_text(comm, path), path, {}, problems, stages::DeckUse::kParts);
   if (!problems.empty()) throw Error(problems.lines().front(), ErrorKind::kUsage).collective();
   return {std::move(deck), argument.substr(colon + 1)};
 }

@@ -119,13 +119,13 @@ void write_hdf5(const fs::path& path, const Predictions& predictions) {
 
 std::string predict(const comm::Comm& comm, const Options& options) {
   const auto [deck, name] = deck_argument(comm, options.data, "--data");
-  const auto* settings = deck.find_dataset(name);
-  if (settings == nullptr) {
+  const auto* dataset = deck.find_dataset(name);
+  if (dataset == nullptr) {
     throw Error("there is no [dataset." + name + "]", ErrorKind::kUsage).at(deck.path.string()).collective();
   }
   std::string digest;
   const auto model = stages::read_model(comm, options.checkpoint, digest);
-  const auto data = stages::read_parts(comm, *settings);
+  const auto data = data::read_parts(comm, "dataset." + name, dataset->settings);
   if (model.input_shape() != data.all->sample_shape()) {
     throw Error("the model does not take the dataset's samples", ErrorKind::kUsage)
         .at(options.checkpoint.string())
@@ -145,7 +145,7 @@ std::string predict(const comm::Comm& comm, const Options& options) {
       write_hdf5(options.output, predictions);
     }
     line = fmt::format("{}: {} predictions for {} samples of {}{}\n", options.output.string(),
-                       predictions.classes.size(), samples->size(), settings->name, accuracy_of(predictions));
+                       predictions.classes.size(), samples->size(), name, accuracy_of(predictions));
   });
   return line;
 }

@@ -34,7 +34,7 @@ std::uintmax_t replaced_bytes(const stages::Deck& deck) {
   std::uintmax_t bytes = 0;
   for (const auto& stage : deck.stages) {
     std::error_code error;
-    fs::recursive_directory_iterator file(deck.run_directory() / stage.name, error);
+    fs::recursive_directory_iterator file(deck.run_directory() / stage->name(), error);
     for (const auto end = fs::end(file); !error && file != end; file.increment(error)) {
       std::error_code gone;
       const auto size = file->is_regular_file(gone) ? file->file_size(gone) : 0;
@@ -48,11 +48,11 @@ std::uintmax_t replaced_bytes(const stages::Deck& deck) {
 void check_places_of_results(const stages::Deck& deck, Problems& problems) {
   for (const auto& stage : deck.stages) {
     std::error_code error;
-    const auto directory = deck.run_directory() / stage.name;
+    const auto directory = deck.run_directory() / stage->name();
     const auto type = fs::status(directory, error).type();
     if (type != fs::file_type::directory && type != fs::file_type::not_found) {
       problems.add(
-          deck.places, stage.path,
+          deck.places, stage->path(),
           fmt::format("its results go to {}, which is not a directory (remove it, or rename the stage)",
                       directory.string()));
       continue;
@@ -62,7 +62,7 @@ void check_places_of_results(const stages::Deck& deck, Problems& problems) {
       if (file == fs::file_type::regular || file == fs::file_type::not_found || file == fs::file_type::none)
         continue;
       problems.add(
-          deck.places, stage.path,
+          deck.places, stage->path(),
           fmt::format("its result goes to {}, which is not a file (remove it)", (directory / name).string()));
     }
   }
@@ -94,7 +94,7 @@ void check_output(const stages::Deck& deck, std::uintmax_t needed, Problems& pro
 
 void check_selection(const stages::Deck& deck, const std::vector<std::string>& only, Problems& problems) {
   std::vector<std::string_view> names;
-  for (const auto& stage : deck.stages) names.push_back(stage.name);
+  for (const auto& stage : deck.stages) names.push_back(stage->name());
   for (const auto& name : only) {
     if (std::ranges::find(names, name) != names.end()) continue;
     const auto near = suggestion(name, names);
@@ -121,10 +121,10 @@ void check_ranks(const stages::Deck& deck, int ranks, Problems& problems) {
 }
 
 // Those that the stage asks for.
-void check_ranks_of(const stages::StageSettings& stage, const stages::Deck& deck,
-                    const stages::CheckOptions& options, Problems& problems) {
-  if (stage.ranks < 1) return;
-  const auto path = stage.path + ".ranks";
+void check_ranks_of(const stages::Stage& stage, const stages::Deck& deck, const stages::CheckOptions& options,
+                    Problems& problems) {
+  if (stage.common().ranks < 1) return;
+  const auto path = stage.path() + ".ranks";
   const auto wanted = stages::wanted_ranks(stage, options.ranks, deck.run.shards);
   if (wanted > options.ranks) {
     problems.add(
@@ -134,7 +134,7 @@ void check_ranks_of(const stages::StageSettings& stage, const stages::Deck& deck
                     options.ranks_known ? "start as many" : "say with --ranks how many there will be"));
     return;
   }
-  if (stages::mesh_of(stage).tensor > 1) return;                         // which the stage checks
+  if (stage.mesh().tensor > 1) return;                                   // which the stage checks
   if (wanted == options.ranks && !stages::splits_tensors(deck)) return;  // told of all ranks
   const auto why = stages::why_not_ranks(wanted, deck.run.shards, "it");
   if (!why.empty()) problems.add(deck.places, path, why);
@@ -148,13 +148,11 @@ std::vector<std::string> check_deck(const stages::Deck& deck, const stages::Chec
   check_selection(deck, options.only, problems);
   check_wisdom(deck, problems);
   stages::CheckContext context(deck, options, problems);
-  for (const auto& settings : deck.stages) {
-    if (settings.kind.empty()) {  // a problem already; stages that name this one are not to blame
-      context.leave(settings.name, std::nullopt);
-      continue;
-    }
-    if (context.will_run(settings)) check_ranks_of(settings, deck, options, problems);
-    context.leave(settings.name, stages::make_stage(settings)->check(context));
+  for (const auto& stage : deck.stages) {
+    // Of an unknown kind: a problem already; stages that name it are not to blame.
+    if (!stage->common().kind.empty() && context.will_run(*stage))
+      check_ranks_of(*stage, deck, options, problems);
+    context.leave(stage->name(), stage->check(context));
   }
   check_output(deck, context.disk_bytes(), problems);
   return context.notes();

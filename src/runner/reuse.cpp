@@ -43,8 +43,8 @@ std::map<std::string, std::string> data_fingerprints(stages::RunContext& context
 /// What an artifact was made with may no longer be what the deck says. Local.
 void warn_of_changes(const stages::RunContext& context, const stages::Stage& stage,
                      const std::filesystem::path& artifact) {
-  const auto made_with = io::read_summary(artifact).lineage.stage;
-  const auto changes = changed_settings(made_with, resolved_settings(context.deck(), stage));
+  const auto settings = made_with(artifact, stage.leaves());
+  const auto changes = changed_settings(settings, resolved_settings(context.deck(), stage));
   if (changes.empty()) return;
   log::warn(
       fmt::format("{}: its result is used as it is, but the deck has changed since: {} (to make it anew, "
@@ -57,9 +57,8 @@ bool holds(const stages::Deck& deck, const stages::Stage& stage) {
   const auto artifact = deck.run_directory() / artifact_name(stage);
   std::error_code ignored;
   if (!std::filesystem::exists(artifact, ignored)) return false;
-  if (stage.common().kind == "evaluate") return true;  // which says no settings, and takes any ranks
   try {
-    return changed_settings(io::read_summary(artifact).lineage.stage, resolved_settings(deck, stage)).empty();
+    return changed_settings(made_with(artifact, stage.leaves()), resolved_settings(deck, stage)).empty();
   } catch (const Error&) {
     return false;  // damaged: it is made anew
   }
@@ -83,10 +82,9 @@ std::vector<std::string> finished_stages(const stages::Deck& deck) {
   RunRecord record(deck.run_directory(), deck, 1, 1);
   record.load();
   std::vector<std::string> finished;
-  for (const auto& settings : deck.stages) {
-    const auto* before = record.find(settings.name);
-    if (settings.kind.empty() || before == nullptr || before->digest.empty()) continue;
-    const auto stage = stages::make_stage(settings);
+  for (const auto& stage : deck.stages) {
+    const auto* before = record.find(stage->name());
+    if (stage->common().kind.empty() || before == nullptr || before->digest.empty()) continue;
     const auto uses = stage->uses();
     // Names that the deck does not have are told by the check.
     const bool known = std::ranges::all_of(
@@ -97,7 +95,7 @@ std::vector<std::string> finished_stages(const stages::Deck& deck) {
     const bool inputs_hold = std::ranges::all_of(uses.artifacts, [&](const stages::ArtifactUse& use) {
       return stages::is_checkpoint_file(use.name) || std::ranges::find(finished, use.name) != finished.end();
     });
-    if (known && inputs_hold && holds(deck, *stage)) finished.push_back(settings.name);
+    if (known && inputs_hold && holds(deck, *stage)) finished.push_back(stage->name());
   }
   return finished;
 }

@@ -11,9 +11,9 @@
 #include <cmath>
 #include <cstring>
 #include <ctime>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <fstream>
 #include <sstream>
 #include <tuple>
 #include <utility>
@@ -186,8 +186,14 @@ std::string log_lines(const std::string& stage, const stages::StageResult& resul
   return lines;
 }
 
-std::string to_json(const std::vector<stages::Measurement>& measurements) {
-  return Json{{"measurements", rows_of(measurements)}}.dump(1) + "\n";
+std::string to_json(const std::vector<stages::Measurement>& measurements, const std::string& settings) {
+  return Json{{"measurements", rows_of(measurements)}, {"made_with", Json::parse(settings)}}.dump(1) + "\n";
+}
+
+std::string settings_of_table(const std::string& text) {
+  const auto json = Json::parse(text, nullptr, false);
+  if (!json.is_object() || !json.contains("made_with")) throw Error("a table that does not say its settings");
+  return json.at("made_with").dump();
 }
 
 void write_file_atomically(const fs::path& path, const std::string& text) {
@@ -227,7 +233,7 @@ RunRecord::RunRecord(fs::path directory, const stages::Deck& deck, int ranks, in
       started_(time_now()),
       ranks_(ranks),
       threads_(threads) {
-  for (const auto& stage : deck.stages) order_.push_back(stage.name);
+  for (const auto& stage : deck.stages) order_.push_back(stage->name());
 }
 
 void RunRecord::load() {

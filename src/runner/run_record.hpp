@@ -110,8 +110,9 @@ std::string log_line(const std::string& stage, const train::TrainEvent& event);
 /// The lines of all that a stage's result remembers, what earlier attempts have logged too.
 std::string log_lines(const std::string& stage, const stages::StageResult& result);
 
-/// The artifact of an evaluation, as JSON.
-std::string to_json(const std::vector<stages::Measurement>& measurements);
+/// The artifact of a stage that leaves a table, as JSON, with the settings that it was made with; and these back.
+std::string to_json(const std::vector<stages::Measurement>& measurements, const std::string& settings);
+std::string settings_of_table(const std::string& text);
 
 /// Writes `text` beside `path`, flushes it to disk and renames it. Throws Error.
 void write_file_atomically(const std::filesystem::path& path, const std::string& text);

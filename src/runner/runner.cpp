@@ -51,7 +51,7 @@ class Runner {
           metrics_->append(line);
           events_ += line;
         }) {
-    for (const auto& settings : deck.stages) jobs_.emplace_back().stage = stages::make_stage(settings);
+    for (const auto& stage : deck.stages) jobs_.emplace_back().stage = stage;
   }
 
   RunReport execute() {
@@ -80,7 +80,7 @@ class Runner {
  private:
   /// A stage, and how far this run has come with it.
   struct Job {
-    std::unique_ptr<stages::Stage> stage;
+    std::shared_ptr<const stages::Stage> stage;
     bool done = false;           // or not wanted
     std::string key;             // empty as long as what it reads is not there
     double earlier_seconds = 0;  // of attempts that this one continues; on the root
@@ -180,7 +180,7 @@ class Runner {
       if (!comm_.is_root()) return;
       std::vector<Candidate> candidates;
       for (const auto i : ready) {
-        const auto wanted = stages::wanted_ranks(jobs_[i].stage->common(), comm_.size(), deck_.run.shards);
+        const auto wanted = stages::wanted_ranks(*jobs_[i].stage, comm_.size(), deck_.run.shards);
         if (wanted > 0 || ready.size() == 1 || comm_.size() == 1) {
           candidates.push_back({.stage = i, .ranks = wanted});
         } else {

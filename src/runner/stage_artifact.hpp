@@ -12,6 +12,10 @@ namespace impart::runner {
 /// Relative to the run directory.
 std::filesystem::path artifact_name(const stages::Stage& stage);
 
+/// The settings that an artifact was made with, as resolved_settings gives them. Throws Error when it cannot be
+/// read. Local.
+std::string made_with(const std::filesystem::path& artifact, stages::ArtifactType type);
+
 /// The digest of a finished stage's artifact, verified; empty when there is none. Local.
 std::string verified_digest(const stages::RunContext& context, const stages::Stage& stage);
 

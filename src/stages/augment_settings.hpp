@@ -3,12 +3,12 @@
 
 #include <vector>
 
+#include "impart/core/settings.hpp"
 #include "impart/data/augment.hpp"
-#include "stages/toml_reader.hpp"
 
 namespace impart::stages {
 
 /// Reads the key `augment` of a stage: a list of tables. What is wrong becomes a problem.
-std::vector<data::Augmentation> read_augment(TableReader& table);
+std::vector<data::Augmentation> read_augment(Settings& table);
 
 }  // namespace impart::stages

@@ -9,14 +9,14 @@
 
 namespace impart::stages {
 
-int wanted_ranks(const StageSettings& stage, int ranks, int shards) {
-  if (stage.ranks <= 0) return mesh_of(stage) == comm::MeshShape{} ? 0 : ranks;
-  if (stage.ranks >= 1) return static_cast<int>(stage.ranks);
-  return comm::largest_rank_count(shards, std::max(1, static_cast<int>(stage.ranks * ranks)));
+int wanted_ranks(const Stage& stage, int ranks, int shards) {
+  if (stage.common().ranks <= 0) return stage.mesh() == comm::MeshShape{} ? 0 : ranks;
+  if (stage.common().ranks >= 1) return static_cast<int>(stage.common().ranks);
+  return comm::largest_rank_count(shards, std::max(1, static_cast<int>(stage.common().ranks * ranks)));
 }
 
 bool splits_tensors(const Deck& deck) {
-  return std::ranges::any_of(deck.stages, [](const auto& stage) { return mesh_of(stage).tensor > 1; });
+  return std::ranges::any_of(deck.stages, [](const auto& stage) { return stage->mesh().tensor > 1; });
 }
 
 std::string why_not_ranks(int ranks, int shards, std::string_view setting) {

@@ -11,6 +11,7 @@
 #include "impart/core/problems.hpp"
 #include "impart/stages/deck.hpp"
 #include "impart/stages/stage.hpp"
+#include "impart/stages/training.hpp"
 
 namespace impart::stages {
 
@@ -51,7 +52,7 @@ class CheckContext {
 
   [[nodiscard]] const Deck& deck() const noexcept { return deck_; }
   /// False for a stage that was not asked for: what ranks and memory it would need does not matter.
-  [[nodiscard]] bool will_run(const StageSettings& stage) const;
+  [[nodiscard]] bool will_run(const Stage& stage) const;
   void problem(const std::string& path, std::string_view text);
 
   const nn::ModelSpec* model(const std::string& path, const std::string& name);
@@ -65,7 +66,9 @@ class CheckContext {
   void match(const std::string& path, const nn::ModelSpec& spec, const DatasetOutline& dataset,
              const std::string& dataset_name);
   void need_part(const std::string& path, const std::string& dataset_name, const DatasetOutline& dataset,
-                 Part part);
+                 data::Part part);
+  /// The dataset, if one is named, on whose validation part a model of `spec` is measured.
+  void measured(const std::string& path, const std::string& dataset_name, const nn::ModelSpec& spec);
   /// The model that `reference` names, if any, as the start of one that must be of the same architecture.
   void init(const std::string& path, const std::string& reference, const nn::ModelSpec& spec);
   /// Training of `spec` at the stage `path`: dataset, shapes, batch, mesh, memory.
@@ -83,7 +86,8 @@ class CheckContext {
   [[nodiscard]] const std::vector<std::string>& notes() const noexcept { return notes_; }
 
  private:
-  std::optional<DatasetOutline> open(const DatasetSettings& settings);
+  std::optional<DatasetOutline> open(const DatasetEntry& dataset);
+  [[nodiscard]] const Stage& stage_at(const std::string& path) const;
   void check_augment(const std::string& path, const TrainingSettings& settings);
   std::optional<comm::MeshShape> check_mesh(const std::string& path, const TrainingSettings& settings,
                                             const nn::ModelSpec& spec, Trainees trainees);

@@ -14,10 +14,12 @@
 #include "impart/core/progress.hpp"
 #include "impart/data/dataset.hpp"
 #include "impart/data/partition.hpp"
+#include "impart/data/parts.hpp"
 #include "impart/share/federate.hpp"
 #include "impart/share/model.hpp"
 #include "impart/stages/deck.hpp"
 #include "impart/stages/stage.hpp"
+#include "impart/stages/training.hpp"
 
 namespace impart::stages {
 
@@ -28,17 +30,6 @@ struct RunOptions {
   int threads = 1;                ///< of this rank
   ProgressMode progress = ProgressMode::kAuto;
   const std::atomic<bool>* stop = nullptr;  ///< set by a signal handler; may be null
-};
-
-/// A dataset's parts, ready for a network. A part without samples is null.
-struct DataParts {
-  data::DatasetPtr parts[3];  ///< train, validation, test
-  data::DatasetPtr all;
-  std::string fingerprint;
-
-  [[nodiscard]] const data::DatasetPtr& part(Part which) const;
-  /// Of every part: what a model that is trained on one remembers.
-  [[nodiscard]] const data::Encoding& encoding() const { return *all->encoding(); }
 };
 
 /// A model that a stage left, or that a file holds.
@@ -63,7 +54,7 @@ class RunContext {
   void use_ranks(const comm::Comm& comm, ProgressMode progress);
 
   /// Read once in a run, and shared by its stages. Collective at the first call for a name.
-  const DataParts& data(const std::string& name);
+  const data::DataParts& data(const std::string& name);
   /// What `settings` say is trained on: a slice of the training part, or all of it. Collective, as `data`.
   data::DatasetPtr training_data(const TrainingSettings& settings);
   /// Where training starts: at the values of `init`, or if that is empty, at those of the seed. Collective.
@@ -99,7 +90,7 @@ class RunContext {
   RunOptions options_;
   EventSink on_event_;
   std::string state_key_;
-  std::map<std::string, DataParts> data_;
+  std::map<std::string, data::DataParts> data_;
   std::map<std::string, Artifact> artifacts_;
   std::map<std::string, share::Model> models_;
   std::map<std::pair<std::string, std::int64_t>, double> sample_seconds_;  // by a model's JSON, and the batch
@@ -108,9 +99,6 @@ class RunContext {
 /// Reads a checkpoint on the root and gives it to all: the other ranks' file systems need not show it yet.
 /// Collective. `digest` receives the root digest.
 share::Model read_model(const comm::Comm& comm, const std::filesystem::path& path, std::string& digest);
-
-/// Reads, splits, limits, resizes and scales a dataset as its settings say. Collective.
-DataParts read_parts(const comm::Comm& comm, const DatasetSettings& settings);
 
 /// Throws Error, on all ranks, when the model that `reference` names was trained on a text whose characters
 /// have other indices than those of the dataset: neither its weights nor its outputs mean the same.
