@@ -26,7 +26,7 @@ struct Slot {
   std::vector<std::uint64_t> ids;
   std::vector<std::uint64_t> rows;
   std::vector<std::int32_t> other_labels;  // these two are empty when nothing is mixed
-  std::vector<float> share;
+  std::vector<float> lambda;
   Batch batch;
 };
 
@@ -48,7 +48,7 @@ struct BatchLoader::Impl {
       slot.rows.resize(samples);
       if (!augmenter.mixes()) continue;
       slot.other_labels.resize(samples);
-      slot.share.resize(samples);
+      slot.lambda.resize(samples);
     }
     thread = std::thread([this] { serve(); });
   }
@@ -120,7 +120,7 @@ struct BatchLoader::Impl {
     slot.rows[at] = static_cast<std::uint64_t>(row);
     if (!augmenter.mixes()) return;
     slot.other_labels[at] = dataset->label(mix.partner);
-    slot.share[at] = mix.share;
+    slot.lambda[at] = mix.lambda;
   }
 
   [[nodiscard]] std::size_t labels_each() const {
@@ -135,7 +135,7 @@ struct BatchLoader::Impl {
                      std::span(slot.ids).subspan(start, count), std::span(slot.rows).subspan(start, count)};
     if (augmenter.mixes()) {
       shard.other_labels = std::span(slot.other_labels).subspan(start, count);
-      shard.share = std::span(slot.share).subspan(start, count);
+      shard.lambda = std::span(slot.lambda).subspan(start, count);
     }
     return shard;
   }

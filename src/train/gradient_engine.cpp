@@ -257,7 +257,7 @@ struct GradientEngine::Impl {
       const nn::Targets targets{.labels = shards[i].labels,
                                 .rows = shards[i].rows,
                                 .other_labels = shards[i].other_labels,
-                                .share = shards[i].share};
+                                .share = shards[i].lambda};
       float* tail = worker.tails.data() + i * kTailSize;
       tail[kLoss] =
           static_cast<float>(objective.evaluate(outputs.subspan(i * part, part), targets, spec.classes, scale,

@@ -20,10 +20,10 @@ struct ShardBatch {
   std::span<const std::int32_t> labels;       ///< (size, labels per sample)
   std::span<const std::uint64_t> sample_ids;  ///< (size)
   std::span<const std::uint64_t> rows;        ///< (size), positions in the dataset
-  /// (size), where augmentation mixes samples, and else empty: the target is share * one_hot(labels) +
-  /// (1 - share) * one_hot(other_labels).
+  /// (size), where augmentation mixes samples, and else empty: the target is lambda *
+  /// one_hot(labels) + (1 - lambda) * one_hot(other_labels).
   std::span<const std::int32_t> other_labels = {};
-  std::span<const float> share = {};
+  std::span<const float> lambda = {};
 };
 
 /// One step's samples of one rank. The shards' arrays lie one behind another in memory, so that neighbouring
@@ -39,8 +39,8 @@ struct LoaderOptions {
   int shards = 1;
   comm::ShardRange range;  ///< the shards of this rank
   std::uint64_t seed = 0;
-  bool shuffle = true;                     ///< a new order each epoch, a pure function of (seed, epoch)
-  std::vector<Augmentation> augment = {};  ///< of every sample; empty: samples as they are
+  bool shuffle = true;                        ///< a new order each epoch, a pure function of (seed, epoch)
+  std::vector<AugmentationPtr> augment = {};  ///< of every sample; empty: samples as they are
 };
 
 /// Steps that visit every sample once: the last may be smaller.
@@ -51,8 +51,7 @@ std::int64_t steps_per_epoch(std::int64_t samples, std::int64_t batch_size);
 /// making.
 class BatchLoader {
  public:
-  /// Starts at global step `first_step`, as if it had served the steps before. Throws as check_augmentation
-  /// does.
+  /// Starts at global step `first_step`, as if it had served the steps before. Throws as Augmenter does.
   BatchLoader(DatasetPtr dataset, LoaderOptions options, std::int64_t first_step = 0);
   BatchLoader(const BatchLoader&) = delete;
   BatchLoader& operator=(const BatchLoader&) = delete;

@@ -78,7 +78,7 @@ struct TrainerOptions {
   /// axis.
   int local_steps = 1;
   AverageOptions average;
-  std::vector<data::Augmentation> augment;  ///< of the training samples; the validation data stay as they are
+  std::vector<data::AugmentationPtr> augment;  ///< of the training samples; the validation data stay as they are
 
   std::string monitor =
       "accuracy";  ///< "accuracy", "f1_macro" (higher is better) or "loss" of the validation data
