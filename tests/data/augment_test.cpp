@@ -355,7 +355,7 @@ LoaderOptions everything(int rank, int ranks) {
           kShards,
           comm::shards_of_rank(rank, ranks, kShards),
           7,
-          true,
+          {},
           {make_augmentation({{"kind", "flip"}, {"probability", 0.5}}), of_kind("crop"), of_kind("rotate"),
            of_kind("shift"), make_augmentation({{"kind", "cutout"}, {"size", 4}}), of_kind("noise"),
            of_kind("mixup"), of_kind("cutmix")}};
@@ -404,7 +404,7 @@ TEST(AugmentedLoader, GoesOnInTheMiddleOfAnEpoch) {
 TEST(AugmentedLoader, AnEpochShowsOtherChangesThanTheLast) {
   const auto dataset = numbered(8, Shape{1, 8, 8});
   auto options = everything(0, 1);
-  options.shuffle = false;
+  options.sampler = make_sampler("sequential");
   options.augment = {of_kind("noise")};
   BatchLoader loader(dataset, options);
   const auto inputs = loader.next().shards[0].inputs;
