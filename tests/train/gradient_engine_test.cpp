@@ -225,6 +225,42 @@ TEST(GradientEngine, ATailOfOneSampleUsesRunningStatistics) {
   EXPECT_THROW(GradientEngine(self, spec, *objective, {8, 8, 1, 5, {}, 0}), Error);
 }
 
+/// The sum over what chance drew, divided by what was expected; also of nothing, and of more than a full batch.
+TEST(GradientEngine, ABatchOfAnySizeIsDividedByTheExpectedOne) {
+  const auto world = comm::Comm::world();
+  const int shards = world.size() == 3 ? 6 : 8;
+  const auto spec = small_net();
+  const auto objective = nn::make_cross_entropy();
+  const auto dataset = made_up_dataset(world, 150, spec.input, spec.classes);
+  const auto state = nn::initial_state(spec, 3);
+  GradientEngine engine(world, spec, *objective, {shards, shards, 1, 5, {}, 0});
+  data::BatchLoader loader(dataset, {shards, shards, engine.range(), 5, data::make_sampler("poisson")});
+  bool has_many = false;
+  for (int step = 0; step < 20; ++step) {
+    auto batch = loader.next();
+    const auto result = engine.compute(state, batch, false);
+    ASSERT_EQ(result.weight, static_cast<double>(batch.global_size));
+    has_many |= batch.global_size > shards;
+    const auto sum = engine.gradient().clone();
+    const auto factor = static_cast<float>(batch.expected_size) / static_cast<float>(batch.global_size);
+    batch.expected_size = 0;
+    EXPECT_EQ(engine.compute(state, batch, false).loss, result.loss);
+    const auto mean = engine.gradient().parameters();
+    for (std::size_t i = 0; i < mean.size(); ++i) {
+      ASSERT_NEAR(sum.parameters()[i] * factor, mean[i], 1e-5 * (1 + std::fabs(mean[i])));
+    }
+  }
+  EXPECT_TRUE(has_many);
+
+  data::Batch none;
+  none.expected_size = shards;
+  none.shards.resize(static_cast<std::size_t>(engine.range().size()));
+  const auto result = engine.compute(state, none, false);
+  EXPECT_EQ(result.loss, 0);
+  EXPECT_EQ(result.weight, 0);
+  for (const float g : engine.gradient().arena()) ASSERT_EQ(g, 0);
+}
+
 TEST(GradientEngine, RefusesWhatCannotBeCut) {
   const auto objective = nn::make_cross_entropy();
   const auto self = comm::Comm::self();
