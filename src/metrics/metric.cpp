@@ -13,6 +13,7 @@ namespace {
 constexpr Registry<MetricPtr>::Entry kMetrics[] = {
     {"accuracy", "part of the answers whose largest output is the label's", make_accuracy},
     {"f1_macro", "mean over the classes of F1, as scikit-learn's f1_score(average=\"macro\")", make_f1_macro},
+    {"top_k_accuracy", "part of the answers with the label among the k largest outputs", make_top_k_accuracy},
 };
 
 MetricPtr make_metric(std::string_view kind) {

@@ -7,6 +7,7 @@ namespace impart::metrics {
 
 MetricPtr make_accuracy(Settings& settings);
 MetricPtr make_f1_macro(Settings& settings);
+MetricPtr make_top_k_accuracy(Settings& settings);
 
 /// The part of the answers that are right, as a kind judges them.
 class RightPart : public MetricSum {

@@ -45,7 +45,7 @@ class Metric {
 
 using MetricPtr = std::shared_ptr<const Metric>;
 
-/// accuracy, f1_macro.
+/// accuracy, f1_macro, top_k_accuracy.
 const Registry<MetricPtr>& classification_metrics();
 /// Those that are told when nobody asks for others: accuracy and f1_macro.
 const std::vector<MetricPtr>& default_metrics();
