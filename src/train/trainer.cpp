@@ -69,6 +69,14 @@ class Run {
           .hint("give the dataset a `validation` split")
           .collective();
     }
+    const bool varying = options.sampler && options.sampler->traits().varying;
+    const auto synced = varying ? nn::synced_layer(task.spec, engine_options().trainable) : std::nullopt;
+    if (synced) {
+      throw Error("statistics of the whole batch need batches of one size", ErrorKind::kUsage)
+          .at(fmt::format("{}: layer '{}', `sync`", options.stage, *synced))
+          .hint("drop `sync`, or choose another `sampler`")
+          .collective();
+    }
     if (options.keep == Keep::kBest && options.average.kind == AverageKind::kSwa) {
       throw Error("the mean of several epochs' weights is kept, so the best of them cannot be",
                   ErrorKind::kUsage)

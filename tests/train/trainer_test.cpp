@@ -124,6 +124,15 @@ TEST_F(Training, EmptyBatchesAreSteps) {
   }
 }
 
+/// Their statistics are those of the whole batch only when all its shards are full.
+TEST_F(Training, RefusesSyncedStatisticsOfBatchesOfAnySize) {
+  spec_ = small_net(4, true);
+  options_.sampler = data::make_sampler("poisson");
+  EXPECT_THROW(run(world_), Error);
+  options_.sampler = data::make_sampler("balanced");
+  EXPECT_NO_THROW(run(world_));
+}
+
 TEST_F(Training, AugmentedGivesTheSameBitsOnAnyNumberOfRanks) {
   const auto plain = run(comm::Comm::self());
   options_.augment = {data::make_augmentation({{"kind", "noise"}}),
