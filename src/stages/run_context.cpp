@@ -96,6 +96,7 @@ train::TrainerOptions RunContext::trainer_options(const std::string& stage,
   options.local_steps = settings.local_steps;
   options.average = settings.average;
   options.augment = settings.augment;
+  options.sampler = settings.sampler;
   options.monitor = settings.monitor;
   options.keep = settings.keep;
   options.patience = settings.patience;

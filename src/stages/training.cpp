@@ -7,7 +7,6 @@
 #include "impart/core/counted.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/stages/check_context.hpp"
-#include "stages/augment_settings.hpp"
 #include "stages/optimizer_settings.hpp"
 
 namespace impart::stages {
@@ -41,7 +40,8 @@ void read_steps(Settings& table, TrainingSettings& training, const StepKeys& key
   read_optimizer(table, training);
   read_objective(table, training.objective);
   table.read("accumulate", training.accumulate, between(1, 1 << 20), "");
-  training.augment = read_augment(table);
+  training.augment = data::augmentations().read_list(table, "augment", "random changes of the training samples, in this order");
+  training.sampler = data::samplers().read(table, "sampler", data::kDefaultSampler, "which samples make each step");
   if (training.solver) training.solver->objective = training.objective.kind;
   check_solver(table, training);
 }

@@ -28,7 +28,7 @@ Computed compute(const comm::Comm& comm, int shards, int threads, int step,
   const auto dataset = made_up_dataset(comm, 70, spec.input, spec.classes);
   const auto batch = std::int64_t{4} * shards;
   GradientEngine engine(comm, spec, *objective, {batch, shards, threads, 5, {}, 0, {}, overlap});
-  data::BatchLoader loader(dataset, {batch, shards, engine.range(), 5, true}, step);
+  data::BatchLoader loader(dataset, {batch, shards, engine.range(), 5}, step);
   const auto state = nn::initial_state(spec, 3);
   const auto result = engine.compute(state, loader.next(), false);
   EXPECT_FALSE(result.stop);
@@ -44,7 +44,7 @@ Computed compute_batch(const comm::Comm& comm, bool sync, int shards) {
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(comm, 70, spec.input, spec.classes);
   GradientEngine engine(comm, spec, *objective, {.batch_size = 32, .shards = shards});
-  data::BatchLoader loader(dataset, {32, shards, engine.range(), 5, true});
+  data::BatchLoader loader(dataset, {32, shards, engine.range(), 5});
   const auto result = engine.compute(nn::initial_state(spec, 3), loader.next(), false);
   const auto arena = engine.gradient().arena();
   return {result.loss, {arena.begin(), arena.end()}};
@@ -147,7 +147,7 @@ TEST(GradientEngine, TheMeanOverTheBatchHoweverItIsCut) {
   const auto state = nn::initial_state(spec, 3);
   const auto gradient = [&](int shards) {
     GradientEngine engine(self, spec, *objective, {32, shards, 1, 5, {}, 0.1});
-    data::BatchLoader loader(dataset, {32, shards, engine.range(), 5, true}, 2);
+    data::BatchLoader loader(dataset, {32, shards, engine.range(), 5}, 2);
     const auto result = engine.compute(state, loader.next(), false);
     std::vector<float> values(engine.gradient().arena().begin(), engine.gradient().arena().end());
     values.push_back(static_cast<float>(result.loss));
@@ -168,7 +168,7 @@ TEST(GradientEngine, ClassWeightsAndPenaltyAreThoseOfTheWholeBatch) {
   const auto compute_with = [&](const nn::ObjectiveOptions& options) {
     const auto objective = nn::make_objective(options);
     GradientEngine engine(world, spec, *objective, {24, 24, 1, 5, {}, options.l2});
-    data::BatchLoader loader(dataset, {24, 24, engine.range(), 5, true}, 2);
+    data::BatchLoader loader(dataset, {24, 24, engine.range(), 5}, 2);
     return engine.compute(state, loader.next(), false);
   };
   // A class at a time: the others' weights are next to nothing.
@@ -199,7 +199,7 @@ TEST(GradientEngine, OneRankThatWantsToStopStopsAll) {
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(world, 70, spec.input, spec.classes);
   GradientEngine engine(world, spec, *objective, {24, 24, 1, 5, {}, 0});
-  data::BatchLoader loader(dataset, {24, 24, engine.range(), 5, true});
+  data::BatchLoader loader(dataset, {24, 24, engine.range(), 5});
   const auto state = nn::initial_state(spec, 3);
   const bool last = world.rank() == world.size() - 1;
   EXPECT_TRUE(engine.compute(state, loader.next(), last).stop);
@@ -216,13 +216,49 @@ TEST(GradientEngine, ATailOfOneSampleUsesRunningStatistics) {
   const auto dataset = made_up_dataset(self, 49, spec.input, 3);
   const auto state = nn::initial_state(spec, 3);
   GradientEngine engine(self, spec, *objective, {16, 8, 1, 5, {}, 0});
-  data::BatchLoader loader(dataset, {16, 8, engine.range(), 5, true}, 3);
+  data::BatchLoader loader(dataset, {16, 8, engine.range(), 5}, 3);
   const auto result = engine.compute(state, loader.next(), false);
   EXPECT_TRUE(std::isfinite(result.loss));
   for (const float change : engine.gradient().values("bn1.running_var")) EXPECT_EQ(change, 0);
   for (const float g : engine.gradient().values("bn1.weight")) EXPECT_TRUE(std::isfinite(g));
   // A whole batch of such shards never learns statistics: that is an error.
   EXPECT_THROW(GradientEngine(self, spec, *objective, {8, 8, 1, 5, {}, 0}), Error);
+}
+
+/// The sum over what chance drew, divided by what was expected; also of nothing, and of more than a full batch.
+TEST(GradientEngine, ABatchOfAnySizeIsDividedByTheExpectedOne) {
+  const auto world = comm::Comm::world();
+  const int shards = world.size() == 3 ? 6 : 8;
+  const auto spec = small_net();
+  const auto objective = nn::make_cross_entropy();
+  const auto dataset = made_up_dataset(world, 150, spec.input, spec.classes);
+  const auto state = nn::initial_state(spec, 3);
+  GradientEngine engine(world, spec, *objective, {shards, shards, 1, 5, {}, 0});
+  data::BatchLoader loader(dataset, {shards, shards, engine.range(), 5, data::make_sampler("poisson")});
+  bool has_many = false;
+  for (int step = 0; step < 20; ++step) {
+    auto batch = loader.next();
+    const auto result = engine.compute(state, batch, false);
+    ASSERT_EQ(result.weight, static_cast<double>(batch.global_size));
+    has_many |= batch.global_size > shards;
+    const auto sum = engine.gradient().clone();
+    const auto factor = static_cast<float>(batch.expected_size) / static_cast<float>(batch.global_size);
+    batch.expected_size = 0;
+    EXPECT_EQ(engine.compute(state, batch, false).loss, result.loss);
+    const auto mean = engine.gradient().parameters();
+    for (std::size_t i = 0; i < mean.size(); ++i) {
+      ASSERT_NEAR(sum.parameters()[i] * factor, mean[i], 1e-5 * (1 + std::fabs(mean[i])));
+    }
+  }
+  EXPECT_TRUE(has_many);
+
+  data::Batch none;
+  none.expected_size = shards;
+  none.shards.resize(static_cast<std::size_t>(engine.range().size()));
+  const auto result = engine.compute(state, none, false);
+  EXPECT_EQ(result.loss, 0);
+  EXPECT_EQ(result.weight, 0);
+  for (const float g : engine.gradient().arena()) ASSERT_EQ(g, 0);
 }
 
 TEST(GradientEngine, RefusesWhatCannotBeCut) {

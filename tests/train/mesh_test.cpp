@@ -153,7 +153,7 @@ TEST_F(OnAMesh, ACrossEntropyOfSplitClassesIsThatOfWholeRows) {
   objective_.label_smoothing = 0.1;
   objective_.class_weights.resize(600);
   for (std::size_t k = 0; k < 600; ++k) objective_.class_weights[k] = 0.5 + static_cast<double>(k % 7);
-  options_.augment = {{.kind = data::AugmentKind::kMixup, .alpha = 0.4}};
+  options_.augment = {data::make_augmentation({{"kind", "mixup"}, {"alpha", 0.4}})};
   expect_losses_of_one_rank();
 }
 
