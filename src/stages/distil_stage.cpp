@@ -48,7 +48,8 @@ class DistilStage final : public Stage {
                                     spec.input.str(), spec.classes, student->input.str(), student->classes));
       }
     }
-    if (std::ranges::any_of(settings_.training.augment, data::mixes, &data::Augmentation::kind)) {
+    if (std::ranges::any_of(settings_.training.augment,
+                            [](const auto& each) { return each->traits().mixes; })) {
       context.problem(path + ".augment",
                       "teachers are asked once about each sample, not about mixtures: no mixup, no cutmix");
     }

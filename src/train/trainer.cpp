@@ -99,7 +99,7 @@ class Run {
     data::BatchLoader loader(task_.train,
                              {options_.batch_size, options_.shards,
                               comm::shards_of_rank(data_.rank(), data_.size(), options_.shards),
-                              options_.seed, true, options_.augment},
+                              options_.seed, options_.sampler, options_.augment},
                              step_);
     while (step_ < total_steps_) {
       const auto start = Clock::now();
@@ -155,7 +155,8 @@ class Run {
     if (!std::isfinite(outcome.loss)) fail_not_finite(batch, outcome.loss);
 
     const auto updating = Clock::now();
-    update(outcome.weight);
+    // The mean of several batches' gradients: each counts by what it was divided by.
+    update(batch.expected_size > 0 ? static_cast<double>(batch.expected_size) : outcome.weight);
     const auto changes = engine_->gradient().buffers();
     const auto buffers = state_.buffers();
     for (std::size_t i = 0; i < buffers.size(); ++i) buffers[i] += changes[i];
@@ -250,7 +251,9 @@ class Run {
   }
 
   void end_epoch() {
-    record_.event(step_ / steps_per_epoch_, step_, "train.loss", epoch_loss_ / epoch_weight_);
+    // An epoch without a sample, which chance may bring, has no loss.
+    record_.event(step_ / steps_per_epoch_, step_, "train.loss",
+                  epoch_weight_ > 0 ? epoch_loss_ / epoch_weight_ : 0);
     epoch_loss_ = 0;
     epoch_weight_ = 0;
     average_.after_epoch(state_, step_ / steps_per_epoch_);

@@ -28,7 +28,7 @@ Computed compute(const comm::Comm& comm, int shards, int threads, int step,
   const auto dataset = made_up_dataset(comm, 70, spec.input, spec.classes);
   const auto batch = std::int64_t{4} * shards;
   GradientEngine engine(comm, spec, *objective, {batch, shards, threads, 5, {}, 0, {}, overlap});
-  data::BatchLoader loader(dataset, {batch, shards, engine.range(), 5, true}, step);
+  data::BatchLoader loader(dataset, {batch, shards, engine.range(), 5}, step);
   const auto state = nn::initial_state(spec, 3);
   const auto result = engine.compute(state, loader.next(), false);
   EXPECT_FALSE(result.stop);
@@ -44,7 +44,7 @@ Computed compute_batch(const comm::Comm& comm, bool sync, int shards) {
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(comm, 70, spec.input, spec.classes);
   GradientEngine engine(comm, spec, *objective, {.batch_size = 32, .shards = shards});
-  data::BatchLoader loader(dataset, {32, shards, engine.range(), 5, true});
+  data::BatchLoader loader(dataset, {32, shards, engine.range(), 5});
   const auto result = engine.compute(nn::initial_state(spec, 3), loader.next(), false);
   const auto arena = engine.gradient().arena();
   return {result.loss, {arena.begin(), arena.end()}};
@@ -147,7 +147,7 @@ TEST(GradientEngine, TheMeanOverTheBatchHoweverItIsCut) {
   const auto state = nn::initial_state(spec, 3);
   const auto gradient = [&](int shards) {
     GradientEngine engine(self, spec, *objective, {32, shards, 1, 5, {}, 0.1});
-    data::BatchLoader loader(dataset, {32, shards, engine.range(), 5, true}, 2);
+    data::BatchLoader loader(dataset, {32, shards, engine.range(), 5}, 2);
     const auto result = engine.compute(state, loader.next(), false);
     std::vector<float> values(engine.gradient().arena().begin(), engine.gradient().arena().end());
     values.push_back(static_cast<float>(result.loss));
@@ -168,7 +168,7 @@ TEST(GradientEngine, ClassWeightsAndPenaltyAreThoseOfTheWholeBatch) {
   const auto compute_with = [&](const std::vector<double>& class_weights, double l2 = 0) {
     const auto objective = nn::make_objective(SettingTable{{"class_weights", class_weights}});
     GradientEngine engine(world, spec, *objective, {24, 24, 1, 5, {}, l2});
-    data::BatchLoader loader(dataset, {24, 24, engine.range(), 5, true}, 2);
+    data::BatchLoader loader(dataset, {24, 24, engine.range(), 5}, 2);
     return engine.compute(state, loader.next(), false);
   };
   // A class at a time: the others' weights are next to nothing.
@@ -199,7 +199,7 @@ TEST(GradientEngine, OneRankThatWantsToStopStopsAll) {
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(world, 70, spec.input, spec.classes);
   GradientEngine engine(world, spec, *objective, {24, 24, 1, 5, {}, 0});
-  data::BatchLoader loader(dataset, {24, 24, engine.range(), 5, true});
+  data::BatchLoader loader(dataset, {24, 24, engine.range(), 5});
   const auto state = nn::initial_state(spec, 3);
   const bool last = world.rank() == world.size() - 1;
   EXPECT_TRUE(engine.compute(state, loader.next(), last).stop);
@@ -216,7 +216,7 @@ TEST(GradientEngine, ATailOfOneSampleUsesRunningStatistics) {
   const auto dataset = made_up_dataset(self, 49, spec.input, 3);
   const auto state = nn::initial_state(spec, 3);
   GradientEngine engine(self, spec, *objective, {16, 8, 1, 5, {}, 0});
-  data::BatchLoader loader(dataset, {16, 8, engine.range(), 5, true}, 3);
+  data::BatchLoader loader(dataset, {16, 8, engine.range(), 5}, 3);
   const auto result = engine.compute(state, loader.next(), false);
   EXPECT_TRUE(std::isfinite(result.loss));
   for (const float change : engine.gradient().values("bn1.running_var")) EXPECT_EQ(change, 0);

@@ -153,7 +153,7 @@ TEST_F(OnAMesh, ACrossEntropyOfSplitClassesIsThatOfWholeRows) {
   std::vector<double> weights(600);
   for (std::size_t k = 0; k < 600; ++k) weights[k] = 0.5 + static_cast<double>(k % 7);
   objective_ = {{"label_smoothing", 0.1}, {"class_weights", weights}};
-  options_.augment = {{.kind = data::AugmentKind::kMixup, .alpha = 0.4}};
+  options_.augment = {data::make_augmentation({{"kind", "mixup"}, {"alpha", 0.4}})};
   expect_losses_of_one_rank();
 }
 

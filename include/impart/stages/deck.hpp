@@ -98,7 +98,7 @@ struct TrainingSettings {
   int patience = 0;                           ///< early_stopping.patience; 0: never stops early
   double min_delta = 0;                       ///< early_stopping.min_delta
   std::vector<train::ParameterGroup> groups;  ///< `freeze` becomes frozen groups
-  std::vector<data::Augmentation> augment;
+  std::vector<data::AugmentationPtr> augment;
   std::uint64_t seed = 0;  ///< default: the run's
   comm::MeshShape mesh;    ///< of the ranks of the stage
 };
