@@ -142,7 +142,7 @@ TEST(GradientEngine, TheMeanOverTheBatchHoweverItIsCut) {
   std::erase_if(spec.layers,
                 [](const auto& layer) { return layer.kind == "batch_norm" || layer.kind == "dropout"; });
   const auto self = comm::Comm::self();
-  const auto objective = nn::make_objective({.class_weights = {1, 0.5, 3, 2}});
+  const auto objective = nn::make_objective(SettingTable{{"class_weights", std::vector{1.0, 0.5, 3.0, 2.0}}});
   const auto dataset = made_up_dataset(self, 70, spec.input, spec.classes);
   const auto state = nn::initial_state(spec, 3);
   const auto gradient = [&](int shards) {
@@ -165,9 +165,9 @@ TEST(GradientEngine, ClassWeightsAndPenaltyAreThoseOfTheWholeBatch) {
   const std::vector<double> weights{1, 0.5, 3, 2};
   const auto dataset = made_up_dataset(world, 70, spec.input, spec.classes);
   const auto state = nn::initial_state(spec, 3);
-  const auto compute_with = [&](const nn::ObjectiveOptions& options) {
-    const auto objective = nn::make_objective(options);
-    GradientEngine engine(world, spec, *objective, {24, 24, 1, 5, {}, options.l2});
+  const auto compute_with = [&](const std::vector<double>& class_weights, double l2 = 0) {
+    const auto objective = nn::make_objective(SettingTable{{"class_weights", class_weights}});
+    GradientEngine engine(world, spec, *objective, {24, 24, 1, 5, {}, l2});
     data::BatchLoader loader(dataset, {24, 24, engine.range(), 5}, 2);
     return engine.compute(state, loader.next(), false);
   };
@@ -177,11 +177,11 @@ TEST(GradientEngine, ClassWeightsAndPenaltyAreThoseOfTheWholeBatch) {
   for (std::size_t c = 0; c < weights.size(); ++c) {
     std::vector<double> one(weights.size(), 1e-12);
     one[c] = 1;
-    const auto part = compute_with({.class_weights = one});
+    const auto part = compute_with(one);
     loss += weights[c] * part.loss * part.weight;
     weight += weights[c] * part.weight;
   }
-  const auto whole = compute_with({.class_weights = weights});
+  const auto whole = compute_with(weights);
   EXPECT_NEAR(whole.weight, weight, 1e-6);
   EXPECT_NEAR(whole.loss, loss / weight, 1e-6);
   EXPECT_EQ(compute_with({}).weight, 22);
@@ -190,7 +190,7 @@ TEST(GradientEngine, ClassWeightsAndPenaltyAreThoseOfTheWholeBatch) {
   for (const auto* name : {"conv1.weight", "dense1.weight", "dense2.weight"}) {
     for (const float w : state.values(name)) squares += static_cast<double>(w) * static_cast<double>(w);
   }
-  EXPECT_NEAR(compute_with({.class_weights = weights, .l2 = 0.5}).loss - whole.loss, 0.25 * squares, 1e-9);
+  EXPECT_NEAR(compute_with(weights, 0.5).loss - whole.loss, 0.25 * squares, 1e-9);
 }
 
 TEST(GradientEngine, OneRankThatWantsToStopStopsAll) {

@@ -9,7 +9,7 @@
 
 #include "impart/comm/mesh.hpp"
 #include "impart/core/settings.hpp"
-#include "impart/nn/objective.hpp"
+#include "impart/nn/objective_options.hpp"
 #include "impart/stages/deck.hpp"
 #include "impart/train/trainer.hpp"
 
