@@ -89,7 +89,8 @@ class DistilStage final : public Stage {
     const double taught = seconds_since(start);
 
     const auto& spec = *context.deck().find_model(model_);
-    const auto objective = share::make_distillation(teacher, {kd_weight_, temperature_, training_.objective});
+    const auto objective = share::make_distillation(teacher, {kd_weight_, temperature_},
+                                                    nn::make_objective(training_.objective));
     auto result = train_model(context, name(), training_, spec, *objective, data,
                               nn::initial_state(spec, training_.seed));
     result.seconds.compute += taught;

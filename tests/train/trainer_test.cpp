@@ -144,6 +144,21 @@ TEST_F(Training, AugmentedGivesTheSameBitsOnAnyNumberOfRanks) {
   expect_equal(alone.state, run(world_).state);
 }
 
+TEST_F(Training, AMeshThatTheRanksDoNotFillIsRefusedOnAllOfThem) {
+  const auto expect_refused = [&](const comm::MeshShape& mesh, const std::string& why) {
+    options_.mesh = mesh;
+    try {
+      run(world_);
+      FAIL() << "trained although " << why;
+    } catch (const Error& e) {
+      EXPECT_TRUE(e.is_collective());
+      EXPECT_NE(std::string(e.what()).find(why), std::string::npos) << e.what();
+    }
+  };
+  expect_refused({.data = world_.size() + 1}, "the mesh");
+  expect_refused({.tensor = 3 * world_.size()}, "does not divide");
+}
+
 TEST_F(Training, StoppedAndContinuedEqualsUninterrupted) {
   options_.keep = Keep::kBest;
   options_.augment = {data::make_augmentation({{"kind", "noise"}}),
