@@ -13,12 +13,12 @@
 
 #include "impart/comm/mesh.hpp"
 #include "impart/comm/reduction.hpp"
+#include "impart/core/problems.hpp"
 #include "impart/core/tensor.hpp"
 #include "impart/nn/objective.hpp"
 #include "impart/nn/spec.hpp"
 #include "impart/share/model.hpp"
 #include "impart/share/transfer.hpp"
-#include "impart/core/problems.hpp"
 #include "impart/train/optimizer.hpp"
 #include "impart/train/trainer.hpp"
 
@@ -88,6 +88,7 @@ struct TrainingSettings {
   std::int64_t batch_size = 64;  ///< global; a multiple of the run's shards
   train::OptimizerOptions optimizer;
   std::optional<train::SolverOptions> solver;  ///< instead of the optimizer
+  std::vector<train::GradientTransformPtr> transforms;
   train::ScheduleOptions schedule;
   train::AverageOptions average;
   int accumulate = 1;   ///< batches of one update
