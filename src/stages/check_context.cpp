@@ -377,7 +377,7 @@ void CheckContext::check_augment(const std::string& path, const TrainingSettings
   }
   for (std::size_t i = 0; i < settings.augment.size(); ++i) {
     try {
-      data::check_augmentation(settings.augment[i], data->shape);
+      settings.augment[i]->check(data->shape);
     } catch (const Error& e) {
       problem(fmt::format("{}.augment[{}]", path, i + 1), e.what());
     }

@@ -239,7 +239,8 @@ StepResult LocalWorkers::average(StateDict& state, Optimizer& optimizer, Transfo
   all.take(sum, state, optimizer, transforms);
   const auto tail = sum.last<kTailSize>();
   const auto weight = static_cast<double>(tail[kWeight]);
-  return {static_cast<double>(tail[kLoss]) / weight, weight, tail[kStop] > 0};
+  const double loss = weight > 0 ? static_cast<double>(tail[kLoss]) / weight : 0;  // of no sample
+  return {loss, weight, tail[kStop] > 0};
 }
 
 std::optional<std::string> LocalWorkers::first_not_finite() const {

@@ -104,7 +104,7 @@ class Run {
     data::BatchLoader loader(task_.train,
                              {options_.batch_size, options_.shards,
                               comm::shards_of_rank(data_.rank(), data_.size(), options_.shards),
-                              options_.seed, true, options_.augment},
+                              options_.seed, options_.sampler, options_.augment},
                              step_);
     while (step_ < total_steps_) {
       const auto start = Clock::now();
@@ -160,8 +160,11 @@ class Run {
     if (!std::isfinite(outcome.loss)) fail_not_finite(batch, outcome.loss);
 
     const auto updating = Clock::now();
-    if (options_.accumulate > 1) accumulate(outcome.weight);
+    // The mean of several batches' gradients: each counts by what it was divided by.
+    if (options_.accumulate > 1)
+      accumulate(batch.expected_size > 0 ? static_cast<double>(batch.expected_size) : outcome.weight);
     if (updated_) update(batch, outcome);
+    waiting_weight_ = updated_ ? 0 : waiting_weight_ + outcome.weight;
     const auto changes = engine_->gradient().buffers();
     const auto buffers = state_.buffers();
     for (std::size_t i = 0; i < buffers.size(); ++i) buffers[i] += changes[i];
@@ -201,7 +204,7 @@ class Run {
     auto& gradient = options_.accumulate > 1 ? sum_ : engine_->gradient();
     const double penalty = transforms_.apply(state_, gradient, number, optimizer_.parameters());
     outcome.loss += penalty;
-    if (options_.accumulate > 1) epoch_loss_ += penalty * (sum_weight_ - outcome.weight);
+    epoch_loss_ += penalty * waiting_weight_;
     if (!std::isfinite(outcome.loss)) fail_not_finite(batch, outcome.loss);
     optimizer_.update(state_, gradient, rate_factor(number), number);
     average_.after_update(state_, number);
@@ -259,7 +262,9 @@ class Run {
   }
 
   void end_epoch() {
-    record_.event(step_ / steps_per_epoch_, step_, "train.loss", epoch_loss_ / epoch_weight_);
+    // An epoch without a sample, which chance may bring, has no loss.
+    record_.event(step_ / steps_per_epoch_, step_, "train.loss",
+                  epoch_weight_ > 0 ? epoch_loss_ / epoch_weight_ : 0);
     epoch_loss_ = 0;
     epoch_weight_ = 0;
     average_.after_epoch(state_, step_ / steps_per_epoch_);
@@ -464,7 +469,8 @@ class Run {
   bool updated_ = false;
   StateDict sum_;  // of gradients times their batches' weights
   double sum_weight_ = 0;
-  double plateau_ = 1;  // what the recorded metrics make of the learning rate
+  double waiting_weight_ = 0;  // of the update's batches before the last, whose losses lack the penalties
+  double plateau_ = 1;         // what the recorded metrics make of the learning rate
 
   double best_value_ = 0;
   int epochs_without_gain_ = -1;  // -1: nothing judged yet

@@ -28,7 +28,7 @@ Computed compute(const comm::Comm& comm, int shards, int threads, int step,
   const auto dataset = made_up_dataset(comm, 70, spec.input, spec.classes);
   const auto batch = std::int64_t{4} * shards;
   GradientEngine engine(comm, spec, *objective, {batch, shards, threads, 5, {}, false, overlap});
-  data::BatchLoader loader(dataset, {batch, shards, engine.range(), 5, true}, step);
+  data::BatchLoader loader(dataset, {batch, shards, engine.range(), 5}, step);
   const auto state = nn::initial_state(spec, 3);
   const auto result = engine.compute(state, loader.next(), false);
   EXPECT_FALSE(result.stop);
@@ -44,7 +44,7 @@ Computed compute_batch(const comm::Comm& comm, bool sync, int shards) {
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(comm, 70, spec.input, spec.classes);
   GradientEngine engine(comm, spec, *objective, {.batch_size = 32, .shards = shards});
-  data::BatchLoader loader(dataset, {32, shards, engine.range(), 5, true});
+  data::BatchLoader loader(dataset, {32, shards, engine.range(), 5});
   const auto result = engine.compute(nn::initial_state(spec, 3), loader.next(), false);
   const auto arena = engine.gradient().arena();
   return {result.loss, {arena.begin(), arena.end()}};
@@ -142,12 +142,12 @@ TEST(GradientEngine, TheMeanOverTheBatchHoweverItIsCut) {
   std::erase_if(spec.layers,
                 [](const auto& layer) { return layer.kind == "batch_norm" || layer.kind == "dropout"; });
   const auto self = comm::Comm::self();
-  const auto objective = nn::make_objective({.class_weights = {1, 0.5, 3, 2}});
+  const auto objective = nn::make_objective(SettingTable{{"class_weights", std::vector{1.0, 0.5, 3.0, 2.0}}});
   const auto dataset = made_up_dataset(self, 70, spec.input, spec.classes);
   const auto state = nn::initial_state(spec, 3);
   const auto gradient = [&](int shards) {
     GradientEngine engine(self, spec, *objective, {32, shards, 1, 5});
-    data::BatchLoader loader(dataset, {32, shards, engine.range(), 5, true}, 2);
+    data::BatchLoader loader(dataset, {32, shards, engine.range(), 5}, 2);
     const auto result = engine.compute(state, loader.next(), false);
     std::vector<float> values(engine.gradient().arena().begin(), engine.gradient().arena().end());
     values.push_back(static_cast<float>(result.loss));
@@ -165,10 +165,10 @@ TEST(GradientEngine, ClassWeightsAreThoseOfTheWholeBatch) {
   const std::vector<double> weights{1, 0.5, 3, 2};
   const auto dataset = made_up_dataset(world, 70, spec.input, spec.classes);
   const auto state = nn::initial_state(spec, 3);
-  const auto compute_with = [&](const nn::ObjectiveOptions& options) {
-    const auto objective = nn::make_objective(options);
+  const auto compute_with = [&](const std::vector<double>& class_weights) {
+    const auto objective = nn::make_objective(SettingTable{{"class_weights", class_weights}});
     GradientEngine engine(world, spec, *objective, {24, 24, 1, 5});
-    data::BatchLoader loader(dataset, {24, 24, engine.range(), 5, true}, 2);
+    data::BatchLoader loader(dataset, {24, 24, engine.range(), 5}, 2);
     return engine.compute(state, loader.next(), false);
   };
   // A class at a time: the others' weights are next to nothing.
@@ -177,11 +177,11 @@ TEST(GradientEngine, ClassWeightsAreThoseOfTheWholeBatch) {
   for (std::size_t c = 0; c < weights.size(); ++c) {
     std::vector<double> one(weights.size(), 1e-12);
     one[c] = 1;
-    const auto part = compute_with({.class_weights = one});
+    const auto part = compute_with(one);
     loss += weights[c] * part.loss * part.weight;
     weight += weights[c] * part.weight;
   }
-  const auto whole = compute_with({.class_weights = weights});
+  const auto whole = compute_with(weights);
   EXPECT_NEAR(whole.weight, weight, 1e-6);
   EXPECT_NEAR(whole.loss, loss / weight, 1e-6);
   EXPECT_EQ(compute_with({}).weight, 22);
@@ -193,7 +193,7 @@ TEST(GradientEngine, OneRankThatWantsToStopStopsAll) {
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(world, 70, spec.input, spec.classes);
   GradientEngine engine(world, spec, *objective, {24, 24, 1, 5});
-  data::BatchLoader loader(dataset, {24, 24, engine.range(), 5, true});
+  data::BatchLoader loader(dataset, {24, 24, engine.range(), 5});
   const auto state = nn::initial_state(spec, 3);
   const bool last = world.rank() == world.size() - 1;
   EXPECT_TRUE(engine.compute(state, loader.next(), last).stop);
@@ -210,7 +210,7 @@ TEST(GradientEngine, ATailOfOneSampleUsesRunningStatistics) {
   const auto dataset = made_up_dataset(self, 49, spec.input, 3);
   const auto state = nn::initial_state(spec, 3);
   GradientEngine engine(self, spec, *objective, {16, 8, 1, 5});
-  data::BatchLoader loader(dataset, {16, 8, engine.range(), 5, true}, 3);
+  data::BatchLoader loader(dataset, {16, 8, engine.range(), 5}, 3);
   const auto result = engine.compute(state, loader.next(), false);
   EXPECT_TRUE(std::isfinite(result.loss));
   for (const float change : engine.gradient().values("bn1.running_var")) EXPECT_EQ(change, 0);

@@ -81,7 +81,7 @@ TEST_F(LocalSgd, RanksSpeakToEachOtherOnlyToAverage) {
   LocalWorkers workers(world_, spec_, *objective, engine, options_.optimizer, {});
   auto state = nn::initial_state(spec_, 3);
   Optimizer optimizer(options_.optimizer, state.layout_ptr(), {});
-  data::BatchLoader loader(data, {32, 8, comm::shards_of_rank(world_.rank(), world_.size(), 8), 1, true});
+  data::BatchLoader loader(data, {32, 8, comm::shards_of_rank(world_.rank(), world_.size(), 8), 1});
   TransformChain transforms({}, state.layout_ptr());
   workers.start(state, optimizer, transforms);
   const auto make_steps = [&] {
@@ -156,7 +156,7 @@ TEST_F(LocalSgd, IsTheMeanOfWhatItsShardsDoAlone) {
                                                           : start.values("fc.weight")[row * 3 + column]);
     }
   }
-  data::BatchLoader loader(data, {8, kShards, {0, kShards}, options_.seed, true});
+  data::BatchLoader loader(data, {8, kShards, {0, kShards}, options_.seed});
   for (int step = 0; step < 12; ++step) {
     const auto& batch = loader.next();
     for (std::size_t w = 0; w < kShards; ++w) {

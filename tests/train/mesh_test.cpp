@@ -110,7 +110,7 @@ class OnAMesh : public testing::Test {
   comm::Comm world_ = comm::Comm::world();
   nn::ModelSpec spec_ = small_cnn();
   TrainerOptions options_;
-  nn::ObjectiveOptions objective_;
+  SettingTable objective_;  // cross entropy, when it is empty
   bool validates_ = false;
   std::function<void(const TrainEvent&)> on_event_;
   std::atomic<bool> stop_{false};
@@ -150,10 +150,10 @@ TEST_F(OnAMesh, ATransformerHasTheLossesOfOneRank) {
 TEST_F(OnAMesh, ACrossEntropyOfSplitClassesIsThatOfWholeRows) {
   spec_ = nn::zoo_model("mlp", {12}, 600, {{"hidden", std::vector<std::int64_t>{16, 16}}});
   expect_losses_of_one_rank();
-  objective_.label_smoothing = 0.1;
-  objective_.class_weights.resize(600);
-  for (std::size_t k = 0; k < 600; ++k) objective_.class_weights[k] = 0.5 + static_cast<double>(k % 7);
-  options_.augment = {{.kind = data::AugmentKind::kMixup, .alpha = 0.4}};
+  std::vector<double> weights(600);
+  for (std::size_t k = 0; k < 600; ++k) weights[k] = 0.5 + static_cast<double>(k % 7);
+  objective_ = {{"label_smoothing", 0.1}, {"class_weights", weights}};
+  options_.augment = {data::make_augmentation({{"kind", "mixup"}, {"alpha", 0.4}})};
   expect_losses_of_one_rank();
 }
 

@@ -86,7 +86,8 @@ TEST_F(Training, LearnsAndGivesTheSameBitsOnAnyNumberOfRanks) {
 
 TEST_F(Training, AugmentedGivesTheSameBitsOnAnyNumberOfRanks) {
   const auto plain = run(comm::Comm::self());
-  options_.augment = {{.kind = data::AugmentKind::kNoise}, {.kind = data::AugmentKind::kMixup, .alpha = 0.2}};
+  options_.augment = {data::make_augmentation({{"kind", "noise"}}),
+                      data::make_augmentation({{"kind", "mixup"}})};
   const auto alone = run(comm::Comm::self());
   EXPECT_GT(alone.result.metrics.at("validation.accuracy"), 0.9);
   EXPECT_NE(plain.result.metrics.at("train.loss"), alone.result.metrics.at("train.loss"));
@@ -96,7 +97,8 @@ TEST_F(Training, AugmentedGivesTheSameBitsOnAnyNumberOfRanks) {
 
 TEST_F(Training, StoppedAndContinuedEqualsUninterrupted) {
   options_.keep = Keep::kBest;
-  options_.augment = {{.kind = data::AugmentKind::kNoise}, {.kind = data::AugmentKind::kMixup}};
+  options_.augment = {data::make_augmentation({{"kind", "noise"}}),
+                      data::make_augmentation({{"kind", "mixup"}, {"alpha", 1}})};
   expect_continues();
 }
 

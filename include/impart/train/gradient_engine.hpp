@@ -43,7 +43,7 @@ int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int 
 
 /// What one global batch gave.
 struct StepResult {
-  double loss = 0;    ///< mean over the batch
+  double loss = 0;    ///< mean over the batch (0 of none)
   double weight = 0;  ///< what the mean divides by: the number of labels, or the sum of their weights
   bool stop = false;  ///< some rank asked to stop
 };
@@ -78,7 +78,7 @@ class GradientEngine {
 
   /// The shards of this rank.
   [[nodiscard]] comm::ShardRange range() const noexcept;
-  /// Mean loss of `batch` and its gradient at `state`. `want_stop`: this rank asks all to stop after this
+  /// Mean loss of `batch` and its gradient at `state`, the sum over samples divided by Batch::divisor. `want_stop`: this rank asks all to stop after this
   /// step. Throws Error when the ranks' values of `state` are no longer equal.
   StepResult compute(const StateDict& state, const data::Batch& batch, bool want_stop);
   /// The gradient that `compute` left; for buffers, the change that the batch asks for.

@@ -18,6 +18,7 @@
 #include "impart/core/state_dict.hpp"
 #include "impart/data/augment.hpp"
 #include "impart/data/dataset.hpp"
+#include "impart/data/sampler.hpp"
 #include "impart/io/checkpoint.hpp"
 #include "impart/nn/objective.hpp"
 #include "impart/nn/spec.hpp"
@@ -62,7 +63,7 @@ struct TrainerOptions {
   std::uint64_t seed = 0;
   OptimizerOptions optimizer;
   /// Finds the weights instead of the optimizer, from all the data at once. Then `epochs`, `schedule`,
-  /// `accumulate`, `average`, `augment`, `keep`, `patience` and the rates of groups have no meaning.
+  /// `accumulate`, `average`, `sampler`, `augment`, `keep`, `patience` and the rates of groups have no meaning.
   std::optional<SolverOptions> solver;
   ScheduleOptions schedule;
   /// The schedule is that of so many epochs (0: of `epochs`), of which the first that is made here is
@@ -81,7 +82,9 @@ struct TrainerOptions {
   /// axis.
   int local_steps = 1;
   AverageOptions average;
-  std::vector<data::Augmentation> augment;  ///< of the training samples; the validation data stay as they are
+  data::SamplerPtr sampler;  ///< of the training samples; null: data::kDefaultSampler
+  std::vector<data::AugmentationPtr>
+      augment;  ///< of the training samples; the validation data stay as they are
 
   std::string monitor =
       "accuracy";  ///< "accuracy", "f1_macro" (higher is better) or "loss" of the validation data

@@ -127,8 +127,12 @@ class Lbfgs {
 
   /// The mean loss of all samples and its slope, batch by batch in the order of the data.
   double evaluate(const StateDict& state, StateDict& slope) {
-    data::BatchLoader loader(
-        task_.train, {options_.batch_size, options_.shards, engine_.range(), options_.seed, false, {}});
+    data::BatchLoader loader(task_.train, {options_.batch_size,
+                                           options_.shards,
+                                           engine_.range(),
+                                           options_.seed,
+                                           data::make_sampler("sequential"),
+                                           {}});
     std::vector<double> sums(slope.parameters().size());
     double loss = 0;
     double weight = 0;

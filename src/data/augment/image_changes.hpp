@@ -1,4 +1,4 @@
-// Changes of one image, wholly given by their arguments; Augmenter draws those.
+// Changes of one image, wholly given by their arguments; augmentations draw those.
 #pragma once
 
 #include <cstdint>
@@ -6,9 +6,15 @@
 #include <vector>
 
 #include "impart/core/rng.hpp"
-#include "impart/data/augment.hpp"
+#include "impart/core/tensor.hpp"
 
 namespace impart::data {
+
+enum class PaddingMode : std::uint8_t {
+  kConstant,  ///< one value
+  kEdge,      ///< the nearest pixel
+  kReflect,   ///< the image mirrored at its outermost pixel
+};
 
 /// Extents of an image, (C, H, W) row-major.
 struct ImageSize {
@@ -16,6 +22,7 @@ struct ImageSize {
   std::int64_t height = 1;
   std::int64_t width = 1;
 };
+inline ImageSize image_size(const Shape& sample) { return {sample[0], sample[1], sample[2]}; }
 
 /// A rectangle of pixels: rows top to bottom - 1, columns left to right - 1.
 struct Box {

@@ -6,6 +6,7 @@
 
 #include "impart/core/error.hpp"
 #include "io/byte_stream.hpp"
+#include "io/formats/formats.hpp"
 #include "io/samples.hpp"
 
 namespace impart::io {
@@ -105,10 +106,35 @@ class IdxSource : public SampleSource {
   SampleInfo info_;
 };
 
+class Idx final : public DataFormat {
+ public:
+  Idx(Settings& settings, const PathResolver& resolve)
+      : images_(require_file(settings, "images", resolve, "the file of images")),
+        labels_(read_file(settings, "labels", resolve, "the file of labels; empty: there are none")) {}
+
+  [[nodiscard]] DataTraits traits() const override {
+    return {.labels = !labels_.empty(), .names_classes = true};
+  }
+  [[nodiscard]] std::vector<fs::path> files() const override {
+    return labels_.empty() ? std::vector{images_} : std::vector{images_, labels_};
+  }
+
+ private:
+  [[nodiscard]] std::unique_ptr<SampleSource> open_source() const override {
+    return open_idx(images_, labels_);
+  }
+
+  fs::path images_, labels_;
+};
+
 }  // namespace
 
 std::unique_ptr<SampleSource> open_idx(const fs::path& images, const fs::path& labels) {
   return std::make_unique<IdxSource>(images, labels);
+}
+
+DataFormatPtr make_idx(Settings& settings, const PathResolver& resolve) {
+  return std::make_shared<Idx>(settings, resolve);
 }
 
 }  // namespace impart::io

@@ -7,6 +7,7 @@
 
 #include "impart/core/error.hpp"
 #include "io/byte_stream.hpp"
+#include "io/formats/formats.hpp"
 #include "io/samples.hpp"
 
 namespace impart::io {
@@ -102,10 +103,45 @@ class TextSource final : public SampleSource {
   SampleInfo info_;
 };
 
+class Text final : public DataFormat {
+ public:
+  Text(Settings& settings, const PathResolver& resolve)
+      : file_(require_file(settings, "file", resolve, "the file")) {
+    const auto extent = between(1, 1 << 20).in("characters");
+    settings.read("context", options_.context, extent, "of a sample");
+    options_.stride = options_.context;
+    settings.read("stride", options_.stride, extent,
+                  "from one sample to the next; as `context` when it is not given: no overlap");
+    options_.vocabulary = read_file(settings, "vocabulary", resolve,
+                                    "a file whose characters are the vocabulary; empty: the text's own");
+  }
+
+  /// The windows of a text overlap, and what stands side by side is alike: what is not trained on must be
+  /// text from elsewhere (as char-rnn and nanoGPT do).
+  [[nodiscard]] DataTraits traits() const override {
+    return {.text = true, .gap = options_.context / options_.stride};
+  }
+  [[nodiscard]] std::vector<fs::path> files() const override {
+    return options_.vocabulary.empty() ? std::vector{file_} : std::vector{file_, options_.vocabulary};
+  }
+
+ private:
+  [[nodiscard]] std::unique_ptr<SampleSource> open_source() const override {
+    return open_text(file_, options_);
+  }
+
+  fs::path file_;
+  TextOptions options_;
+};
+
 }  // namespace
 
 std::unique_ptr<SampleSource> open_text(const fs::path& file, const TextOptions& options) {
   return std::make_unique<TextSource>(file, options);
+}
+
+DataFormatPtr make_text(Settings& settings, const PathResolver& resolve) {
+  return std::make_shared<Text>(settings, resolve);
 }
 
 }  // namespace impart::io

@@ -5,6 +5,7 @@
 
 #include "impart/core/error.hpp"
 #include "io/byte_stream.hpp"
+#include "io/formats/formats.hpp"
 #include "io/samples.hpp"
 
 namespace impart::io {
@@ -70,10 +71,37 @@ class CifarSource : public SampleSource {
   SampleInfo info_;
 };
 
+class Cifar final : public DataFormat {
+ public:
+  Cifar(Settings& settings, const PathResolver& resolve) {
+    std::vector<std::string> files;
+    if (settings.require("files", files, "the files, which are one set") && files.empty()) {
+      settings.problem("files", "expected at least 1, got none");
+    }
+    for (const auto& file : files) files_.push_back(resolve(file));
+    settings.read("shape", shape_, "of one sample: channels, height, width");
+  }
+
+  [[nodiscard]] DataTraits traits() const override { return {.names_classes = true}; }
+  [[nodiscard]] std::vector<fs::path> files() const override { return files_; }
+
+ private:
+  [[nodiscard]] std::unique_ptr<SampleSource> open_source() const override {
+    return open_cifar(files_, shape_);
+  }
+
+  std::vector<fs::path> files_;
+  Shape shape_{3, 32, 32};
+};
+
 }  // namespace
 
 std::unique_ptr<SampleSource> open_cifar(const std::vector<fs::path>& files, const Shape& shape) {
   return std::make_unique<CifarSource>(files, shape);
+}
+
+DataFormatPtr make_cifar(Settings& settings, const PathResolver& resolve) {
+  return std::make_shared<Cifar>(settings, resolve);
 }
 
 }  // namespace impart::io

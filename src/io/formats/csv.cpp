@@ -11,6 +11,7 @@
 
 #include "impart/core/error.hpp"
 #include "io/byte_stream.hpp"
+#include "io/formats/formats.hpp"
 #include "io/samples.hpp"
 
 namespace impart::io {
@@ -291,10 +292,45 @@ class CsvSource : public SampleSource {
   SampleInfo info_;
 };
 
+class Csv final : public DataFormat {
+ public:
+  Csv(Settings& settings, const PathResolver& resolve)
+      : file_(require_file(settings, "file", resolve, "the file")) {
+    options_.label = "-1";
+    settings.read("header", options_.header, "the first line has the columns' names");
+    settings.read_name_or_number(
+        "label", options_.label,
+        "column of the labels, by name or from 0, negative from the end; empty: none");
+    std::string separator(1, options_.separator);
+    settings.read("separator", separator, "one character");
+    if (separator.size() == 1) {
+      options_.separator = separator.front();
+    } else {
+      settings.problem("separator", "expected one character, got \"" + separator + "\"");
+    }
+    read_shape(settings, options_.shape);
+  }
+
+  [[nodiscard]] DataTraits traits() const override { return {.labels = !options_.label.empty()}; }
+  [[nodiscard]] std::vector<fs::path> files() const override { return {file_}; }
+
+ private:
+  [[nodiscard]] std::unique_ptr<SampleSource> open_source() const override {
+    return open_csv(file_, options_);
+  }
+
+  fs::path file_;
+  CsvOptions options_;
+};
+
 }  // namespace
 
 std::unique_ptr<SampleSource> open_csv(const fs::path& file, const CsvOptions& options) {
   return std::make_unique<CsvSource>(file, options);
+}
+
+DataFormatPtr make_csv(Settings& settings, const PathResolver& resolve) {
+  return std::make_shared<Csv>(settings, resolve);
 }
 
 }  // namespace impart::io

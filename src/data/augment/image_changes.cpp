@@ -1,4 +1,4 @@
-#include "data/image_changes.hpp"
+#include "data/augment/image_changes.hpp"
 
 #include <algorithm>
 #include <array>

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "impart/core/error.hpp"
+#include "io/formats/formats.hpp"
 #include "io/hdf5.hpp"
 #include "io/samples.hpp"
 
@@ -128,11 +129,38 @@ class Hdf5Source : public SampleSource {
   SampleInfo info_;
 };
 
+class Hdf5 final : public DataFormat {
+ public:
+  Hdf5(Settings& settings, const PathResolver& resolve)
+      : file_(require_file(settings, "file", resolve, "the file")) {
+    settings.read("samples", samples_, "path of the samples in the file");
+    settings.read("labels", labels_, "path of the labels in the file; empty: there are none");
+    read_shape(settings, shape_);
+  }
+
+  [[nodiscard]] DataTraits traits() const override { return {.labels = !labels_.empty()}; }
+  [[nodiscard]] std::vector<fs::path> files() const override { return {file_}; }
+
+ private:
+  [[nodiscard]] std::unique_ptr<SampleSource> open_source() const override {
+    return open_hdf5(file_, samples_, labels_, shape_);
+  }
+
+  fs::path file_;
+  std::string samples_ = "samples";
+  std::string labels_ = "labels";
+  Shape shape_;
+};
+
 }  // namespace
 
 std::unique_ptr<SampleSource> open_hdf5(const fs::path& file, const std::string& samples,
                                         const std::string& labels, const Shape& shape) {
   return std::make_unique<Hdf5Source>(file, samples, labels, shape);
+}
+
+DataFormatPtr make_hdf5(Settings& settings, const PathResolver& resolve) {
+  return std::make_shared<Hdf5>(settings, resolve);
 }
 
 }  // namespace impart::io
