@@ -7,7 +7,7 @@
 
 #include "impart/core/clock.hpp"
 #include "impart/nn/network.hpp"
-#include "impart/share/distil.hpp"
+#include "impart/share/distil/distil.hpp"
 #include "stages/check_context.hpp"
 #include "stages/kinds.hpp"
 #include "stages/run_context.hpp"

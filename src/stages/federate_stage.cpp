@@ -1,13 +1,13 @@
 // federate: clients train on data of their own, and only their models are averaged.
 
-#include "impart/share/federate.hpp"
+#include "impart/share/federate/federate.hpp"
 
 #include <fmt/format.h>
 
 #include "impart/core/counted.hpp"
 #include "impart/data/partition.hpp"
 #include "impart/nn/network.hpp"
-#include "impart/share/transfer.hpp"
+#include "impart/share/transfer/transfer.hpp"
 #include "stages/check_context.hpp"
 #include "stages/kinds.hpp"
 #include "stages/run_context.hpp"

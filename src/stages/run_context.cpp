@@ -8,7 +8,7 @@
 #include "impart/core/error.hpp"
 #include "impart/data/partition.hpp"
 #include "impart/nn/network.hpp"
-#include "impart/share/transfer.hpp"
+#include "impart/share/transfer/transfer.hpp"
 #include "impart/train/cost.hpp"
 
 namespace impart::stages {

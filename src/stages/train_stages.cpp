@@ -7,7 +7,7 @@
 #include "impart/core/log.hpp"
 #include "impart/data/partition.hpp"
 #include "impart/nn/network.hpp"
-#include "impart/share/transfer.hpp"
+#include "impart/share/transfer/transfer.hpp"
 #include "stages/check_context.hpp"
 #include "stages/kinds.hpp"
 #include "stages/run_context.hpp"

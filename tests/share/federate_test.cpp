@@ -1,4 +1,4 @@
-#include "impart/share/federate.hpp"
+#include "impart/share/federate/federate.hpp"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -14,8 +14,8 @@
 #include "impart/core/rng.hpp"
 #include "impart/data/partition.hpp"
 #include "impart/nn/network.hpp"
-#include "impart/share/combine.hpp"
 #include "memory_source.hpp"
+#include "share/combine_support.hpp"
 #include "train/small_net.hpp"
 
 namespace impart::share {
@@ -116,7 +116,7 @@ TEST_F(Federating, ARoundIsTheWeightedMeanOfTheClients) {
   }
   std::vector<const StateDict*> pointers;
   for (const auto& model : models) pointers.push_back(&model);
-  const auto mean = weighted(pointers, weights);
+  const auto mean = combine(*testing_support::make_combiner("linear", {{"weight", weights}}), pointers);
   for (std::size_t i = 0; i < mean.arena().size(); ++i) {
     ASSERT_NEAR(mean.arena()[i], federated.state.arena()[i], 1e-6) << i;
   }

@@ -13,12 +13,12 @@
 
 #include "impart/comm/mesh.hpp"
 #include "impart/comm/reduction.hpp"
+#include "impart/core/problems.hpp"
 #include "impart/core/tensor.hpp"
 #include "impart/nn/objective.hpp"
 #include "impart/nn/spec.hpp"
-#include "impart/share/model.hpp"
-#include "impart/share/transfer.hpp"
-#include "impart/core/problems.hpp"
+#include "impart/share/ensemble/model.hpp"
+#include "impart/share/transfer/transfer.hpp"
 #include "impart/train/optimizer.hpp"
 #include "impart/train/trainer.hpp"
 

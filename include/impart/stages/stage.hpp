@@ -10,7 +10,7 @@
 
 #include "impart/io/checkpoint.hpp"
 #include "impart/nn/spec.hpp"
-#include "impart/share/model.hpp"
+#include "impart/share/ensemble/model.hpp"
 #include "impart/stages/deck.hpp"
 #include "impart/train/trainer.hpp"
 

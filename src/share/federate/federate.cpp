@@ -1,4 +1,4 @@
-#include "impart/share/federate.hpp"
+#include "impart/share/federate/federate.hpp"
 
 #include <fmt/format.h>
 
@@ -12,9 +12,9 @@
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 #include "impart/core/rng.hpp"
-#include "impart/share/combine.hpp"
-#include "impart/share/model.hpp"
+#include "impart/share/ensemble/model.hpp"
 #include "impart/train/saved_run.hpp"
+#include "share/combine/model_weights.hpp"
 
 namespace impart::share {
 
@@ -123,14 +123,14 @@ class Federation {
 
     const auto start = Clock::now();
     const double exchanged = sums_.exchange_seconds();
-    WeightedSum sum(state_.layout_ptr());
+    std::vector<double> sum(state_.arena().size());
     const auto [loss, stopped] = sum_slots(slots, samples, sum);
     const double exchange = sums_.exchange_seconds() - exchanged;
     result_.seconds.communication += exchange;
     result_.seconds.compute += seconds_since(start) - exchange;
     if (stopped) return false;
 
-    state_ = sum.result();
+    std::ranges::transform(sum, state_.arena().begin(), [](double x) { return static_cast<float>(x); });
     loss_ = loss;
     last_loss_ = loss / static_cast<double>(samples);
     result_.samples += samples * options_.local.epochs;
@@ -192,12 +192,11 @@ class Federation {
 
   /// Adds the models of all clients, each times n_k / n, to `sum`: over slots in the fixed tree of the
   /// gradients.
-  Fared sum_slots(const std::vector<std::vector<int>>& slots, std::int64_t samples, WeightedSum& sum) {
-    const auto size = sum.sums().size();
+  Fared sum_slots(const std::vector<std::vector<int>>& slots, std::int64_t samples, std::span<double> sum) {
+    const auto size = sum.size();
     std::vector<double> message(size + 2);  // and the loss, and whether somebody was stopped
     // A client that fails on one rank fails the stage on all.
     sums_.sum(options_.stage.c_str(), message, [&](int slot, std::span<double> part) {
-      WeightedSum models(state_.layout_ptr());
       for (const int client : slots[static_cast<std::size_t>(slot)]) {
         auto local = state_.clone();
         const auto trained = train_client(client, local);
@@ -206,12 +205,11 @@ class Federation {
           continue;
         }
         const auto n = static_cast<double>(samples_of(client));
-        models.add(local, n / static_cast<double>(samples));
+        add_weighted(part.first(size), local.arena(), n / static_cast<double>(samples));
         part[size] += n * trained.metrics.at("train.loss");
       }
-      std::copy(models.sums().begin(), models.sums().end(), part.begin());
     });
-    std::copy_n(message.begin(), size, sum.sums().begin());
+    std::copy_n(message.begin(), size, sum.begin());
     return {message[size], message[size + 1] > 0};
   }
 
