@@ -63,8 +63,10 @@ class FederateStage final : public Stage {
     options.rounds = settings_.rounds;
     options.fraction_fit = settings_.fraction_fit;
     const auto& train = context.data(training.dataset).part(Part::kTrain);
-    return federate_model(context, name(), training, spec, std::move(options), clients(context, train),
-                          std::move(state));
+    auto defaults = Settings::defaults();
+    const auto algorithm = share::federated_algorithms().make(defaults, "fedavg");
+    return federate_model(context, name(), training, spec, std::move(options), algorithm.get(),
+                          clients(context, train), std::move(state));
   }
 
  private:

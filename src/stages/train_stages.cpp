@@ -90,10 +90,9 @@ class TrainStage final : public Stage {
     auto state = context.initial_state(spec, settings_.init, settings_.training);
     if (settings_.cyclic) {
       share::FederateOptions options;
-      options.order = share::VisitOrder::kCyclic;
       options.rounds = settings_.cyclic->rounds;
-      return federate_model(context, name(), settings_.training, spec, std::move(options), parts(context),
-                            std::move(state));
+      return federate_model(context, name(), settings_.training, spec, std::move(options), nullptr,
+                            parts(context), std::move(state));
     }
     const auto objective = nn::make_objective(settings_.training.objective);
     return train_model(context, name(), settings_.training, spec, *objective,

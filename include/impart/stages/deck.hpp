@@ -104,7 +104,7 @@ struct TrainingSettings {
 };
 
 /// `order = "cyclic"`: the training part is cut into `parts`, which stay where they are, and the model visits
-/// them in turn (share::VisitOrder::kCyclic).
+/// them in turn (share::cyclic_transfer).
 struct CyclicSettings {
   int parts = 8;   ///< default: the run's shards
   int rounds = 1;  ///< `epochs`: how often it goes round

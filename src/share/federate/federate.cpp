@@ -1,20 +1,15 @@
+// Clients that train side by side, each from the round's weights.
 #include "impart/share/federate/federate.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <utility>
 
 #include "impart/comm/shard_sums.hpp"
 #include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
-#include "impart/core/log.hpp"
-#include "impart/core/rng.hpp"
-#include "impart/share/ensemble/model.hpp"
-#include "impart/train/saved_run.hpp"
-#include "share/combine/model_weights.hpp"
+#include "share/federate/rounds.hpp"
 
 namespace impart::share {
 
@@ -38,275 +33,209 @@ std::vector<std::vector<int>> deal(const std::vector<int>& clients, const std::v
   return result;
 }
 
-class Federation {
+/// The parameters of a layout, at the same places.
+StateLayoutPtr parameters_of(const StateLayout& layout) {
+  std::vector<StateEntry> entries;
+  for (const auto& entry : layout.entries()) {
+    if (entry.kind == StateKind::kParameter) entries.push_back(entry);
+  }
+  return std::make_shared<const StateLayout>(std::move(entries));
+}
+
+class SideBySide final : public Rounds {
  public:
-  Federation(const comm::Comm& comm, const FederateOptions& options, const FederateTask& task,
-             StateDict& state)
-      : comm_(comm),
-        options_(options),
-        task_(task),
-        state_(state),
-        self_(comm::Comm::self()),
+  SideBySide(const comm::Comm& comm, const FederatedAlgorithm& algorithm, const FederateOptions& options,
+             const FederateTask& task, StateDict& state)
+      : Rounds(comm, options, task, state, 1, "round"),
+        algorithm_(algorithm),
         sums_(comm, options.shards, options.threads),
-        saved_(comm, {.data = comm.size()}, task.spec, task.state_directory, task.state_key),
-        progress_(comm.is_root() ? options.progress : ProgressMode::kNone, options.stage, "samples",
-                  samples_of_rounds()),
-        steps_per_round_(options.order == VisitOrder::kCyclic
-                             ? static_cast<std::int64_t>(clients_of_round(0).size())
-                             : 1) {}
+        slot_layout_(parameters_of(state.layout())),
+        server_slots_(new_slots(algorithm.server_slots().size())),
+        client_slots_(task.clients.size()) {}
 
-  train::TrainResult execute() {
-    comm::agree(comm_, "continuing from " + task_.state_directory.string(), [&] { restore(); });
-    const auto total = options_.rounds * steps_per_round_;
-    progress_.update(result_.samples, "");
-    while (step_ < total) {
-      const bool whole = options_.order == VisitOrder::kCyclic ? visit() : average_clients();
-      if (whole && step_ % steps_per_round_ == 0) end_round();
-      if (whole)
-        progress_.update(result_.samples, fmt::format("{}, loss {:.4f}", what_of(step_ - 1), last_loss_));
-      if (!whole || (step_ < total && stop_wanted())) {
-        save();
-        result_.end = train::TrainEnd::kStopped;
-        break;
-      }
-      if (step_ < total && step_ % steps_per_round_ == 0) save();
-    }
-    saved_.finish();
-    result_.epochs = round();
-    result_.steps = result_.kept_step = step_;
-    return std::move(result_);
-  }
-
- private:
-  [[nodiscard]] std::int64_t round() const { return step_ / steps_per_round_; }
-
-  [[nodiscard]] std::vector<int> clients_of_round(std::int64_t round) const {
-    return select_clients(static_cast<int>(task_.clients.size()), options_.fraction_fit, options_.seed,
-                          round);
-  }
-
-  [[nodiscard]] std::int64_t samples_of(int client) const {
-    return task_.clients[static_cast<std::size_t>(client)]->size();
-  }
-
-  /// That train in all rounds, each as often as it does.
-  [[nodiscard]] std::int64_t samples_of_rounds() const {
-    std::int64_t samples = 0;
-    for (int round = 0; round < options_.rounds; ++round) {
-      for (const int client : clients_of_round(round)) samples += samples_of(client);
-    }
-    return samples * options_.local.epochs;
-  }
-
-  /// "round 1/2", or of a visit "round 1/2, part 3 of 8".
-  [[nodiscard]] std::string what_of(std::int64_t step) const {
-    auto text = fmt::format("round {}/{}", step / steps_per_round_ + 1, options_.rounds);
-    if (options_.order == VisitOrder::kCyclic)
-      text += fmt::format(", part {} of {}", step % steps_per_round_ + 1, steps_per_round_);
-    return text;
-  }
-
-  /// Some ranks may have been told to stop, and others not.
-  [[nodiscard]] bool stop_wanted() const {
-    std::int32_t wanted = task_.stop != nullptr && task_.stop->load() ? 1 : 0;
-    comm_.max_in_place(std::span(&wanted, 1), "stop");
-    return wanted != 0;
-  }
-
-  /// kTogether: a round, but for its end. False when a stop came before all was done; then nothing has
-  /// changed.
-  bool average_clients() {
+ protected:
+  StepOutcome run_step() override {
     const auto clients = clients_of_round(round());
-    std::int64_t samples = 0;
-    for (const int client : clients) samples += samples_of(client);
-    const auto slots = deal(clients, task_.clients, options_.shards);
-
+    const auto samples = samples_of(clients);
     const auto start = Clock::now();
     const double exchanged = sums_.exchange_seconds();
-    std::vector<double> sum(state_.arena().size());
-    const auto [loss, stopped] = sum_slots(slots, samples, sum);
+    auto sums = sum_clients(clients, samples);
     const double exchange = sums_.exchange_seconds() - exchanged;
-    result_.seconds.communication += exchange;
-    result_.seconds.compute += seconds_since(start) - exchange;
-    if (stopped) return false;
+    seconds_.communication += exchange;
+    seconds_.compute += seconds_since(start) - exchange;
+    if (sums.stopped) return {};
 
-    std::ranges::transform(sum, state_.arena().begin(), [](double x) { return static_cast<float>(x); });
-    loss_ = loss;
-    last_loss_ = loss / static_cast<double>(samples);
-    result_.samples += samples * options_.local.epochs;
-    ++step_;
-    return true;
-  }
-
-  /// kCyclic: the next client's turn. False when a stop came before it was over; then nothing has changed.
-  bool visit() {
-    const auto clients = clients_of_round(round());
-    const int client = clients[static_cast<std::size_t>(step_ % steps_per_round_)];
-    const int owner = rank_of_client(client, static_cast<int>(task_.clients.size()), comm_.size());
-    const auto start = Clock::now();
-    double trained_for = 0;
-    std::array<double, 2> told{};  // whether it was over, and the loss
-    comm::work_alone(comm_, owner, options_.stage, [&] {
-      auto local = state_.clone();
-      const auto trained = train_client(client, local);
-      trained_for = seconds_since(start);
-      result_.seconds.input += trained.seconds.input;
-      result_.seconds.forward += trained.seconds.forward;
-      result_.seconds.backward += trained.seconds.backward;
-      result_.seconds.update += trained.seconds.update;
-      result_.seconds.compute += trained_for - trained.seconds.input;
-      if (trained.end == train::TrainEnd::kStopped) return;
-      state_.copy_from(local);
-      told = {1, trained.metrics.at("train.loss")};
-    });
-    comm_.broadcast<double>(told, owner, "news of a visit");
-    const auto [over, loss] = told;
-    if (over != 0) {
-      comm_.broadcast(state_.arena(), owner, "weights");
-      loss_ += static_cast<double>(samples_of(client)) * loss;
-      last_loss_ = loss;
-      result_.samples += samples_of(client) * options_.local.epochs;
-      ++step_;
+    std::vector<std::span<const double>> parts;
+    for (const auto& part : parts_of(sums.values)) parts.push_back(part);
+    algorithm_.aggregate({state_, server_slots_}, parts);
+    for (const int client : clients) {
+      auto& kept = client_slots_[static_cast<std::size_t>(client)];
+      kept.trained = true;
+      if (!kept.after.empty()) kept.slots = std::move(kept.after);
     }
-    result_.seconds.communication += seconds_since(start) - trained_for;
-    return over != 0;
+    return {true, sums.loss, samples};
   }
 
-  void end_round() {
-    std::int64_t samples = 0;
-    for (const int client : clients_of_round(round() - 1)) samples += samples_of(client);
-    event("train.loss", loss_ / static_cast<double>(samples));
-    loss_ = 0;
-    if (task_.validation != nullptr) {
-      Model model = single(task_.spec, state_.clone());
-      for (const auto& [name, value] : evaluate(comm_, model, task_.validation, options_.threads)) {
-        event("validation." + name, value);
-      }
-    }
-  }
+  std::optional<io::OptimizerRecord> algorithm_state() override;
+  void restore_algorithm(std::vector<std::pair<std::string, StateDict>> slots) override;
 
-  struct Fared {
-    double loss = 0;  // of all clients, weighted by samples
+ private:
+  struct Sums {
+    std::vector<double> values;  // those of the algorithm, one after the other
+    double loss = 0;             // of all clients, weighted by samples
     bool stopped = false;
   };
+  struct ClientSlots {
+    bool trained = false;          // in some round, on whatever rank; before that, its slots are zero
+    std::vector<StateDict> slots;  // of a client of this rank; empty until it has trained
+    std::vector<StateDict> after;  // the same, if the round that is under way comes to its end
+  };
 
-  /// Adds the models of all clients, each times n_k / n, to `sum`: over slots in the fixed tree of the
-  /// gradients.
-  Fared sum_slots(const std::vector<std::vector<int>>& slots, std::int64_t samples, std::span<double> sum) {
-    const auto size = sum.size();
-    std::vector<double> message(size + 2);  // and the loss, and whether somebody was stopped
+  [[nodiscard]] std::vector<StateDict> new_slots(std::size_t count) const {
+    std::vector<StateDict> slots;
+    for (std::size_t i = 0; i < count; ++i) slots.emplace_back(slot_layout_);
+    return slots;
+  }
+
+  /// The clients of each slot of the reduction. One that keeps something stays in its slot, and so on its rank,
+  /// whoever else trains.
+  [[nodiscard]] std::vector<std::vector<int>> deal_clients(const std::vector<int>& clients) const {
+    if (algorithm_.client_slots().empty()) return deal(clients, task_.clients, options_.shards);
+    std::vector<int> all(task_.clients.size());
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int>(i);
+    auto slots = deal(all, task_.clients, options_.shards);
+    for (auto& slot : slots) {
+      std::erase_if(slot, [&](int client) { return !std::ranges::binary_search(clients, client); });
+    }
+    return slots;
+  }
+
+  [[nodiscard]] std::vector<std::span<double>> parts_of(std::span<double> values) const {
+    const auto size = state_.arena().size();
+    std::vector<std::span<double>> parts;
+    for (std::size_t i = 0; i < algorithm_.sums(); ++i) parts.push_back(values.subspan(i * size, size));
+    return parts;
+  }
+
+  /// What all clients of the round give, over slots in the fixed tree of the gradients.
+  Sums sum_clients(const std::vector<int>& clients, std::int64_t samples) {
+    const auto slots = deal_clients(clients);
+    const auto size = algorithm_.sums() * state_.arena().size();
+    Sums sums;
+    sums.values.resize(size + 2);  // and the loss, and whether somebody was stopped
     // A client that fails on one rank fails the stage on all.
-    sums_.sum(options_.stage.c_str(), message, [&](int slot, std::span<double> part) {
+    sums_.sum(options_.stage.c_str(), sums.values, [&](int slot, std::span<double> part) {
       for (const int client : slots[static_cast<std::size_t>(slot)]) {
-        auto local = state_.clone();
-        const auto trained = train_client(client, local);
+        auto training = begin_training(client, samples, static_cast<int>(clients.size()));
+        const auto trained = train_client(client, training.options, training.weights);
         if (trained.end == train::TrainEnd::kStopped) {
           part[size + 1] = 1;
           continue;
         }
-        const auto n = static_cast<double>(samples_of(client));
-        add_weighted(part.first(size), local.arena(), n / static_cast<double>(samples));
-        part[size] += n * trained.metrics.at("train.loss");
+        algorithm_.collect({state_, server_slots_}, training, trained, parts_of(part));
+        part[size] += static_cast<double>(training.samples) * trained.metrics.at("train.loss");
       }
     });
-    std::copy_n(message.begin(), size, sum.begin());
-    return {message[size], message[size + 1] > 0};
+    sums.loss = sums.values[size];
+    sums.stopped = sums.values[size + 1] > 0;
+    return sums;
   }
 
-  train::TrainResult train_client(int client, StateDict& local) const {
-    const auto& data = task_.clients[static_cast<std::size_t>(client)];
-    auto options = options_.local;
-    options.stage = fmt::format("round {}: client {}", round() + 1, client);
-    options.progress = ProgressMode::kNone;
-    if (options_.order == VisitOrder::kCyclic) {
-      options.stage = what_of(step_);
-      if (comm_.size() > 1) options.stage += fmt::format(" on rank {}", comm_.rank());
-      options.shards = options_.shards;
-      options.threads = options_.threads;
-      options.progress = options_.progress;  // a visit may take long, and nobody else speaks meanwhile
-    } else {                                 // one thread: there is nothing to be independent of
-      options.shards = 1;
-      options.threads = 1;
-      options.batch_size = std::min(options.batch_size, data->size());
-    }
-    options.mesh = {};
-    options.seed =
-        Rng(options_.seed, "client", static_cast<std::uint64_t>(client), static_cast<std::uint64_t>(round()))
-            .next64();
-    options.schedule_epochs = options_.rounds * options.epochs;
-    options.schedule_start = static_cast<int>(round()) * options.epochs;
-    return train::train(self_, options, {task_.spec, task_.objective, data, nullptr, {}, task_.stop, {}, {}},
-                        local);
+  ClientTraining begin_training(int client, std::int64_t round_samples, int round_clients) {
+    ClientTraining training;
+    training.client = client;
+    training.samples = samples_of(client);
+    training.round_samples = round_samples;
+    training.round_clients = round_clients;
+    training.clients = static_cast<int>(client_slots_.size());
+    training.options = client_options(client);
+    training.options.stage = fmt::format("round {}: client {}", round() + 1, client);
+    training.options.shards = 1;  // and one thread: there is nothing to be independent of
+    training.options.threads = 1;
+    training.options.batch_size = std::min(training.options.batch_size, training.samples);
+    training.weights = state_.clone();
+    auto& kept = client_slots_[static_cast<std::size_t>(client)];
+    kept.after = new_slots(algorithm_.client_slots().size());
+    for (std::size_t i = 0; i < kept.slots.size(); ++i) kept.after[i].copy_from(kept.slots[i]);
+    training.slots = kept.after;
+    algorithm_.prepare({state_, server_slots_}, training);
+    return training;
   }
 
-  void event(const std::string& name, double value) {
-    result_.history[name].push_back({step_, value});
-    result_.metrics[name] = value;
-    if (task_.on_event) task_.on_event({round(), step_, name, value});
-  }
-
-  /// Unless it is saved.
-  void save() {
-    if (saved_step_ == step_) return;
-    saved_step_ = step_;
-    result_.seconds.checkpoint += saved_.save([&] {
-      auto checkpoint = saved_.snapshot(state_.clone());
-      checkpoint.metrics = result_.history;
-      checkpoint.progress = io::ProgressRecord{options_.stage,  round(),       step_,
-                                               result_.samples, options_.seed, {{"loss", loss_}}};
-      return checkpoint;
-    });
-  }
-
-  void restore() {
-    auto found = saved_.newest();
-    if (!found) return;
-    auto& [path, checkpoint] = *found;
-    state_.copy_from(checkpoint.state);
-    step_ = saved_step_ = checkpoint.progress->step;
-    loss_ = checkpoint.progress->extra.at("loss");
-    result_.samples = checkpoint.progress->samples;
-    result_.history = checkpoint.metrics;
-    for (const auto& [name, points] : result_.history) result_.metrics[name] = points.back().value;
-    log::info(fmt::format("{}: continuing after {} {} of {} ({})", options_.stage,
-                          options_.order == VisitOrder::kCyclic ? "visit" : "round", step_,
-                          options_.rounds * steps_per_round_, path.filename().string()));
-  }
-
-  const comm::Comm& comm_;
-  const FederateOptions& options_;
-  const FederateTask& task_;
-  StateDict& state_;
-  comm::Comm self_;
+  const FederatedAlgorithm& algorithm_;
   comm::ShardSums sums_;
-  train::SavedRun saved_;
-  ProgressLine progress_;
-  std::int64_t steps_per_round_;  // a step is what can be continued after: a round, or a client's visit
-  std::int64_t step_ = 0;
-  std::int64_t saved_step_ = 0;  // at the beginning there is nothing to save
-  double loss_ = 0;              // of the round's clients so far, each as often as it has samples
-  double last_loss_ = 0;         // of the last step
-  train::TrainResult result_;
+  StateLayoutPtr slot_layout_;
+  std::vector<StateDict> server_slots_;
+  std::vector<ClientSlots> client_slots_;
 };
+
+std::string server_slot(std::string_view name) { return fmt::format("server.{}", name); }
+std::string client_slot(std::size_t client, std::string_view name) {
+  return fmt::format("client.{}.{}", client, name);
+}
+
+std::optional<io::OptimizerRecord> SideBySide::algorithm_state() {
+  const auto server_names = algorithm_.server_slots();
+  const auto client_names = algorithm_.client_slots();
+  if (server_names.empty() && client_names.empty()) return std::nullopt;
+  io::OptimizerRecord record{"federation", {}};
+  for (std::size_t i = 0; i < server_names.size(); ++i)
+    record.slots.emplace_back(server_slot(server_names[i]), server_slots_[i].clone());
+  for (std::size_t client = 0; client < client_slots_.size(); ++client) {
+    const auto& kept = client_slots_[client];
+    if (!kept.trained || client_names.empty()) continue;
+    int owner = kept.slots.empty() ? 0 : comm_.rank();
+    comm_.max_in_place(std::span(&owner, 1), "who has a client's state");
+    for (std::size_t i = 0; i < client_names.size(); ++i) {
+      auto copy = kept.slots.empty() ? StateDict(slot_layout_) : kept.slots[i].clone();
+      comm_.broadcast(copy.arena(), owner, "a client's state");
+      if (comm_.is_root()) record.slots.emplace_back(client_slot(client, client_names[i]), std::move(copy));
+    }
+  }
+  return record;
+}
+
+void SideBySide::restore_algorithm(std::vector<std::pair<std::string, StateDict>> slots) {
+  const auto take = [&](const std::string& name, StateDict& to) {
+    const auto found = std::ranges::find(slots, name, &std::pair<std::string, StateDict>::first);
+    if (found == slots.end()) return false;
+    if (const auto difference = slot_layout_->difference(found->second.layout()))
+      throw Error("a saved state of another model").at(name).got(*difference);
+    to.copy_from(found->second);
+    return true;
+  };
+  const auto server_names = algorithm_.server_slots();
+  for (std::size_t i = 0; i < server_names.size(); ++i) {
+    if (!take(server_slot(server_names[i]), server_slots_[i]))
+      throw Error("the saved state of the server is missing").at(server_slot(server_names[i]));
+  }
+  std::vector<int> all(task_.clients.size());
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int>(i);
+  const auto dealt = deal_clients(all);
+  const auto mine = comm::shards_of_rank(comm_.rank(), comm_.size(), options_.shards);
+  const auto client_names = algorithm_.client_slots();
+  for (int slot = 0; slot < options_.shards; ++slot) {
+    for (const int client : dealt[static_cast<std::size_t>(slot)]) {
+      auto& kept = client_slots_[static_cast<std::size_t>(client)];
+      auto saved = new_slots(client_names.size());
+      for (std::size_t i = 0; i < saved.size(); ++i)
+        kept.trained = take(client_slot(static_cast<std::size_t>(client), client_names[i]), saved[i]);
+      if (kept.trained && slot >= mine.begin && slot < mine.end) kept.slots = std::move(saved);
+    }
+  }
+}
 
 }  // namespace
 
-std::vector<int> select_clients(int clients, double fraction, std::uint64_t seed, std::int64_t round) {
-  const auto count = std::clamp(static_cast<std::int64_t>(std::ceil(fraction * clients)), std::int64_t{1},
-                                std::int64_t{clients});
-  const auto order = Rng(seed, "select clients", 0, static_cast<std::uint64_t>(round)).permutation(clients);
-  std::vector<int> chosen(order.begin(), order.begin() + count);
-  std::sort(chosen.begin(), chosen.end());
-  return chosen;
-}
-
-int rank_of_client(int client, int clients, int ranks) {
-  return static_cast<int>(static_cast<std::int64_t>(client) * ranks / clients);
-}
-
-train::TrainResult federate(const comm::Comm& comm, const FederateOptions& options, const FederateTask& task,
-                            StateDict& state) {
-  return Federation(comm, options, task, state).execute();
+train::TrainResult federate(const comm::Comm& comm, const FederatedAlgorithm& algorithm,
+                            const FederateOptions& options, const FederateTask& task, StateDict& state) {
+  if (const auto refusal = algorithm.refuses(options.local)) {
+    throw Error("the clients cannot train so", ErrorKind::kUsage)
+        .at(options.stage)
+        .got(*refusal)
+        .collective();
+  }
+  return SideBySide(comm, algorithm, options, task, state).execute();
 }
 
 }  // namespace impart::share

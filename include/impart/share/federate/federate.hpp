@@ -11,28 +11,15 @@
 #include "impart/comm/comm.hpp"
 #include "impart/core/state_dict.hpp"
 #include "impart/data/dataset.hpp"
+#include "impart/share/federate/algorithm.hpp"
 #include "impart/train/trainer.hpp"
 
 namespace impart::share {
 
-/// In which order the clients of a round train.
-enum class VisitOrder : std::uint8_t {
-  /// All from the round's weights; their models are averaged with weights n_k / n (McMahan et al. 2017,
-  /// "Communication-efficient learning of deep networks from decentralized data", algorithm 1). Each on one
-  /// thread; the clients are dealt over the ranks.
-  kTogether,
-  /// One after another, each from the weights that the one before has left: cyclical weight transfer (Chang
-  /// et al. 2018, "Distributed deep learning networks among institutions for medical imaging"). Each on the
-  /// rank that rank_of_client says, with all its threads, and on no other: where its data are. Meanwhile the
-  /// other ranks sleep.
-  kCyclic,
-};
-
-/// Names as in Flower. A client's optimizer starts afresh each time, as in both papers; the learning rate's
-/// schedule goes on over the rounds, whose epochs are those that a client makes in all of them.
+/// Names as in Flower. A client's optimizer starts afresh each time; the learning rate's schedule goes on over
+/// the rounds, whose epochs are those that a client makes in all of them.
 struct FederateOptions {
   std::string stage;
-  VisitOrder order = VisitOrder::kTogether;
   int rounds = 1;
   double fraction_fit = 1.0;  ///< part of the clients that trains in a round, in (0, 1]
   int shards = 8;  ///< slots of the reduction, as in training: the result does not depend on the ranks
@@ -57,15 +44,26 @@ struct FederateTask {
 /// Clients that train in `round`: ceil(fraction * clients) of them, in ascending order.
 std::vector<int> select_clients(int clients, double fraction, std::uint64_t seed, std::int64_t round);
 
-/// The rank on which a client of kCyclic trains. With as many clients as shards: that of
+/// Runs the rounds on `state` in place: in each, the clients train side by side, each on one thread of one
+/// rank, and `algorithm` makes the next round's weights of what they give. The result does not depend on the
+/// number of ranks. Collective; a client that fails fails on all ranks.
+///
+/// Stops between the steps of a client: the state of the last complete round, with what the algorithm keeps for
+/// server and clients, is on disk, and the same call continues there, on any number of ranks. `steps` of the
+/// result counts rounds. Throws Error; usage, when the clients' training is not what the algorithm can take.
+train::TrainResult federate(const comm::Comm& comm, const FederatedAlgorithm& algorithm,
+                            const FederateOptions& options, const FederateTask& task, StateDict& state);
+
+/// The rank on which a client of `cyclic_transfer` trains. With as many clients as shards: that of
 /// comm::shards_of_rank. Clients may be fewer than ranks.
 int rank_of_client(int client, int clients, int ranks);
 
-/// Runs the rounds on `state` in place. A client trains on one rank, alone; which one does not change its
-/// result. Collective; a client that fails fails on all ranks. Stops between the steps of a client: the state
-/// of the last complete round, or of kCyclic's last complete visit, is on disk. `steps` of the result counts
-/// rounds, or visits.
-train::TrainResult federate(const comm::Comm& comm, const FederateOptions& options, const FederateTask& task,
-                            StateDict& state);
+/// Cyclical weight transfer (Chang et al. 2018, "Distributed deep learning networks among institutions for
+/// medical imaging"): the clients of a round train one after another, each from the weights that the one
+/// before has left. Each on the rank that rank_of_client says, with all its threads, and on no other: where its
+/// data are. Meanwhile the other ranks sleep. As `federate` in all else; stops keep the last complete visit,
+/// and `steps` counts visits.
+train::TrainResult cyclic_transfer(const comm::Comm& comm, const FederateOptions& options,
+                                   const FederateTask& task, StateDict& state);
 
 }  // namespace impart::share

@@ -1,0 +1,18 @@
+#include "share/federate/kinds.hpp"
+
+namespace impart::share {
+
+namespace {
+
+constexpr Registry<std::unique_ptr<FederatedAlgorithm>>::Entry kAlgorithms[] = {
+    {"fedavg", "the mean of the clients' models, weighted by their samples", make_fedavg},
+};
+
+}  // namespace
+
+const Registry<std::unique_ptr<FederatedAlgorithm>>& federated_algorithms() {
+  static const Registry<std::unique_ptr<FederatedAlgorithm>> registry("federated algorithm", kAlgorithms);
+  return registry;
+}
+
+}  // namespace impart::share
