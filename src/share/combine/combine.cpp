@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "impart/comm/shard_sums.hpp"
 #include "impart/core/error.hpp"

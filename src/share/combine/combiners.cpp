@@ -7,6 +7,7 @@ namespace {
 
 constexpr Registry<std::unique_ptr<Combiner>>::Entry kCombiners[] = {
     {"linear", "weighted mean of the models", make_linear},
+    {"ties", "task vectors without what is small or in dispute (Yadav et al. 2023)", make_ties},
 };
 
 }  // namespace

@@ -8,5 +8,6 @@
 namespace impart::share {
 
 std::unique_ptr<Combiner> make_linear(Settings& settings);
+std::unique_ptr<Combiner> make_ties(Settings& settings);
 
 }  // namespace impart::share

@@ -1,10 +1,7 @@
 // Combining models: a combiner applied to all their tensors, by all ranks together.
 #pragma once
 
-#include <functional>
 #include <span>
-#include <string_view>
-#include <vector>
 
 #include "impart/comm/comm.hpp"
 #include "impart/core/state_dict.hpp"
