@@ -58,8 +58,15 @@ void read_rule(TableReader& table, train::OptimizerOptions& optimizer) {
       table.read("trust", optimizer.trust, above(0));
       break;
   }
-  table.read("clip_norm", optimizer.clip_norm, at_least(0));
-  table.read("clip_value", optimizer.clip_value, at_least(0));
+}
+
+void read_clips(TableReader& table, std::vector<train::GradientTransformPtr>& transforms) {
+  double norm = 0;
+  double value = 0;
+  table.read("clip_norm", norm, at_least(0));
+  table.read("clip_value", value, at_least(0));
+  if (norm > 0) transforms.push_back(train::make_clip_norm(norm));
+  if (value > 0) transforms.push_back(train::make_clip_value(value));
 }
 
 void read_solver(TableReader& table, SolverKind kind, TrainingSettings& training) {
@@ -115,6 +122,7 @@ void read_optimizer(TableReader& stage, TrainingSettings& training) {
   } else {
     training.optimizer = train::default_options(static_cast<OptimizerKind>(chosen));
     read_rule(table, training.optimizer);
+    read_clips(table, training.transforms);
   }
   table.finish();
 }

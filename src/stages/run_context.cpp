@@ -92,6 +92,7 @@ train::TrainerOptions RunContext::trainer_options(const std::string& stage,
   options.schedule = settings.schedule;
   options.groups = settings.groups;
   options.l2 = settings.objective.l2;
+  options.transforms = settings.transforms;
   options.accumulate = settings.accumulate;
   options.local_steps = settings.local_steps;
   options.average = settings.average;

@@ -121,7 +121,7 @@ TEST_F(OnAMesh, ACnnHasTheLossesOfOneRank) {
   expect_losses_of_one_rank();
   // What needs the lengths of whole tensors.
   options_.optimizer = default_options(OptimizerKind::kLamb);
-  options_.optimizer.clip_norm = 0.5;
+  options_.transforms = {make_clip_norm(0.5)};
   options_.l2 = 0.01;
   expect_losses_of_one_rank();
   options_.optimizer = default_options(OptimizerKind::kLars);

@@ -105,7 +105,7 @@ TEST_F(Training, AveragesUpdatesOfSeveralBatchesAndPlateausContinueToo) {
   const auto plain = options_;
   options_.optimizer = default_options(OptimizerKind::kRmsprop);
   options_.optimizer.momentum = 0.5;
-  options_.optimizer.clip_norm = 1;
+  options_.transforms = {make_proximal(0.1), make_clip_norm(1)};
   options_.average = {.kind = AverageKind::kEma, .decay = 0.9};
   options_.accumulate = 2;  // five batches an epoch: the last update of each has one
   expect_continues();

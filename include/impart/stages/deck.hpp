@@ -88,6 +88,7 @@ struct TrainingSettings {
   std::int64_t batch_size = 64;  ///< global; a multiple of the run's shards
   train::OptimizerOptions optimizer;
   std::optional<train::SolverOptions> solver;  ///< instead of the optimizer
+  std::vector<train::GradientTransformPtr> transforms;
   train::ScheduleOptions schedule;
   train::AverageOptions average;
   int accumulate = 1;   ///< batches of one update
