@@ -6,6 +6,7 @@ namespace {
 
 constexpr Registry<std::unique_ptr<FederatedAlgorithm>>::Entry kAlgorithms[] = {
     {"fedavg", "the mean of the clients' models, weighted by their samples", make_fedavg},
+    {"fedprox", "fedavg whose clients stay near the server's weights (Li et al. 2020)", make_fedprox},
 };
 
 }  // namespace

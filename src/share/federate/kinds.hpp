@@ -8,5 +8,6 @@
 namespace impart::share {
 
 std::unique_ptr<FederatedAlgorithm> make_fedavg(Settings& settings);
+std::unique_ptr<FederatedAlgorithm> make_fedprox(Settings& settings);
 
 }  // namespace impart::share
