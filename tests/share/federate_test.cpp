@@ -161,6 +161,51 @@ TEST_F(Federating, AClientThatFailsFailsTheStageOnEveryRank) {
   }
 }
 
+/// With batch norm, dropout, several steps a round, threads, and clients that sit out some rounds.
+TEST_F(Federating, ScaffoldGivesTheSameBitsOnAnyNumberOfRanksStoppedOrNot) {
+  algorithm_ = make_algorithm("scaffold");
+  options_.fraction_fit = 0.5;
+  options_.local.optimizer = {.learning_rate = 0.1};
+  const auto alone = run(comm::Comm::self());
+  EXPECT_GT(alone.result.metrics.at("validation.accuracy"), 0.7);
+  options_.threads = 2;
+  expect_equal(alone.state, run(world_).state);
+  use_directory();
+  on_event_ = [&](const train::TrainEvent& e) { stop_ = e.step >= 3; };
+  EXPECT_EQ(run(world_).result.steps, 3);
+  stop_ = false;
+  on_event_ = nullptr;
+  const bool goes_on = world_.rank() < std::max(1, world_.size() / 2);
+  const auto half = world_.split(goes_on ? 0 : 1, world_.rank());
+  if (goes_on) expect_equal(alone.state, run(half).state);
+}
+
+TEST_F(Federating, WhatAnAlgorithmCannotTakeIsRefused) {
+  const auto refuses = [&](std::string_view kind) {
+    return make_algorithm(kind)->refuses(options_.local).has_value();
+  };
+  EXPECT_FALSE(refuses("fedavg"));
+  EXPECT_FALSE(refuses("fedprox"));
+  EXPECT_TRUE(refuses("scaffold")) << "momentum";
+  algorithm_ = make_algorithm("scaffold");
+  EXPECT_THROW(run(world_), Error);
+  options_.local.optimizer = {.learning_rate = 0.1};
+  EXPECT_FALSE(refuses("scaffold"));
+  options_.local.local_steps = 2;
+  EXPECT_TRUE(refuses("scaffold"));
+  options_.local.local_steps = 1;
+  options_.local.solver = train::SolverOptions{};
+  EXPECT_TRUE(refuses("scaffold"));
+  EXPECT_TRUE(refuses("fedprox"));
+}
+
+TEST(FederatedAlgorithms, DoWithDefaultsAloneAndDocumentThemselves) {
+  for (const auto& kind : federated_algorithms().document()) {
+    EXPECT_NE(make_algorithm(kind.name), nullptr) << kind.name;
+    EXPECT_FALSE(kind.text.empty());
+  }
+}
+
 /// Cyclical weight transfer.
 class Cyclic : public Federating {
  protected:

@@ -45,6 +45,26 @@ def fedavg(clients, w, mu=0.0):
     return w
 
 
+def scaffold(clients, w, server_rate=1.0, rate_of=lambda step: RATE):
+    """Karimireddy et al. 2020, algorithm 1, option II; `rate_of` a client's step, counted over all rounds."""
+    c = np.zeros_like(w)
+    own = [np.zeros_like(w) for _ in clients]
+    for r, chosen in enumerate(CHOSEN):
+        rates = [rate_of(r * STEPS + k) for k in range(STEPS)]
+        dy, dc = np.zeros_like(w), np.zeros_like(w)
+        for k in chosen:
+            y = w.copy()
+            for rate in rates:
+                y -= rate * (gradient(y, *clients[k]) - own[k] + c)
+            after = own[k] - c + (w - y) / sum(rates)
+            dy += (y - w) / len(chosen)
+            dc += (after - own[k]) / len(chosen)
+            own[k] = after
+        w = w + server_rate * dy
+        c = c + len(chosen) / len(clients) * dc
+    return w
+
+
 def main():
     generator = np.random.default_rng(9)
     clients = []
@@ -67,6 +87,8 @@ def main():
         record_weights("start", start)
         record_weights("fedavg", fedavg(clients, start))
         record_weights("fedprox", fedavg(clients, start, mu=0.5))
+        record_weights("scaffold", scaffold(clients, start))
+        record_weights("scaffold_scheduled", scaffold(clients, start, 0.7, lambda step: RATE * 0.5 ** (step // 4)))
 
 
 main()

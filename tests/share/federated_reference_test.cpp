@@ -35,6 +35,11 @@ const std::map<std::string, Case>& cases() {
   static const std::map<std::string, Case> all{
       {"fedavg", {"fedavg"}},
       {"fedprox", {"fedprox", {{"proximal_mu", 0.5}}}},
+      {"scaffold", {"scaffold"}},
+      {"scaffold_scheduled",
+       {"scaffold",
+        {{"server_learning_rate", 0.7}},
+        {.kind = train::ScheduleKind::kStep, .step_epochs = 4, .gamma = 0.5}}},
   };
   return all;
 }

@@ -9,5 +9,6 @@ namespace impart::share {
 
 std::unique_ptr<FederatedAlgorithm> make_fedavg(Settings& settings);
 std::unique_ptr<FederatedAlgorithm> make_fedprox(Settings& settings);
+std::unique_ptr<FederatedAlgorithm> make_scaffold(Settings& settings);
 
 }  // namespace impart::share
