@@ -7,7 +7,7 @@
 
 #include "impart/core/clock.hpp"
 #include "impart/nn/network.hpp"
-#include "impart/share/distil.hpp"
+#include "impart/share/distil/distil.hpp"
 #include "impart/stages/check_context.hpp"
 #include "impart/stages/run_context.hpp"
 #include "impart/stages/training.hpp"

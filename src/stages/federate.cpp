@@ -1,13 +1,13 @@
 // federate: clients train on data of their own, and only their models are averaged.
 
-#include "impart/share/federate.hpp"
+#include "impart/share/federate/federate.hpp"
 
 #include <fmt/format.h>
 
 #include "impart/core/counted.hpp"
 #include "impart/data/partition.hpp"
 #include "impart/nn/network.hpp"
-#include "impart/share/transfer.hpp"
+#include "impart/share/transfer/transfer.hpp"
 #include "impart/stages/check_context.hpp"
 #include "impart/stages/run_context.hpp"
 #include "impart/stages/training.hpp"
@@ -29,6 +29,8 @@ class FederateStage final : public Stage {
     settings.read("fraction_fit", fraction_fit_, above_up_to(0, 1),
                   "part of the clients that trains in a round");
     training_ = read_local_training(settings, deck, deck.objective_of(model_));
+    algorithm_ = share::federated_algorithms().read(
+        settings, "algorithm", "fedavg", "what clients train with, and what the server makes of it");
     read_partition(settings.kind_table("partition"));
   }
 
@@ -73,8 +75,8 @@ class FederateStage final : public Stage {
     options.rounds = rounds_;
     options.fraction_fit = fraction_fit_;
     const auto& train = context.data(training_.dataset).part(data::Part::kTrain);
-    return federate_model(context, name(), training_, spec, std::move(options), clients(context, train),
-                          std::move(state));
+    return federate_model(context, name(), training_, spec, std::move(options), algorithm_.get(),
+                          clients(context, train), std::move(state));
   }
 
  private:
@@ -106,6 +108,7 @@ class FederateStage final : public Stage {
   int clients_ = 2;
   int rounds_ = 1;
   double fraction_fit_ = 1.0;
+  std::unique_ptr<share::FederatedAlgorithm> algorithm_;
   Partition partition_ = Partition::kIid;
   double alpha_ = 0.5;
   std::int64_t min_samples_ = 10;

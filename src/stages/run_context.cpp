@@ -8,7 +8,7 @@
 #include "impart/core/error.hpp"
 #include "impart/data/partition.hpp"
 #include "impart/nn/network.hpp"
-#include "impart/share/transfer.hpp"
+#include "impart/share/transfer/transfer.hpp"
 #include "impart/train/cost.hpp"
 
 namespace impart::stages {
@@ -187,7 +187,8 @@ StageResult train_model(RunContext& context, const std::string& stage, const Tra
 
 StageResult federate_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,
                            const nn::ModelSpec& spec, share::FederateOptions options,
-                           std::vector<data::DatasetPtr> clients, StateDict state) {
+                           const share::FederatedAlgorithm* algorithm, std::vector<data::DatasetPtr> clients,
+                           StateDict state) {
   options.stage = stage;
   options.shards = context.deck().run.shards;
   options.threads = context.options().threads;
@@ -204,7 +205,8 @@ StageResult federate_model(RunContext& context, const std::string& stage, const 
                                  .stop = context.options().stop,
                                  .state_directory = context.state_directory(stage),
                                  .state_key = context.state_key()};
-  auto trained = share::federate(context.comm(), options, task, state);
+  auto trained = algorithm == nullptr ? share::cyclic_transfer(context.comm(), options, task, state)
+                                      : share::federate(context.comm(), *algorithm, options, task, state);
   return result_of(std::move(trained), stage, settings,
                    share::single(spec, std::move(state), parts.encoding()));
 }

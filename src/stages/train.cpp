@@ -11,7 +11,7 @@
 #include "impart/core/log.hpp"
 #include "impart/data/partition.hpp"
 #include "impart/nn/network.hpp"
-#include "impart/share/transfer.hpp"
+#include "impart/share/transfer/transfer.hpp"
 #include "impart/stages/check_context.hpp"
 #include "impart/stages/run_context.hpp"
 #include "impart/stages/training.hpp"
@@ -22,7 +22,7 @@ namespace impart::stages {
 namespace {
 
 /// `order = "cyclic"`: the training part is cut into `parts`, which stay where they are, and the model visits
-/// them in turn (share::VisitOrder::kCyclic).
+/// them in turn (share::cyclic_transfer).
 struct Cyclic {
   int parts = 8;   ///< default: the run's shards
   int rounds = 1;  ///< `epochs`: how often it goes round
@@ -102,9 +102,8 @@ class TrainStage final : public Stage {
     auto state = context.initial_state(spec, init_, training_);
     if (cyclic_) {
       share::FederateOptions options;
-      options.order = share::VisitOrder::kCyclic;
       options.rounds = cyclic_->rounds;
-      return federate_model(context, name(), training_, spec, std::move(options), parts(context),
+      return federate_model(context, name(), training_, spec, std::move(options), nullptr, parts(context),
                             std::move(state));
     }
     const auto objective = nn::make_objective(training_.objective);

@@ -40,8 +40,10 @@ void read_steps(Settings& table, TrainingSettings& training, const StepKeys& key
   read_optimizer(table, training);
   read_objective(table, training.objective);
   table.read("accumulate", training.accumulate, between(1, 1 << 20), "");
-  training.augment = data::augmentations().read_list(table, "augment", "random changes of the training samples, in this order");
-  training.sampler = data::samplers().read(table, "sampler", data::kDefaultSampler, "which samples make each step");
+  training.augment = data::augmentations().read_list(table, "augment",
+                                                     "random changes of the training samples, in this order");
+  training.sampler =
+      data::samplers().read(table, "sampler", data::kDefaultSampler, "which samples make each step");
   if (training.solver) training.solver->objective = training.objective.kind;
   check_solver(table, training);
 }

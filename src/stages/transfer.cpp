@@ -11,7 +11,7 @@
 #include "impart/core/log.hpp"
 #include "impart/data/partition.hpp"
 #include "impart/nn/network.hpp"
-#include "impart/share/transfer.hpp"
+#include "impart/share/transfer/transfer.hpp"
 #include "impart/stages/check_context.hpp"
 #include "impart/stages/run_context.hpp"
 #include "impart/stages/training.hpp"

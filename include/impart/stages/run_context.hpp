@@ -15,8 +15,8 @@
 #include "impart/data/dataset.hpp"
 #include "impart/data/partition.hpp"
 #include "impart/data/parts.hpp"
-#include "impart/share/federate.hpp"
-#include "impart/share/model.hpp"
+#include "impart/share/ensemble/model.hpp"
+#include "impart/share/federate/federate.hpp"
 #include "impart/stages/deck.hpp"
 #include "impart/stages/stage.hpp"
 #include "impart/stages/training.hpp"
@@ -109,10 +109,12 @@ StageResult train_model(RunContext& context, const std::string& stage, const Tra
                         const nn::ModelSpec& spec, const nn::Objective& objective,
                         const data::DatasetPtr& data, StateDict state);
 
-/// The same with a federation of `clients`; of `options`, order, rounds and fraction_fit count. Collective.
+/// The same with a federation of `clients`; of `options`, rounds and fraction_fit count. `algorithm`: null for
+/// a cyclic transfer. Collective.
 StageResult federate_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,
                            const nn::ModelSpec& spec, share::FederateOptions options,
-                           std::vector<data::DatasetPtr> clients, StateDict state);
+                           const share::FederatedAlgorithm* algorithm, std::vector<data::DatasetPtr> clients,
+                           StateDict state);
 
 /// The parts of `data` that `deal` says. Collective; when `deal` throws on one rank, all throw.
 std::vector<data::DatasetPtr> cut(const comm::Comm& comm, const data::DatasetPtr& data,

@@ -13,7 +13,7 @@
 #include "impart/core/registry.hpp"
 #include "impart/io/checkpoint.hpp"
 #include "impart/nn/spec.hpp"
-#include "impart/share/model.hpp"
+#include "impart/share/ensemble/model.hpp"
 #include "impart/stages/deck.hpp"
 #include "impart/train/trainer.hpp"
 

@@ -1,4 +1,4 @@
-#include "impart/share/model.hpp"
+#include "impart/share/ensemble/model.hpp"
 
 #include <fmt/format.h>
 
@@ -204,10 +204,10 @@ io::ModelRecord to_record(const Model& model) {
           model.input_shape(), model.classes()};
 }
 
-Model from_checkpoint(io::Checkpoint checkpoint) {
+Model model_of(const io::ModelRecord& record) {
   Model model;
   try {
-    const auto json = Json::parse(checkpoint.model.spec);
+    const auto json = Json::parse(record.spec);
     if (json.contains("ensemble")) {
       model.voting = parse_voting(json.at("ensemble").at("voting").get<std::string>());
       for (const auto& member : json.at("ensemble").at("members")) {
@@ -222,6 +222,11 @@ Model from_checkpoint(io::Checkpoint checkpoint) {
   } catch (const nlohmann::json::exception& e) {
     throw Error("the checkpoint's model description cannot be read").got(e.what());
   }
+  return model;
+}
+
+Model from_checkpoint(io::Checkpoint checkpoint) {
+  auto model = model_of(checkpoint.model);
   model.state = std::move(checkpoint.state);
   check_state(model, "checkpoint");
   return model;

@@ -68,6 +68,8 @@ bool encodings_differ(std::span<const Member* const> members);
 /// don't fit it.
 io::ModelRecord to_record(const Model& model);
 Model from_checkpoint(io::Checkpoint checkpoint);
+/// The same without its values: its state is empty.
+Model model_of(const io::ModelRecord& record);
 
 /// `dataset` with samples (and, of a text, labels) as `member` takes them. Throws as data::encoded_as does.
 data::DatasetPtr inputs_of(const Member& member, const data::DatasetPtr& dataset);
