@@ -60,10 +60,12 @@ void read_normalise(Settings& settings, DatasetSettings& dataset) {
   }
   if (!settings.is_table("normalise") && !settings.is_documenting()) return;
   auto normalise = settings.table("normalise");
+  const bool is_old = normalise.has("deviation");
   normalise.renamed("deviation", "std");
   const auto before = settings.problem_count();
   const bool has_mean = normalise.require("mean", dataset.mean, any_number(), "of each channel, when scaled");
-  const bool complete = normalise.require("std", dataset.std, above(0), "of each channel") && has_mean;
+  const bool complete =
+      !is_old && normalise.require("std", dataset.std, above(0), "of each channel") && has_mean;
   normalise.finish();
   if (complete && settings.problem_count() == before && dataset.mean.size() != dataset.std.size()) {
     settings.problem("normalise", fmt::format("expected a mean and a std for each channel, got {} and {}",

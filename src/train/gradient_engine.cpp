@@ -391,8 +391,7 @@ StepResult GradientEngine::compute(const StateDict& state, const data::Batch& ba
     engine.drift.verify(state, batch.step, tail.subspan<kDrift, DriftCheck::kLanes>());
   }
   const auto weight = static_cast<double>(tail[kWeight]);
-  const double loss =
-      weight > 0 ? static_cast<double>(tail[kLoss]) / weight : 0;  // of a batch without samples
+  const double loss = weight == 0 ? 0 : static_cast<double>(tail[kLoss]) / weight;  // 0: no samples
   engine.divide_by_weight(static_cast<double>(tail[kLabels]), weight);
   return {loss, weight, tail[kStop] > 0};
 }

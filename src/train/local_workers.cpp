@@ -239,7 +239,7 @@ StepResult LocalWorkers::average(StateDict& state, Optimizer& optimizer, Transfo
   all.take(sum, state, optimizer, transforms);
   const auto tail = sum.last<kTailSize>();
   const auto weight = static_cast<double>(tail[kWeight]);
-  const double loss = weight > 0 ? static_cast<double>(tail[kLoss]) / weight : 0;  // of no sample
+  const double loss = weight == 0 ? 0 : static_cast<double>(tail[kLoss]) / weight;  // 0: no samples
   return {loss, weight, tail[kStop] > 0};
 }
 
