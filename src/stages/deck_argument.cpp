@@ -1,6 +1,7 @@
 #include "stages/deck_argument.hpp"
 
 #include "impart/core/error.hpp"
+#include "impart/core/files.hpp"
 #include "impart/nn/zoo.hpp"
 #include "impart/stages/commands.hpp"
 #include "stages/run_record.hpp"
@@ -8,10 +9,11 @@
 namespace impart::stages {
 
 std::string read_deck_text(const std::filesystem::path& path) {
+  constexpr std::uintmax_t kMaxDeckBytes = 1 << 26;
   if (!std::filesystem::is_regular_file(path)) {
     throw Error("there is no such file", ErrorKind::kUsage).at(path.string()).expected("a deck");
   }
-  return read_file(path);
+  return read_file(path, kMaxDeckBytes);
 }
 
 std::string read_deck_text(const comm::Comm& comm, const std::filesystem::path& path) {

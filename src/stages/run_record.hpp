@@ -91,8 +91,4 @@ std::string log_line(const std::string& stage, const train::TrainEvent& event);
 /// The artifact of an evaluation, as JSON.
 std::string to_json(const std::vector<Measurement>& measurements);
 
-/// Writes `text` beside `path`, flushes it to disk and renames it. Throws Error.
-void write_file_atomically(const std::filesystem::path& path, const std::string& text);
-std::string read_file(const std::filesystem::path& path);
-
 }  // namespace impart::stages

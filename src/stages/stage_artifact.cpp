@@ -7,6 +7,7 @@
 #include "impart/comm/mesh.hpp"
 #include "impart/core/digest.hpp"
 #include "impart/core/error.hpp"
+#include "impart/core/files.hpp"
 #include "impart/core/log.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/nn/wisdom.hpp"
@@ -19,6 +20,8 @@ namespace impart::stages {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::uintmax_t kMaxTableBytes = 1 << 30;
 
 std::vector<io::DataRecord> lineage_data(RunContext& context, const Stage& stage) {
   std::vector<io::DataRecord> records;
@@ -56,7 +59,8 @@ std::string verified_digest(const RunContext& context, const Stage& stage) {
   const auto path = context.deck().run_directory() / artifact_name(stage);
   if (!fs::exists(path)) return "";
   try {
-    if (stage.common().kind == "evaluate") return Hasher().text(read_file(path)).finish().hex();
+    if (stage.common().kind == "evaluate")
+      return Hasher().text(read_file(path, kMaxTableBytes)).finish().hex();
     return io::read_checkpoint(path).digest;
   } catch (const Error& e) {
     log::warn(fmt::format("{}; the stage runs again", e.what()));
