@@ -78,7 +78,7 @@ class GradientEngine {
   ~GradientEngine();
 
   /// The shards of this rank.
-  [[nodiscard]] comm::ShardRange range() const noexcept;
+  [[nodiscard]] ShardRange range() const noexcept;
   /// Mean loss of `batch` and its gradient at `state`. `want_stop`: this rank asks all to stop after this
   /// step. Throws Error when the ranks' values of `state` are no longer equal.
   StepResult compute(const StateDict& state, const data::Batch& batch, bool want_stop);
