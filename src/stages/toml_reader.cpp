@@ -487,8 +487,8 @@ std::vector<TableReader> TableReader::tables(std::string_view key) {
   return all;
 }
 
-nn::SettingList TableReader::read_rest() {
-  nn::SettingList settings;
+SettingTable TableReader::read_rest() {
+  SettingTable settings;
   if (impl_->table == nullptr) return settings;
   for (const auto& [key, value] : *impl_->table) {
     if (impl_->known.contains(key.str())) continue;

@@ -12,9 +12,9 @@
 #include <utility>
 #include <vector>
 
+#include "impart/core/problems.hpp"
 #include "impart/core/tensor.hpp"
 #include "impart/nn/spec.hpp"
-#include "impart/core/problems.hpp"
 
 namespace impart::stages {
 
@@ -97,7 +97,7 @@ class TableReader {
   std::vector<TableReader> tables(std::string_view key);
   /// All keys that have not been read, as settings of a layer or of a model of the zoo: scalars and lists of
   /// integers.
-  nn::SettingList read_rest();
+  SettingTable read_rest();
 
   /// A key that goes with another choice: when it is there, that is the problem, and not that it is unknown.
   void refuse(std::string_view key, std::string_view text);

@@ -52,9 +52,9 @@ TEST(Readme, NamesEveryKind) {
     EXPECT_GT(names.size(), 1U) << what;
     for (const auto& name : names) EXPECT_TRUE(tells_of(text, std::string(name))) << what << " " << name;
   };
-  expect_told("layer", nn::layer_kinds());
+  expect_told("layer", nn::layers().names());
   expect_told("objective", nn::objective_names());
-  expect_told("arch", nn::zoo_names());
+  expect_told("arch", nn::zoo().names());
   expect_told("optimizer", train::optimizer_names());
   expect_told("solver", train::solver_names());
   expect_told("augmentation", data::augment_words());
