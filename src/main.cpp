@@ -8,6 +8,7 @@
 //
 // Exit codes: 0 done, 1 failed, 2 wrong usage or deck, 75 stopped by a signal with its state saved.
 
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -135,6 +136,8 @@ int run_command(const comm::Comm* world, int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // What `ulimit -f` forbids to write fails as on a full disk, with a line of its own, instead of a silent end.
+  std::signal(SIGXFSZ, SIG_IGN);
   // 1. MPI, before the `try`, so that handlers can still speak. The commands of a login node do without.
   std::optional<comm::MpiSession> session;
   std::optional<comm::Comm> world;

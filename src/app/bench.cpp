@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "app/deck_argument.hpp"
@@ -12,6 +11,7 @@
 #include "impart/app/process.hpp"
 #include "impart/comm/shards.hpp"
 #include "impart/core/error.hpp"
+#include "impart/core/files.hpp"
 #include "impart/core/rng.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/nn/wisdom.hpp"
@@ -128,8 +128,7 @@ void tune(const comm::Comm& comm, const nn::ModelSpec& spec, const Options& opti
     if (!comm.is_root()) return;
     const auto [batch, shards] = portion_of(comm, spec, options);
     wisdom = nn::tune(spec, batch, shards);
-    std::ofstream file(options.tune);
-    if (!(file << wisdom).flush()) throw Error("cannot write the file").at(options.tune.string());
+    write_file_atomically(options.tune, wisdom);
   });
   comm.broadcast(wisdom, 0, "wisdom");
   comm::agree(comm, "--tune", [&] { nn::use_wisdom(wisdom); });

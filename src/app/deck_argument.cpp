@@ -2,16 +2,17 @@
 
 #include "impart/app/commands.hpp"
 #include "impart/core/error.hpp"
+#include "impart/core/files.hpp"
 #include "impart/nn/zoo.hpp"
-#include "runner/run_record.hpp"
 
 namespace impart::app {
 
 std::string read_deck_text(const std::filesystem::path& path) {
+  constexpr std::uintmax_t kMaxDeckBytes = 1 << 26;
   if (!std::filesystem::is_regular_file(path)) {
     throw Error("there is no such file", ErrorKind::kUsage).at(path.string()).expected("a deck");
   }
-  return runner::read_file(path);
+  return read_file(path, kMaxDeckBytes);
 }
 
 std::string read_deck_text(const comm::Comm& comm, const std::filesystem::path& path) {

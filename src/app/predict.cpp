@@ -1,16 +1,17 @@
 // predict: class and probabilities of each sample of a dataset.
 
 #include <fmt/format.h>
-#include <hdf5.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "app/deck_argument.hpp"
 #include "impart/app/commands.hpp"
 #include "impart/core/error.hpp"
+#include "impart/core/files.hpp"
+#include "impart/io/arrays.hpp"
 #include "impart/metrics/classification.hpp"
 #include "impart/stages/run_context.hpp"
-#include "runner/run_record.hpp"
 
 namespace impart::app {
 
@@ -65,54 +66,16 @@ void write_csv(const fs::path& path, const Predictions& predictions) {
     for (const float p : predictions.row(i)) text += fmt::format(",{}", p);
     text += '\n';
   }
-  runner::write_file_atomically(path, text);
-}
-
-// An HDF5 object that is closed at the end of its scope.
-class Handle {
- public:
-  Handle(hid_t id, herr_t (*close)(hid_t), const fs::path& path) : id_(id), close_(close) {
-    if (id < 0) throw Error("cannot be written").at(path.string()).hint("check permissions and free space");
-  }
-  Handle(const Handle&) = delete;
-  Handle& operator=(const Handle&) = delete;
-  ~Handle() { close_(id_); }
-  [[nodiscard]] hid_t get() const noexcept { return id_; }
-
- private:
-  hid_t id_;
-  herr_t (*close_)(hid_t);
-};
-
-void write_dataset(hid_t file, const fs::path& path, const char* name, std::span<const hsize_t> dims,
-                   hid_t type, hid_t memory_type, const void* values) {
-  const Handle space(H5Screate_simple(static_cast<int>(dims.size()), dims.data(), nullptr), H5Sclose, path);
-  const Handle set(H5Dcreate2(file, name, type, space.get(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Dclose,
-                   path);
-  if (H5Dwrite(set.get(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) < 0) {
-    throw Error("cannot be written").at(path.string()).hint("check free space");
-  }
+  write_file_atomically(path, text);
 }
 
 void write_hdf5(const fs::path& path, const Predictions& predictions) {
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);  // our own message says it in one line
-  auto beside = path;
-  beside += ".part";
-  {
-    const Handle file(H5Fcreate(beside.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), H5Fclose, path);
-    const auto& shape = predictions.probabilities.shape();
-    const hsize_t dims[] = {static_cast<hsize_t>(shape[0]), static_cast<hsize_t>(shape[1])};
-    const auto rows = std::span(dims).first(1);
-    write_dataset(file.get(), path, "probabilities", dims, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT,
-                  predictions.probabilities.data());
-    write_dataset(file.get(), path, "class", rows, H5T_STD_I32LE, H5T_NATIVE_INT32,
-                  predictions.classes.data());
-    if (!predictions.labels.empty()) {
-      write_dataset(file.get(), path, "label", rows, H5T_STD_I32LE, H5T_NATIVE_INT32,
-                    predictions.labels.data());
-    }
-  }
-  fs::rename(beside, path);
+  const auto& shape = predictions.probabilities.shape();
+  const Shape rows{shape[0]};
+  std::vector<io::NamedArray> arrays{{"probabilities", shape, predictions.probabilities.values()},
+                                     {"class", rows, std::span(predictions.classes)}};
+  if (!predictions.labels.empty()) arrays.push_back({"label", rows, std::span(predictions.labels)});
+  io::write_arrays(path, arrays);
 }
 
 }  // namespace

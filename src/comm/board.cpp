@@ -55,30 +55,30 @@ void forget_calls_on(std::uint64_t comm) noexcept {
   }
 }
 
-std::optional<std::uint64_t> Place::calls_on(std::uint64_t comm) const {
+std::optional<std::uint64_t> RankStatus::calls_on(std::uint64_t comm) const {
   const auto found = std::ranges::find(calls, comm, &Calls::comm);
   if (found == calls.end()) return std::nullopt;
   return found->count;
 }
 
-Place place_of(const Slot& slot, std::int32_t rank, std::uint64_t now) {
-  Place place;
-  place.rank = rank;
-  place.process = slot.process;
-  place.silent = seconds_between(slot.beat, now);
-  place.waited = seconds_between(slot.since, now);
-  place.step = slot.step;
-  place.waiting_in = slot.waiting_in;
+RankStatus status_of(const Slot& slot, std::int32_t rank, std::uint64_t now) {
+  RankStatus status;
+  status.rank = rank;
+  status.process = slot.process;
+  status.silent = seconds_between(slot.beat, now);
+  status.waited = seconds_between(slot.since, now);
+  status.step = slot.step;
+  status.waiting_in = slot.waiting_in;
   const auto host = slot.host.load();
   const auto stage = slot.stage.load();
   const auto call = slot.call.load();
-  std::ranges::copy(host, place.host.begin());
-  std::ranges::copy(stage, place.stage.begin());
-  std::ranges::copy(call, place.call.begin());
+  std::ranges::copy(host, status.host.begin());
+  std::ranges::copy(stage, status.stage.begin());
+  std::ranges::copy(call, status.call.begin());
   for (std::size_t i = 0; i < kWatchedComms; ++i) {
-    place.calls[i] = {slot.calls[i].comm.load(), slot.calls[i].count.load()};
+    status.calls[i] = {slot.calls[i].comm.load(), slot.calls[i].count.load()};
   }
-  return place;
+  return status;
 }
 
 }  // namespace impart::comm

@@ -1,4 +1,4 @@
-// What a rank tells of itself in memory that its node shares: atomics, for a stopped process holds no lock.
+// What a rank reports of itself in memory that its node shares: atomics, for a stopped process holds no lock.
 #pragma once
 
 #include <algorithm>
@@ -72,7 +72,7 @@ inline std::uint64_t now_ns() noexcept {
 }
 
 /// A slot at one moment, as it also travels to other nodes.
-struct Place {
+struct RankStatus {
   struct Calls {
     std::uint64_t comm = 0;
     std::uint64_t count = 0;
@@ -92,6 +92,6 @@ struct Place {
   [[nodiscard]] std::optional<std::uint64_t> calls_on(std::uint64_t comm) const;
 };
 
-Place place_of(const Slot& slot, std::int32_t rank, std::uint64_t now);
+RankStatus status_of(const Slot& slot, std::int32_t rank, std::uint64_t now);
 
 }  // namespace impart::comm

@@ -8,7 +8,7 @@ namespace {
 
 constexpr int kPeersAtOnce = 16;  // with more nodes news are rarer, so that they stay a trickle
 
-int bytes_of(std::size_t places) { return static_cast<int>(places * sizeof(Place)); }
+int bytes_of(std::size_t statuses) { return static_cast<int>(statuses * sizeof(RankStatus)); }
 
 }  // namespace
 
@@ -28,7 +28,7 @@ NodeNews::NodeNews(const Comm& world, const Comm& node)
   for (auto& peer : peers_) post_receive(peer);
 }
 
-// Each says goodbye by a message without places, and hears the others out.
+// Each says goodbye by a message without statuses, and hears the others out.
 NodeNews::~NodeNews() {
   if (std::uncaught_exceptions() > 0) return;
   for (auto& peer : peers_) {
@@ -44,7 +44,7 @@ NodeNews::~NodeNews() {
   }
 }
 
-void NodeNews::meet(const std::vector<Place>& here) {
+void NodeNews::meet(const std::vector<RankStatus>& here) {
   for (auto& peer : peers_) send(peer, here);
   for (auto& peer : peers_) {
     MPI_Status status;
@@ -54,8 +54,8 @@ void NodeNews::meet(const std::vector<Place>& here) {
   }
 }
 
-std::vector<Place> NodeNews::exchange(const std::vector<Place>& here) {
-  std::vector<Place> elsewhere;
+std::vector<RankStatus> NodeNews::exchange(const std::vector<RankStatus>& here) {
+  std::vector<RankStatus> elsewhere;
   const bool speaks = looks_++ % (1 + leaders_.size() / kPeersAtOnce) == 0;
   for (auto& peer : peers_) {
     int done = 1;
@@ -63,18 +63,18 @@ std::vector<Place> NodeNews::exchange(const std::vector<Place>& here) {
     if (speaks && done != 0) send(peer, here);
     take(peer);
     const auto age = static_cast<double>(now_ns() - peer.heard) * 1e-9;
-    for (auto place : peer.known) {
-      place.silent += age;
-      place.waited += age;
-      elsewhere.push_back(place);
+    for (auto status : peer.known) {
+      status.silent += age;
+      status.waited += age;
+      elsewhere.push_back(status);
     }
   }
   return elsewhere;
 }
 
-void NodeNews::send(Peer& peer, const std::vector<Place>& places) const {
-  peer.outgoing = places;
-  MPI_Isend(peer.outgoing.data(), bytes_of(places.size()), MPI_BYTE, peer.rank, 0, leaders_.mpi(),
+void NodeNews::send(Peer& peer, const std::vector<RankStatus>& statuses) const {
+  peer.outgoing = statuses;
+  MPI_Isend(peer.outgoing.data(), bytes_of(statuses.size()), MPI_BYTE, peer.rank, 0, leaders_.mpi(),
             &peer.send);
 }
 
@@ -98,7 +98,7 @@ void NodeNews::take(Peer& peer) const {
 int NodeNews::hear(Peer& peer, const MPI_Status& status) {
   int bytes = 0;
   MPI_Get_count(&status, MPI_BYTE, &bytes);
-  peer.incoming.resize(static_cast<std::size_t>(bytes) / sizeof(Place));
+  peer.incoming.resize(static_cast<std::size_t>(bytes) / sizeof(RankStatus));
   peer.known = peer.incoming;
   peer.heard = now_ns();
   return bytes;

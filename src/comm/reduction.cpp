@@ -231,7 +231,7 @@ void Reduction::Impl::find_workers() {
   }
   for (int w = 0; w < options.workers; ++w) new (worker(w).control) Control;
   node.barrier();
-  additions = comm::additions(part_ranges, shards);
+  additions = impart::additions(part_ranges, shards);
   for (const auto number : left_after_additions(part_ranges, shards)) left.push_back(parts[number]);
   cursors.resize(static_cast<std::size_t>(options.workers));
 }

@@ -32,24 +32,25 @@ constexpr std::size_t kNamedRanks = 8;  // in a message
 
 thread_local int nested = 0;  // a call may be made of others; the outermost counts
 
-std::string where(const Place& place) {
-  if (place.stage[0] == '\0') return "before the first stage";
-  const auto stage = fmt::format("stage {}", place.stage.data());
-  return place.step < 0 ? stage : fmt::format("{}, step {}", stage, place.step);
+std::string where(const RankStatus& status) {
+  if (status.stage[0] == '\0') return "before the first stage";
+  const auto stage = fmt::format("stage {}", status.stage.data());
+  return status.step < 0 ? stage : fmt::format("{}, step {}", stage, status.step);
 }
 
-std::string doing(const Place& place) {
-  if (place.silent > kSignOfLife)
-    return fmt::format("no sign of life for {:.0f} s: stopped, dead, or cut off", place.silent);
-  const bool waits = place.waiting_in != 0;
-  const auto call = waits ? fmt::format(" in '{}'", place.call.data()) : "";
-  if (place.silent <= kFresh) return fmt::format("{}{}", waits ? "waits" : "works", call);
-  return fmt::format("last seen {:.0f} s ago, when it {}{}", place.silent, waits ? "waited" : "worked", call);
+std::string doing(const RankStatus& status) {
+  if (status.silent > kSignOfLife)
+    return fmt::format("no sign of life for {:.0f} s: stopped, dead, or cut off", status.silent);
+  const bool waits = status.waiting_in != 0;
+  const auto call = waits ? fmt::format(" in '{}'", status.call.data()) : "";
+  if (status.silent <= kFresh) return fmt::format("{}{}", waits ? "waits" : "works", call);
+  return fmt::format("last seen {:.0f} s ago, when it {}{}", status.silent, waits ? "waited" : "worked",
+                     call);
 }
 
-std::string describe(const Place& place) {
-  return fmt::format("rank {} (pid {} on {}; {}; {})", place.rank, place.process, place.host.data(),
-                     where(place), doing(place));
+std::string describe(const RankStatus& status) {
+  return fmt::format("rank {} (pid {} on {}; {}; {})", status.rank, status.process, status.host.data(),
+                     where(status), doing(status));
 }
 
 void sign(Slot& slot) {
@@ -60,8 +61,8 @@ void sign(Slot& slot) {
 }
 
 /// Whether `waiting` waits for it. What a rank that does not live has said may be old.
-bool is_late(const Place& place, const Place& waiting) {
-  const auto arrived = place.calls_on(waiting.waiting_in);
+bool is_late(const RankStatus& status, const RankStatus& waiting) {
+  const auto arrived = status.calls_on(waiting.waiting_in);
   return arrived && *arrived < *waiting.calls_on(waiting.waiting_in);
 }
 
@@ -112,7 +113,7 @@ struct Watchdog::Impl {
     move_my_slot(&mine);
     sign(mine);
     node.barrier();  // nobody looks at a slot that is not there yet
-    news.meet(places());
+    news.meet(statuses());
     thread = std::thread([this] { watch(); });
   }
 
@@ -129,11 +130,11 @@ struct Watchdog::Impl {
   [[nodiscard]] Slot& slot(int i) const { return *reinterpret_cast<Slot*>(board.of(i).data()); }
 
   /// Of this node's ranks, now.
-  [[nodiscard]] std::vector<Place> places() const {
-    std::vector<Place> here;
+  [[nodiscard]] std::vector<RankStatus> statuses() const {
+    std::vector<RankStatus> here;
     const auto now = now_ns();
     for (std::size_t i = 0; i < ranks.size(); ++i) {
-      here.push_back(place_of(slot(static_cast<int>(i)), ranks[i], now));
+      here.push_back(status_of(slot(static_cast<int>(i)), ranks[i], now));
     }
     return here;
   }
@@ -145,43 +146,45 @@ struct Watchdog::Impl {
       // After a sleep of its own, this rank waits only until its other threads are awake, too.
       const bool slept = seconds_since(std::exchange(last, Clock::now())) > kFresh;
       slot(rank_on_node).beat.store(now_ns(), std::memory_order_relaxed);
-      const auto here = places();
+      const auto here = statuses();
       const auto elsewhere = news.exchange(here);
       if (!slept && speaks_for_node(here)) judge(here, elsewhere);
     }
   }
 
   /// The lowest rank of the node that lives.
-  [[nodiscard]] bool speaks_for_node(const std::vector<Place>& here) const {
-    const auto first = std::ranges::find_if(here, [](const Place& p) { return p.silent <= kSignOfLife; });
+  [[nodiscard]] bool speaks_for_node(const std::vector<RankStatus>& here) const {
+    const auto first =
+        std::ranges::find_if(here, [](const RankStatus& p) { return p.silent <= kSignOfLife; });
     return first != here.end() && first - here.begin() == rank_on_node;
   }
 
   /// Of all living ranks that wait in one call, the lowest is spoken for, by its node.
-  void judge(const std::vector<Place>& here, const std::vector<Place>& elsewhere) {
+  void judge(const std::vector<RankStatus>& here, const std::vector<RankStatus>& elsewhere) {
     auto all = here;
     all.insert(all.end(), elsewhere.begin(), elsewhere.end());
-    std::ranges::sort(all, {}, &Place::rank);
+    std::ranges::sort(all, {}, &RankStatus::rank);
     std::map<std::uint64_t, double> waits;
-    for (auto& place : all) {
-      if (place.waiting_in == 0 || place.silent > kSignOfLife || waits.contains(place.waiting_in)) continue;
-      place.waited = std::min(place.waited, standstill(place, all));
-      waits[place.waiting_in] = place.waited;
-      const bool mine = std::ranges::find(here, place.rank, &Place::rank) != here.end();
-      if (mine) consider(place, all);
+    for (auto& status : all) {
+      if (status.waiting_in == 0 || status.silent > kSignOfLife || waits.contains(status.waiting_in))
+        continue;
+      status.waited = std::min(status.waited, standstill(status, all));
+      waits[status.waiting_in] = status.waited;
+      const bool mine = std::ranges::find(here, status.rank, &RankStatus::rank) != here.end();
+      if (mine) report_if_due(status, all);
     }
     std::erase_if(moved, [&](const auto& entry) { return !waits.contains(entry.first); });
-    std::erase_if(spoken, [&](const auto& entry) {
+    std::erase_if(reported, [&](const auto& entry) {
       const auto found = waits.find(entry.first);
       return found == waits.end() || found->second < entry.second;
     });
   }
 
   /// Seconds since somebody that `waiting` waits for has come a step on: who works on is no reason to speak.
-  double standstill(const Place& waiting, const std::vector<Place>& all) {
+  double standstill(const RankStatus& waiting, const std::vector<RankStatus>& all) {
     std::int64_t steps = 0;
-    for (const auto& place : all) {
-      if (is_late(place, waiting)) steps += place.step;
+    for (const auto& status : all) {
+      if (is_late(status, waiting)) steps += status.step;
     }
     const auto now = now_ns();
     const auto began = now - static_cast<std::uint64_t>(waiting.waited * 1e9);
@@ -191,15 +194,15 @@ struct Watchdog::Impl {
     return static_cast<double>(now - last.when) * 1e-9;
   }
 
-  void consider(const Place& waiting, const std::vector<Place>& all) {
+  void report_if_due(const RankStatus& waiting, const std::vector<RankStatus>& all) {
     const bool ends = abort > 0 && waiting.waited >= abort;
-    const auto last = spoken.find(waiting.waiting_in);
-    const double due = last == spoken.end() ? warning.load() : 2 * last->second;
+    const auto last = reported.find(waiting.waiting_in);
+    const double due = last == reported.end() ? warning.load() : 2 * last->second;
     if (!ends && (warning <= 0 || waiting.waited < due)) return;
-    spoken[waiting.waiting_in] = waiting.waited;
+    reported[waiting.waiting_in] = waiting.waited;
     std::vector<std::string> missing;
-    for (const auto& place : all) {
-      if (is_late(place, waiting) || place.silent > kSignOfLife) missing.push_back(describe(place));
+    for (const auto& status : all) {
+      if (is_late(status, waiting) || status.silent > kSignOfLife) missing.push_back(describe(status));
     }
     const auto text = fmt::format("rank {} ({}) has waited {:.0f} s in '{}' for {}", waiting.rank,
                                   where(waiting), waiting.waited, waiting.call.data(), list(missing));
@@ -219,8 +222,8 @@ struct Watchdog::Impl {
     std::int64_t steps = 0;
     std::uint64_t when = 0;
   };
-  std::map<std::uint64_t, Moved> moved;    // of each call that is waited in
-  std::map<std::uint64_t, double> spoken;  // how long the wait in a call was when it was last told
+  std::map<std::uint64_t, Moved> moved;      // of each call that is waited in
+  std::map<std::uint64_t, double> reported;  // how long the wait in a call was when it was last reported
   std::mutex mutex;
   std::condition_variable wake;
   bool ended = false;

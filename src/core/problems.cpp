@@ -34,9 +34,9 @@ std::vector<std::string> Problems::lines() const {
   auto sorted = found_;
   std::ranges::stable_sort(sorted, {}, &Problem::line);
   std::vector<std::string> texts;
-  std::set<std::string> told;
+  std::set<std::string> reported;
   for (auto& problem : sorted) {
-    if (told.insert(problem.text).second) texts.push_back(std::move(problem.text));
+    if (reported.insert(problem.text).second) texts.push_back(std::move(problem.text));
   }
   return texts;
 }

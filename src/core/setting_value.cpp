@@ -32,19 +32,24 @@ struct ToJson {
   }
 };
 
-SettingValue from_json(const Json& json) {
+// Files of others may nest deeper than a stack is.
+constexpr int kDeepest = 64;
+
+SettingValue from_json(const Json& json, int depth = 0) {
+  if (depth > kDeepest)
+    throw Error("settings in settings").expected(fmt::format("at most {} deep", kDeepest));
   if (json.is_boolean()) return json.get<bool>();
   if (json.is_number_integer()) return json.get<std::int64_t>();
   if (json.is_number_float()) return json.get<double>();
   if (json.is_string()) return json.get<std::string>();
   if (json.is_array()) {
     SettingArray array;
-    for (const auto& element : json) array.push_back(from_json(element));
+    for (const auto& element : json) array.push_back(from_json(element, depth + 1));
     return array;
   }
   if (json.is_object()) {
     SettingTable table;
-    for (const auto& [name, value] : json.items()) table.emplace_back(name, from_json(value));
+    for (const auto& [name, value] : json.items()) table.emplace_back(name, from_json(value, depth + 1));
     return table;
   }
   throw Error("a setting without a value").expected("a truth value, a number, text, an array or an object");

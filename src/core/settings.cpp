@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 
 #include "impart/core/suggest.hpp"
 
@@ -66,18 +65,22 @@ struct Settings::Impl {
   const Places* places = nullptr;
   Problems* problems = nullptr;  // null: defaults are read
   std::vector<SettingDoc>* docs = nullptr;
-  std::string prefix;  // of the docs' keys
-  std::set<std::string, std::less<>> known;
+  std::string prefix;              // of the docs' keys
+  std::vector<std::string> known;  // keys that were asked for: so few that looking through them is quick
   SettingTable resolved;
   std::vector<std::pair<std::string, std::shared_ptr<Impl>>> children;  // "key", or "key[]" of a list
 
+  [[nodiscard]] bool knows(std::string_view key) const {
+    return std::ranges::find(known, key) != known.end();
+  }
+
   const SettingValue* take(std::string_view key) {
-    known.emplace(key);
+    if (!knows(key)) known.emplace_back(key);
     return find_setting(*table, key);
   }
 
   bool fail(std::string_view key, std::string_view text) const {
-    // A kind that was given by its name alone is told where that stands.
+    // A kind that was given by its name alone is reported where that stands.
     const bool is_whole = key.empty() || (table == &own && key == "kind");
     if (problems != nullptr) problems->add(*places, is_whole ? path : join(path, key), text);
     return false;
@@ -431,7 +434,9 @@ std::vector<Settings> Settings::list(std::string_view key, bool with_words) {
 SettingTable Settings::rest() {
   SettingTable rest;
   for (const auto& [key, value] : *impl_->table) {
-    if (impl_->known.insert(key).second) rest.emplace_back(key, value);
+    if (impl_->knows(key)) continue;
+    impl_->known.push_back(key);
+    rest.emplace_back(key, value);
   }
   return rest;
 }
@@ -446,7 +451,13 @@ void Settings::renamed(std::string_view key, std::string_view successor) {
   refuse(key, fmt::format("is called `{}` now", successor));
 }
 
-void Settings::missing(std::string_view key) { problem("", fmt::format("'{}' is missing", key)); }
+void Settings::missing(std::string_view key) {
+  if (impl_->docs != nullptr) {
+    const auto row = std::ranges::find(*impl_->docs, impl_->prefix + std::string(key), &SettingDoc::key);
+    if (row != impl_->docs->end()) row->fallback = "required";
+  }
+  problem("", fmt::format("'{}' is missing", key));
+}
 
 void Settings::problem(std::string_view key, std::string_view text) { impl_->fail(key, text); }
 
@@ -456,11 +467,13 @@ std::size_t Settings::problem_count() const {
 
 void Settings::finish() {
   if (impl_->problems == nullptr) return;
-  const std::vector<std::string_view> known(impl_->known.begin(), impl_->known.end());
-  std::set<std::string_view> seen;
-  for (const auto& [key, value] : *impl_->table) {
-    if (!seen.insert(key).second) problem(key, "is given twice");
-    if (impl_->known.contains(key)) continue;
+  const auto& table = *impl_->table;
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    const auto& key = table[i].first;
+    if (find_setting(table, key) != &table[i].second) problem(key, "is given twice");
+    if (impl_->knows(key)) continue;
+    std::vector<std::string_view> known(impl_->known.begin(), impl_->known.end());
+    std::ranges::sort(known);
     const auto near = suggestion(key, known);
     const auto hint = !near.empty()   ? near
                       : known.empty() ? std::string("there are no settings here")

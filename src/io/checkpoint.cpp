@@ -1,10 +1,8 @@
 #include "impart/io/checkpoint.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <charconv>
 #include <system_error>
@@ -121,13 +119,6 @@ std::optional<std::int64_t> step_of(const std::filesystem::path& path) {
   const auto [rest, error] = std::from_chars(begin, end, step);
   if (error != std::errc{} || rest != end || step < 0) return std::nullopt;
   return step;
-}
-
-std::filesystem::path temporary_path(const std::filesystem::path& path) {
-  static std::atomic<int> count{0};
-  const auto directory = path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-  return directory /
-         fmt::format(".{}.{}-{}{}", path.filename().string(), ::getpid(), count++, kTemporarySuffix);
 }
 
 bool is_temporary(const std::filesystem::path& path) {

@@ -30,8 +30,7 @@ std::string step_file_name(std::int64_t step);
 /// The step of such a name, nothing for any other.
 std::optional<std::int64_t> step_of(const std::filesystem::path& path);
 
-/// A new name for the time that `path` is being written: hidden, in the same directory.
-std::filesystem::path temporary_path(const std::filesystem::path& path);
+/// Whether this is the hidden name of a checkpoint that is being written, see AtomicFile.
 bool is_temporary(const std::filesystem::path& path);
 
 }  // namespace impart::io

@@ -1,15 +1,11 @@
-#include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <ctime>
 
 #include "impart/core/digest.hpp"
 #include "impart/core/error.hpp"
+#include "impart/core/files.hpp"
 #include "impart/io/checkpoint.hpp"
 #include "io/checkpoint_format.hpp"
 #include "io/hdf5.hpp"
@@ -19,64 +15,6 @@ namespace impart::io {
 namespace {
 
 namespace fs = std::filesystem;
-
-class Descriptor {
- public:
-  Descriptor(const fs::path& path, int flags) : descriptor_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {
-    if (descriptor_ < 0) throw Error("cannot open for writing").got(std::strerror(errno));
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() { ::close(descriptor_); }
-
-  void write(std::span<const std::byte> bytes) const {
-    while (!bytes.empty()) {
-      const auto count = ::write(descriptor_, bytes.data(), bytes.size());
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) throw Error("cannot write the file").got(std::strerror(errno));
-      bytes = bytes.subspan(static_cast<std::size_t>(count));
-    }
-  }
-
-  void sync() const {
-    if (::fsync(descriptor_) != 0) throw Error("cannot flush to disk").got(std::strerror(errno));
-  }
-
- private:
-  int descriptor_;
-};
-
-// A hidden file in the directory of `path`, removed unless it has been renamed to `path`.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(const fs::path& path) : target_(path), path_(temporary_path(path)) {}
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-  ~TemporaryFile() {
-    if (!renamed_) ::unlink(path_.c_str());
-  }
-
-  [[nodiscard]] const fs::path& path() const noexcept { return path_; }
-
-  void write(std::span<const std::byte> bytes) const {
-    const Descriptor file(path_, O_WRONLY | O_CREAT | O_TRUNC);
-    file.write(bytes);
-    file.sync();
-  }
-
-  void rename() {
-    if (std::rename(path_.c_str(), target_.c_str()) != 0) {
-      throw Error("cannot rename the finished file").at(path_.string()).got(std::strerror(errno));
-    }
-    renamed_ = true;
-    Descriptor(path_.parent_path(), O_RDONLY | O_DIRECTORY).sync();
-  }
-
- private:
-  fs::path target_;
-  fs::path path_;
-  bool renamed_ = false;
-};
 
 std::vector<TensorInfo> tensor_infos(const StateDict& state) {
   std::vector<TensorInfo> infos;
@@ -122,7 +60,7 @@ void require_plain(const std::string& name, const char* what) {
 void write_tensor(const h5::Handle& group, std::size_t order, const TensorInfo& info,
                   std::span<const float> values) {
   require_plain(info.name, "tensor");
-  auto dataset = h5::write_floats(group, info.name, info.shape, values);
+  auto dataset = h5::write_array(group, info.name, info.shape, values);
   h5::write_text(dataset, "digest", info.digest);
   h5::write_text(dataset, "kind", kind_word(info.kind));
   h5::write_integer(dataset, "order", static_cast<std::int64_t>(order));
@@ -251,18 +189,19 @@ h5::Handle build_file(const CheckpointSummary& summary, const Checkpoint& checkp
 void write_checkpoint(const fs::path& path, Checkpoint& checkpoint) {
   try {
     const auto summary = summarise(checkpoint);
-    TemporaryFile temporary(path);
+    AtomicFile target(path);
     {
       const auto file = build_file(summary, checkpoint);
-      temporary.write(h5::image_of(file));
+      target.write(h5::image_of(file));
+      target.flush();
     }
-    if (const auto findings = verify_checkpoint(temporary.path()); !findings.empty()) {
+    if (const auto findings = verify_checkpoint(target.temporary()); !findings.empty()) {
       throw Error("the file does not read back as it was written")
           .at(findings.front().object)
           .got(findings.front().problem)
           .hint("the disk or its file system is failing");
     }
-    temporary.rename();
+    target.commit();
     checkpoint.created = summary.created;
     checkpoint.digest = summary.digest;
   } catch (Error& error) {

@@ -419,10 +419,17 @@ bool has_type(const Handle& dataset, hid_t type) {
   return checked("cannot compare types", where, [&] { return H5Tequal(own.id(), type); }) > 0;
 }
 
-Handle write_floats(const Handle& parent, const std::string& name, const Shape& shape,
-                    std::span<const float> values) {
+Handle write_array(const Handle& parent, const std::string& name, const Shape& shape,
+                   std::span<const float> values) {
   auto dataset = create_dataset(parent, name, H5T_IEEE_F32LE, make_space(shape));
   if (!values.empty()) write_values(dataset, H5T_NATIVE_FLOAT, values.data());
+  return dataset;
+}
+
+Handle write_array(const Handle& parent, const std::string& name, const Shape& shape,
+                   std::span<const std::int32_t> values) {
+  auto dataset = create_dataset(parent, name, H5T_STD_I32LE, make_space(shape));
+  if (!values.empty()) write_values(dataset, H5T_NATIVE_INT32, values.data());
   return dataset;
 }
 

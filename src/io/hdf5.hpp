@@ -71,8 +71,11 @@ DatasetInfo describe(const Handle& dataset, std::uintmax_t file_size);
 /// Whether the values are of this type exactly: H5T_IEEE_F32LE.
 bool has_type(const Handle& dataset, hid_t type);
 
-Handle write_floats(const Handle& parent, const std::string& name, const Shape& shape,
-                    std::span<const float> values);
+/// A dataset of little-endian values.
+Handle write_array(const Handle& parent, const std::string& name, const Shape& shape,
+                   std::span<const float> values);
+Handle write_array(const Handle& parent, const std::string& name, const Shape& shape,
+                   std::span<const std::int32_t> values);
 /// All values, converted to the memory type. REQUIRES: `values` is large enough.
 void read_values(const Handle& dataset, hid_t memory_type, void* values);
 

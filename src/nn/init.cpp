@@ -34,8 +34,8 @@ std::vector<LayerTensors> tensors_of(const ModelSpec& given) {
 void fill(const ParameterSpec& tensor, const std::string& full_name, std::uint64_t seed,
           std::span<float> values) {
   Rng rng(seed, "init", name_id(full_name));
-  const auto normal = [&](double deviation) {
-    for (float& v : values) v = static_cast<float>(deviation * rng.normal());
+  const auto normal = [&](double std) {
+    for (float& v : values) v = static_cast<float>(std * rng.normal());
   };
   const auto uniform = [&](double bound) {
     for (float& v : values) v = static_cast<float>(bound * (2.0 * rng.uniform_double() - 1.0));

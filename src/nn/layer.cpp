@@ -1,81 +1,29 @@
 #include "impart/nn/layer.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
-
-#include <algorithm>
-#include <array>
 
 #include "impart/core/error.hpp"
-#include "impart/core/suggest.hpp"
 #include "nn/layers/layers.hpp"
-#include "nn/settings.hpp"
 
 namespace impart::nn {
-
-namespace {
-
-struct Kind {
-  std::string_view name;
-  std::unique_ptr<Layer> (*make)(const LayerSpec&);
-};
-
-constexpr auto kKinds = std::to_array<Kind>({
-    {"conv2d", make_conv2d},
-    {"dense", make_dense},
-    {"max_pool2d", make_max_pool2d},
-    {"avg_pool2d", make_avg_pool2d},
-    {"batch_norm", make_batch_norm},
-    {"layer_norm", make_layer_norm},
-    {"group_norm", make_group_norm},
-    {"adaptive_avg_pool2d", make_adaptive_avg_pool2d},
-    {"adaptive_max_pool2d", make_adaptive_max_pool2d},
-    {"global_avg_pool2d", make_global_avg_pool2d},
-    {"relu", make_relu},
-    {"relu6", make_relu6},
-    {"leaky_relu", make_leaky_relu},
-    {"gelu", make_gelu},
-    {"sigmoid", make_sigmoid},
-    {"tanh", make_tanh},
-    {"softmax", make_softmax},
-    {"add", make_add},
-    {"concat", make_concat},
-    {"embedding", make_embedding},
-    {"positional_encoding", make_positional_encoding},
-    {"multi_head_attention", make_multi_head_attention},
-    {"dropout", make_dropout},
-    {"flatten", make_flatten},
-});
-
-}  // namespace
 
 std::vector<ParameterSpec> Layer::parameters(std::span<const Shape> /*inputs*/) const { return {}; }
 bool Layer::absorb(const LayerSpec& /*next*/) { return false; }
 void Layer::load(std::span<const std::span<const float>> /*state*/) {}
 
-std::vector<std::string_view> layer_kinds() {
-  std::vector<std::string_view> names;
-  for (const auto& kind : kKinds) names.push_back(kind.name);
-  return names;
-}
-
 std::unique_ptr<Layer> make_layer(const LayerSpec& spec) {
   if (spec.maker) return (*spec.maker)(spec);
-  for (const auto& kind : kKinds) {
-    if (kind.name == spec.kind) return kind.make(spec);
-  }
-  const auto names = layer_kinds();
-  const std::string near = suggestion(spec.kind, names);
-  auto error = Error(fmt::format("unknown kind of layer \"{}\"", spec.kind), ErrorKind::kUsage)
-                   .expected(fmt::format("one of {}", fmt::join(names, ", ")));
-  if (!near.empty()) throw std::move(error).hint(near);
-  throw error;
+  return make_layer_part(spec, {});
 }
 
 std::unique_ptr<Layer> make_layer_part(const LayerSpec& spec, Part part) {
-  if (spec.kind == "multi_head_attention") return make_multi_head_attention_part(spec, part);
-  if (spec.kind == "dropout") return make_dropout_part(spec, part);
-  throw Error(fmt::format("there are no parts of a layer of kind \"{}\"", spec.kind));
+  if (part.of > 1 && spec.kind != "multi_head_attention" && spec.kind != "dropout") {
+    throw Error(fmt::format("there are no parts of a layer of kind \"{}\"", spec.kind));
+  }
+  const auto& kind = layers().get(spec.kind);
+  return read_settings(spec.settings, "", [&](Settings& settings) {
+    return kind.make(settings, {.name = spec.name, .part = part});
+  });
 }
 
 std::int64_t Window::output_extent(std::int64_t extent) const {
@@ -139,12 +87,16 @@ void rectify_gradient(std::span<const float> output, std::span<float> grad) {
   }
 }
 
-Init read_init(const Settings& settings) {
-  static constexpr std::array<std::string_view, 5> words{"he", "he_fan_out", "glorot", "normal", "uniform"};
-  static constexpr std::array<Init, 5> meanings{Init::kHe, Init::kHeFanOut, Init::kGlorot, Init::kNormal,
-                                                Init::kUniform};
-  const auto word = settings.word_or("init", words[0], words);
-  return meanings.at(static_cast<std::size_t>(std::find(words.begin(), words.end(), word) - words.begin()));
+Init read_init(Settings& settings) {
+  Init init = Init::kHe;
+  settings.choose("init", init,
+                  {{"he", Init::kHe},
+                   {"he_fan_out", Init::kHeFanOut},
+                   {"glorot", Init::kGlorot},
+                   {"normal", Init::kNormal},
+                   {"uniform", Init::kUniform}},
+                  "what the first weights are drawn from; uniform is PyTorch's choice, biases as well");
+  return init;
 }
 
 ParameterSpec bias_of(const ParameterSpec& weight) {

@@ -5,19 +5,15 @@
 #include <algorithm>
 #include <array>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "impart/core/error.hpp"
 #include "impart/core/suggest.hpp"
 #include "impart/nn/layer.hpp"
-#include "nn/settings.hpp"
 
 namespace impart::nn {
 
 namespace {
-
-using Json = nlohmann::ordered_json;  // settings keep the order of the deck
 
 constexpr std::int64_t kMaxElements = std::int64_t{1} << 31;  // of one sample's activation, and of one tensor
 
@@ -36,43 +32,40 @@ std::string short_name(const std::string& kind) {
   return kind;
 }
 
-Json setting_to_json(const SettingValue& value) {
-  return std::visit([](const auto& v) { return Json(v); }, value);
+template <class T>
+const T& member(const SettingTable& object, std::string_view key, std::string_view expected) {
+  const auto* value = find_setting(object, key);
+  if (value == nullptr) throw Error(fmt::format("there is no \"{}\"", key));
+  if (const auto* typed = value->as<T>()) return *typed;
+  throw Error(fmt::format("bad value of \"{}\"", key)).expected(std::string(expected)).got(value->describe());
 }
 
-SettingValue setting_from_json(const std::string& name, const Json& value) {
-  if (value.is_boolean()) return value.get<bool>();
-  if (value.is_number_integer()) return value.get<std::int64_t>();
-  if (value.is_number_float()) return value.get<double>();
-  if (value.is_string()) return value.get<std::string>();
-  const auto whole = [](const Json& v) { return v.is_number_integer(); };
-  if (value.is_array() && std::all_of(value.begin(), value.end(), whole)) {
-    return value.get<std::vector<std::int64_t>>();
+std::vector<std::int64_t> integers_of(const SettingTable& object, std::string_view key) {
+  std::vector<std::int64_t> integers;
+  for (const auto& element : member<SettingArray>(object, key, "a list of integers")) {
+    const auto* integer = element.as<std::int64_t>();
+    if (integer == nullptr) throw Error(fmt::format("\"{}\" has other values than integers", key));
+    integers.push_back(*integer);
   }
-  throw Error(fmt::format("bad value of `{}` in the model's description", name))
-      .expected("a truth value, a number, text or integers")
-      .got(value.dump());
+  return integers;
 }
 
-const Json& member(const Json& object, const char* key) {
-  const auto it = object.find(key);
-  if (it == object.end()) throw Error(fmt::format("the model's description has no \"{}\"", key));
-  return *it;
-}
-
-LayerSpec layer_from_json(const Json& object) {
-  if (!object.is_object())
-    throw Error("a layer of the model's description is not an object").got(object.dump());
+LayerSpec layer_from(const SettingValue& value) {
+  const auto* object = value.as<SettingTable>();
+  if (object == nullptr) throw Error("a layer is not an object").got(value.describe());
   LayerSpec layer;
-  layer.kind = member(object, "kind").get<std::string>();
-  layer.name = member(object, "name").get<std::string>();
-  for (const auto& [key, value] : object.items()) {
+  layer.kind = member<std::string>(*object, "kind", "text");
+  layer.name = member<std::string>(*object, "name", "text");
+  for (const auto& [key, setting] : *object) {
     if (key == "kind" || key == "name") continue;
-    if (key == "from") {
-      layer.from = value.get<std::vector<std::string>>();
+    if (key != "from") {
+      layer.settings.emplace_back(key, setting);
       continue;
     }
-    layer.settings.emplace_back(key, setting_from_json(key, value));
+    for (const auto& name : member<SettingArray>(*object, key, "a list of names")) {
+      if (name.as<std::string>() == nullptr) throw Error("`from` of a layer does not name layers");
+      layer.from.push_back(*name.as<std::string>());
+    }
   }
   return layer;
 }
@@ -190,8 +183,8 @@ std::vector<Shape> input_shapes(const ModelSpec& spec, std::span<const Shape> sh
 }  // namespace
 
 bool is_synced(const LayerSpec& layer) {
-  const std::pair<std::string, SettingValue> sync("sync", true);
-  return layer.kind == "batch_norm" && std::ranges::find(layer.settings, sync) != layer.settings.end();
+  const auto* sync = find_setting(layer.settings, "sync");
+  return layer.kind == "batch_norm" && sync != nullptr && *sync == SettingValue(true);
 }
 
 void name_layers(ModelSpec& spec) {
@@ -208,37 +201,41 @@ void name_layers(ModelSpec& spec) {
 }
 
 std::string to_json(const ModelSpec& spec) {
-  Json json{
-      {"name", spec.name}, {"input", Json::array()}, {"classes", spec.classes}, {"layers", Json::array()}};
-  for (const auto d : spec.input.dims()) json["input"].push_back(d);
+  SettingArray layers;
   for (const auto& layer : spec.layers) {
-    Json object{{"kind", layer.kind}, {"name", layer.name}};
-    if (!layer.from.empty()) object["from"] = layer.from;
-    for (const auto& [name, value] : layer.settings) object[name] = setting_to_json(value);
-    json["layers"].push_back(std::move(object));
+    SettingTable object{{"kind", layer.kind}, {"name", layer.name}};
+    if (!layer.from.empty()) object.emplace_back("from", layer.from);
+    for (const auto& [name, value] : layer.settings) put_setting(object, name, value);
+    layers.emplace_back(std::move(object));
   }
-  return json.dump();
+  const auto dims = spec.input.dims();
+  return impart::to_json(SettingTable{{"name", spec.name},
+                                      {"input", std::vector<std::int64_t>(dims.begin(), dims.end())},
+                                      {"classes", spec.classes},
+                                      {"layers", std::move(layers)}});
 }
 
 ModelSpec model_spec_from_json(std::string_view text) {
   try {
-    const Json json = Json::parse(text);
-    if (!json.is_object()) throw Error("the model's description is not an object").got(json.type_name());
-    for (const auto& [key, value] : json.items()) {
-      if (key != "name" && key != "input" && key != "classes" && key != "layers") {
-        throw Error(fmt::format("the model's description has an unknown member \"{}\"", key));
-      }
+    const auto value = setting_from_json(text);
+    const auto* object = value.as<SettingTable>();
+    if (object == nullptr) throw Error("not an object").got(value.describe());
+    for (const auto& [key, ignored] : *object) {
+      if (key != "name" && key != "input" && key != "classes" && key != "layers")
+        throw Error(fmt::format("unknown member \"{}\"", key));
     }
     ModelSpec spec;
-    spec.name = member(json, "name").get<std::string>();
-    spec.input = Shape(member(json, "input").get<std::vector<std::int64_t>>());
-    spec.classes = member(json, "classes").get<int>();
-    if (!member(json, "layers").is_array())
-      throw Error("\"layers\" of the model's description is not a list");
-    for (const auto& layer : json["layers"]) spec.layers.push_back(layer_from_json(layer));
+    spec.name = member<std::string>(*object, "name", "text");
+    spec.input = Shape(integers_of(*object, "input"));
+    const auto classes = member<std::int64_t>(*object, "classes", "an integer");
+    if (!std::in_range<int>(classes)) throw Error("too many classes");
+    spec.classes = static_cast<int>(classes);
+    for (const auto& layer : member<SettingArray>(*object, "layers", "a list of layers"))
+      spec.layers.push_back(layer_from(layer));
     return spec;
-  } catch (const nlohmann::json::exception& e) {
-    throw Error("the model's description is not what impart writes").got(e.what());
+  } catch (Error& e) {
+    e.at("the model's description");
+    throw;
   }
 }
 

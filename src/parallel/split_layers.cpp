@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "impart/core/error.hpp"
-#include "impart/nn/shard_tree.hpp"
+#include "impart/core/summation_tree.hpp"
 
 namespace impart::parallel {
 
@@ -52,7 +52,7 @@ class Joined final : public nn::Layer {
     std::vector<Shape> samples;
     for (const auto& input : setup.inputs) samples.push_back(input.without_batch());
     channels_ = channels_of(inner_->output_shape(samples));
-    const auto partial = nn::ShardTree::partial_floats(shards_, static_cast<std::int64_t>(channels_));
+    const auto partial = ShardTree::partial_floats(shards_, static_cast<std::int64_t>(channels_));
     partial_.resize(joint_.bias && setup.training ? static_cast<std::size_t>(partial) : 0);
     std::size_t floats = partial_.size();
     for (const auto& addend : addends_) floats += addend.size();
@@ -107,7 +107,7 @@ class Joined final : public nn::Layer {
 
  private:
   void sum_bias(std::span<const float> grad, std::span<float> gradient) {
-    nn::ShardTree tree(static_cast<std::int64_t>(channels_), gradient.data(), partial_.data());
+    ShardTree tree(static_cast<std::int64_t>(channels_), gradient.data(), partial_.data());
     const auto part = grad.size() / static_cast<std::size_t>(shards_);
     for (std::size_t begin = 0; begin < grad.size(); begin += part, tree.put()) {
       float* sum = tree.next();

@@ -24,16 +24,10 @@ constexpr auto kChannelKinds =
                                      "adaptive_max_pool2d", "global_avg_pool2d", "relu", "relu6",
                                      "leaky_relu", "gelu", "sigmoid", "tanh", "add", "flatten", "dropout"});
 
-void set(nn::LayerSpec& layer, const std::string& name, nn::SettingValue value) {
-  std::erase_if(layer.settings, [&](const auto& setting) { return setting.first == name; });
-  layer.settings.emplace_back(name, std::move(value));
-}
-
-std::int64_t integer(const nn::LayerSpec& layer, const std::string& name, std::int64_t fallback) {
-  for (const auto& [key, value] : layer.settings) {
-    if (key == name) return std::get<std::int64_t>(value);
-  }
-  return fallback;
+/// REQUIRES: check_model has passed.
+std::int64_t integer(const nn::LayerSpec& layer, std::string_view name, std::int64_t fallback) {
+  const auto* value = find_setting(layer.settings, name);
+  return value == nullptr ? fallback : *value->as<std::int64_t>();
 }
 
 std::int64_t channels_of(const Shape& sample) {
@@ -112,7 +106,7 @@ class Planner {
     auto layer = whole_.layers[i];
     const auto groups = integer(layer, "groups", 1);
     const bool splits = reads_split(i) && groups % ranks() == 0;
-    if (splits) set(layer, "groups", groups / ranks());
+    if (splits) put_setting(layer.settings, "groups", groups / ranks());
     put(std::move(layer), i, splits);
     split_.push_back(splits);
     return splits ? LayerSplit::kChannels : LayerSplit::kWhole;
@@ -122,8 +116,8 @@ class Planner {
     auto layer = whole_.layers[i];
     const auto groups = integer(layer, "groups", 1);
     require(i, "groups", {groups});
-    set(layer, "groups", groups / ranks());
-    set(layer, "filters", channels_of(shapes_[i]) / ranks());
+    put_setting(layer.settings, "groups", groups / ranks());
+    put_setting(layer.settings, "filters", channels_of(shapes_[i]) / ranks());
     put(std::move(layer), i, true);
     split_.push_back(true);
     return LayerSplit::kChannels;
@@ -138,11 +132,11 @@ class Planner {
     Joint joint;
     if (by_inputs) {
       joint = {.sum_outputs = true, .bias = tensors_[i].back().name == "bias"};
-      set(layer, "bias", false);
+      put_setting(layer.settings, "bias", false);
       count_sum(plan_.traffic.forward, shapes_[i]);
     } else {
       joint = {.sum_gradients = true};
-      set(layer, outputs, out / ranks());
+      put_setting(layer.settings, outputs, out / ranks());
       if (learns(inputs_[i][0])) count_sum(plan_.traffic.backward, shape_of(inputs_[i][0]));
     }
     layer.maker = maker([joint, axis = axis_](nn::LayerSpec spec) {
@@ -174,7 +168,7 @@ class Planner {
     auto layer = whole_.layers[i];
     const auto width = channels_of(shapes_[i]);
     const bool splits = width % ranks() == 0;
-    if (splits) set(layer, "width", width / ranks());
+    if (splits) put_setting(layer.settings, "width", width / ranks());
     put(std::move(layer), i, false);
     split_.push_back(splits);
     return splits ? LayerSplit::kOutputs : LayerSplit::kWhole;

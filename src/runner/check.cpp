@@ -8,6 +8,7 @@
 
 #include "impart/core/counted.hpp"
 #include "impart/core/error.hpp"
+#include "impart/core/files.hpp"
 #include "impart/core/suggest.hpp"
 #include "impart/nn/wisdom.hpp"
 #include "impart/runner/runner.hpp"
@@ -107,7 +108,7 @@ void check_selection(const stages::Deck& deck, const std::vector<std::string>& o
 void check_wisdom(const stages::Deck& deck, Problems& problems) {
   if (deck.run.wisdom.empty()) return;
   try {
-    nn::use_wisdom(read_file(deck.resolve(deck.run.wisdom)));
+    nn::use_wisdom(read_file(deck.resolve(deck.run.wisdom), nn::kMaxWisdomBytes));
   } catch (const Error& e) {
     problems.add(deck.places, "run.wisdom", e.what());
   }

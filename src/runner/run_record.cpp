@@ -11,14 +11,13 @@
 #include <cmath>
 #include <cstring>
 #include <ctime>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
 #include <tuple>
 #include <utility>
 
 #include "impart/core/error.hpp"
+#include "impart/core/files.hpp"
 #include "impart/core/log.hpp"
 
 namespace impart::runner {
@@ -27,6 +26,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
+
+constexpr std::uintmax_t kMaxRecordBytes = std::uintmax_t{1} << 32;
 
 // JSON has no NaN.
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
@@ -196,35 +197,6 @@ std::string settings_of_table(const std::string& text) {
   return json.at("made_with").dump();
 }
 
-void write_file_atomically(const fs::path& path, const std::string& text) {
-  auto beside = path;
-  beside += ".part";
-  const int file = open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (file < 0) fail(path, "cannot be written");
-  std::size_t written = 0;
-  while (written < text.size()) {
-    const auto n = write(file, text.data() + written, text.size() - written);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      close(file);
-      fail(path, "cannot be written");
-    }
-    written += static_cast<std::size_t>(n);
-  }
-  const bool flushed = fsync(file) == 0;
-  if (close(file) != 0 || !flushed) fail(path, "cannot be written");
-  if (rename(beside.c_str(), path.c_str()) != 0) fail(path, "cannot be renamed to its final name");
-}
-
-std::string read_file(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error("cannot be read").at(path.string()).got(std::strerror(errno));
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (!file) throw Error("cannot be read").at(path.string()).expected("a file with text");
-  return std::move(text).str();
-}
-
 RunRecord::RunRecord(fs::path directory, const stages::Deck& deck, int ranks, int threads)
     : directory_(std::move(directory)),
       name_(deck.run.name),
@@ -240,7 +212,7 @@ void RunRecord::load() {
   const auto path = directory_ / "run.json";
   if (!fs::exists(path)) return;
   try {
-    const auto run = Json::parse(read_file(path));
+    const auto run = Json::parse(read_file(path, kMaxRecordBytes));
     for (const auto& entry : run.at("stages")) {
       auto stage = from_json(entry);
       if (std::ranges::find(order_, stage.name) != order_.end()) stages_[stage.name] = std::move(stage);
@@ -337,7 +309,7 @@ void RunRecord::filter_log(
     const std::function<bool(const std::string&, std::int64_t, const std::string&)>& wanted) {
   const auto path = directory_ / "metrics.jsonl";
   if (!fs::exists(path)) return;
-  const auto text = read_file(path);
+  const auto text = read_file(path, kMaxRecordBytes);
   std::vector<std::string> kept;  // the last line first
   std::size_t bytes = 0;
   for (std::size_t end = text.size(); end > 0;) {

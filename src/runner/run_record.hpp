@@ -114,8 +114,4 @@ std::string log_lines(const std::string& stage, const stages::StageResult& resul
 std::string to_json(const std::vector<stages::Measurement>& measurements, const std::string& settings);
 std::string settings_of_table(const std::string& text);
 
-/// Writes `text` beside `path`, flushes it to disk and renames it. Throws Error.
-void write_file_atomically(const std::filesystem::path& path, const std::string& text);
-std::string read_file(const std::filesystem::path& path);
-
 }  // namespace impart::runner

@@ -12,6 +12,7 @@
 #include "impart/comm/watch.hpp"
 #include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
+#include "impart/core/files.hpp"
 #include "impart/core/log.hpp"
 #include "impart/core/trace.hpp"
 #include "impart/nn/wisdom.hpp"
@@ -95,7 +96,8 @@ class Runner {
   void take_wisdom() {
     std::string text;
     comm::agree(comm_, "wisdom", [&] {
-      if (comm_.is_root() && !deck_.run.wisdom.empty()) text = read_file(deck_.resolve(deck_.run.wisdom));
+      if (comm_.is_root() && !deck_.run.wisdom.empty())
+        text = read_file(deck_.resolve(deck_.run.wisdom), nn::kMaxWisdomBytes);
     });
     comm_.broadcast(text, 0, "wisdom");
     comm::agree(comm_, "wisdom", [&] { nn::use_wisdom(text); });

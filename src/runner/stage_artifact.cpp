@@ -8,6 +8,7 @@
 #include "impart/comm/mesh.hpp"
 #include "impart/core/digest.hpp"
 #include "impart/core/error.hpp"
+#include "impart/core/files.hpp"
 #include "impart/core/log.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/nn/wisdom.hpp"
@@ -47,6 +48,8 @@ io::LineageRecord lineage_of(const stages::RunContext& context, const stages::St
   return lineage;
 }
 
+constexpr std::uintmax_t kMaxTableBytes = 1 << 28;
+
 std::string write_model(const fs::path& path, const stages::StageResult& result, io::LineageRecord lineage) {
   io::Checkpoint checkpoint;
   checkpoint.model = share::to_record(*result.model);
@@ -83,8 +86,8 @@ constexpr Type kTypes[] = {
      [](const fs::path& path) { return io::read_checkpoint(path).digest; },
      [](const fs::path& path) { return io::read_summary(path).lineage.stage; }},
     {stages::ArtifactType::kTable, "metrics.json", write_table,
-     [](const fs::path& path) { return Hasher().text(read_file(path)).finish().hex(); },
-     [](const fs::path& path) { return settings_of_table(read_file(path)); }},
+     [](const fs::path& path) { return Hasher().text(read_file(path, kMaxTableBytes)).finish().hex(); },
+     [](const fs::path& path) { return settings_of_table(read_file(path, kMaxTableBytes)); }},
 };
 
 const Type& type_of(stages::ArtifactType type) { return *std::ranges::find(kTypes, type, &Type::type); }

@@ -46,23 +46,6 @@ std::string why_not_stage_name(const std::string& name) {
 }
 
 // Problems of one layer are told at its own line.
-nn::SettingList list_of(const SettingTable& table) {
-  nn::SettingList list;
-  for (const auto& [name, value] : table) {
-    if (const auto* v = value.as<bool>()) list.emplace_back(name, *v);
-    if (const auto* v = value.as<std::int64_t>()) list.emplace_back(name, *v);
-    if (const auto* v = value.as<double>()) list.emplace_back(name, *v);
-    if (const auto* v = value.as<std::string>()) list.emplace_back(name, *v);
-    if (const auto* v = value.as<SettingArray>()) {
-      std::vector<std::int64_t> integers;
-      for (const auto& element : *v)
-        if (const auto* i = element.as<std::int64_t>()) integers.push_back(*i);
-      list.emplace_back(name, std::move(integers));
-    }
-  }
-  return list;
-}
-
 bool check_layers(Settings& settings, const nn::ModelSpec& spec, const std::vector<std::string>& paths,
                   Problems& problems, const Places& places) {
   bool good = true;
@@ -91,7 +74,7 @@ bool read_arch(Settings& settings, nn::ModelSpec& spec, Deck& deck) {
   const auto rest = settings.rest();
   if (arch.empty() || spec.classes < 1) return false;
   try {
-    auto made = nn::zoo_model(arch, spec.input, spec.classes, list_of(rest));
+    auto made = nn::zoo_model(arch, spec.input, spec.classes, rest);
     spec.input = std::move(made.input);
     spec.layers = std::move(made.layers);
     deck.architectures.emplace(spec.name, arch);
@@ -119,7 +102,7 @@ nn::ModelSpec read_model(const std::string& name, Settings settings, Deck& deck,
       layer.require("kind", made.kind, "");
       layer.read("name", made.name, "");
       layer.read("from", made.from, "");
-      made.settings = list_of(layer.rest());
+      made.settings = layer.rest();
       layer_paths.push_back(layer.path());
       spec.layers.push_back(std::move(made));
     }

@@ -12,8 +12,8 @@
 #include "impart/core/aligned.hpp"
 #include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
+#include "impart/core/summation_tree.hpp"
 #include "impart/core/trace.hpp"
-#include "impart/nn/shard_tree.hpp"
 #include "train/drift.hpp"
 
 namespace impart::train {
@@ -161,7 +161,7 @@ struct GradientEngine::Impl {
   }
 
   /// The part of worker `w` in the tree whose leaves are units of so many shards.
-  [[nodiscard]] comm::ShardRange units_of(int w, int unit) const {
+  [[nodiscard]] ShardRange units_of(int w, int unit) const {
     const auto mine = reduction.range_of(w);
     return {mine.begin / unit, mine.end / unit};
   }
@@ -174,7 +174,7 @@ struct GradientEngine::Impl {
       const auto parts = reduction.parts_of(w);
       worker.stack.assign(parts.begin(), parts.end());
     }
-    const int depth = comm::stack_depth(units_of(w, unit), reduction.shards() / unit);
+    const int depth = stack_depth(units_of(w, unit), reduction.shards() / unit);
     for (auto have = static_cast<int>(worker.stack.size()); have < depth; ++have) {
       worker.storage.emplace_back(layout->arena_size() + kTailSize);
       worker.stack.push_back(worker.storage.back().span());
@@ -278,7 +278,7 @@ struct GradientEngine::Impl {
     const double waited = statistics_seconds();
     network.backward(pass, worker.grad_output, gradients, final_from);
     worker.backward_seconds -= statistics_seconds() - waited;
-    nn::sum_in_tree(std::span(worker.tails), kTailSize);
+    sum_in_tree(std::span(worker.tails), kTailSize);
     std::copy_n(worker.tails.begin(), kTailSize, out.last(kTailSize).begin());
   }
 
@@ -292,7 +292,7 @@ struct GradientEngine::Impl {
     int shard = comm::shards_of_rank(w, team.size(), range.size()).begin;
     std::size_t top = 0;
     for (int u = units.begin; u < units.end; ++u, shard += unit) {
-      const auto folds = static_cast<std::size_t>(comm::folds_after(u, units, reduction.shards() / unit));
+      const auto folds = static_cast<std::size_t>(folds_after(u, units, reduction.shards() / unit));
       const bool last = u + 1 == units.end;
       std::size_t done = 0;  // buckets
       const auto take_bucket = [&] {
@@ -338,7 +338,7 @@ struct GradientEngine::Impl {
   EngineOptions options;
   StateLayoutPtr layout;
   bool synced;  // some layer's statistics are those of the whole batch
-  comm::ShardRange range;
+  ShardRange range;
   WorkerTeam team;
   comm::Reduction reduction;
   DriftCheck drift;
@@ -360,8 +360,8 @@ EngineMemory engine_memory(const nn::ModelSpec& spec, const EngineOptions& optio
   const auto each = static_cast<std::size_t>(threads);
   int depth = 0;
   for (int w = 0; w < ranks * threads; ++w) {
-    const comm::ShardRange units{w * shards / at_once, (w + 1) * shards / at_once};
-    depth = std::max(depth, comm::stack_depth(units, options.shards / at_once));
+    const ShardRange units{w * shards / at_once, (w + 1) * shards / at_once};
+    depth = std::max(depth, stack_depth(units, options.shards / at_once));
   }
   return {each * static_cast<std::size_t>(depth) * arena, each * one.activations, each * one.scratch};
 }
@@ -372,7 +372,7 @@ GradientEngine::GradientEngine(const comm::Comm& comm, const nn::ModelSpec& spec
 
 GradientEngine::~GradientEngine() = default;
 
-comm::ShardRange GradientEngine::range() const noexcept { return impl_->range; }
+ShardRange GradientEngine::range() const noexcept { return impl_->range; }
 
 StepResult GradientEngine::compute(const StateDict& state, const data::Batch& batch, bool want_stop) {
   auto& engine = *impl_;

@@ -102,14 +102,14 @@ struct LocalWorkers::Impl {
   void make_room(int thread) {
     const auto parts = reduction.parts_of(thread);
     auto& stack = stacks.emplace_back(parts.begin(), parts.end());
-    const auto depth = comm::stack_depth(reduction.range_of(thread), shards);
+    const auto depth = stack_depth(reduction.range_of(thread), shards);
     while (static_cast<int>(stack.size()) < depth) {
       stack.push_back(storage.emplace_back(parts[0].size()).span());
     }
   }
 
   /// The numbers of a thread's workers, on this rank.
-  [[nodiscard]] comm::ShardRange workers_of(int thread) const {
+  [[nodiscard]] ShardRange workers_of(int thread) const {
     return comm::shards_of_rank(thread, team.size(), range.size());
   }
 
@@ -167,7 +167,7 @@ struct LocalWorkers::Impl {
 
   StateLayoutPtr layout;
   int shards;
-  comm::ShardRange range;
+  ShardRange range;
   WorkerTeam team;
   std::size_t slots;
   comm::Reduction reduction;
@@ -221,7 +221,7 @@ StepResult LocalWorkers::average(StateDict& state, Optimizer& optimizer, Transfo
   all.team.run([&](int thread) {
     const auto first = all.workers_of(thread).begin;
     const auto range = all.reduction.range_of(thread);
-    comm::sum_shards(range, all.shards, all.stacks[static_cast<std::size_t>(thread)],
+    sum_shards(range, all.shards, all.stacks[static_cast<std::size_t>(thread)],
                      [&](int shard, std::span<float> out) {
                        all.put(all.workers[static_cast<std::size_t>(first + shard - range.begin)], state,
                                transforms, out);
@@ -267,7 +267,7 @@ EngineMemory local_memory(const nn::ModelSpec& spec, const EngineOptions& option
   const int threads = comm::largest_rank_count(mine, options.threads);
   int depth = 0;
   for (int first = 0; first < options.shards; first += mine / threads) {
-    depth = std::max(depth, comm::stack_depth({first, first + mine / threads}, options.shards));
+    depth = std::max(depth, stack_depth({first, first + mine / threads}, options.shards));
   }
   const auto one = engine_memory(spec, of_a_worker(options), 1);
   const auto each = static_cast<std::size_t>(threads);

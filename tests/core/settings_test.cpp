@@ -206,6 +206,31 @@ TEST(Registry, DocumentsItself) {
   EXPECT_EQ(rows[0].topic, "letter");
 }
 
+TEST(Settings, AllThatIsWrongIsInOneError) {
+  try {
+    read_settings({{"epoch", 3}}, "here", [](Settings& settings) {
+      int epochs = 1;
+      settings.require("epochs", epochs, at_least(1), "");
+      return epochs;
+    });
+    FAIL() << "nothing was thrown";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kUsage);
+    EXPECT_STREQ(e.what(), "here: 'epochs' is missing; unknown key 'epoch' (did you mean 'epochs'?)");
+  }
+}
+
+TEST(Settings, DocumentationSaysWhatIsRequired) {
+  std::vector<SettingDoc> rows;
+  auto documenting = Settings::defaults(&rows);
+  auto inner = documenting.table("inner");
+  int n = 7;
+  EXPECT_FALSE(inner.require("n", n, at_least(1), "how many"));
+  EXPECT_EQ(n, 7);
+  ASSERT_EQ(rows.size(), 1U);
+  EXPECT_EQ(rows[0].fallback, "required");
+}
+
 TEST(Registry, AnUnknownNameNamesTheNearest) {
   try {
     static_cast<void>(kRegistry.get("bb"));
@@ -227,6 +252,7 @@ TEST(SettingValue, JsonAndBack) {
   EXPECT_EQ(text, R"({"b":true,"i":3,"d":0.1,"t":"x\"y","a":[1,2],"o":{"k":1.5}})");
   EXPECT_EQ(setting_from_json(text), SettingValue(table));
   EXPECT_THROW(setting_from_json("{"), Error);
+  EXPECT_THROW(setting_from_json(std::string(100'000, '[') + std::string(100'000, ']')), Error);
 }
 
 }  // namespace

@@ -3,9 +3,11 @@
 import gzip
 import os
 import shutil
+import subprocess
 import unittest
 
-from harness import CLASSES, DATASET, DECK, MODEL, RUN, TRAIN, EndToEnd, idx_images, idx_labels, samples
+from harness import (CLASSES, DATASET, DECK, IMPART, MODEL, MPIEXEC, RUN, SECONDS, TRAIN, EndToEnd, idx_images,
+                     idx_labels, samples)
 
 # After an exit code that is not 0, Open MPI's mpirun waits a second for ranks that have ended already.
 os.environ["OMPI_MCA_odls_base_sigkill_timeout"] = "0"
@@ -182,6 +184,19 @@ class BadCheckpoint(EndToEnd):
     def test_missing(self):
         self.deck(DECK.replace("epochs", 'init = "none.h5"\nepochs'))
         self.assert_refused(2, "stage.teacher.init", "none.h5")
+
+
+class LimitedFiles(EndToEnd):
+    def test_a_checkpoint_larger_than_the_process_may_write(self):
+        self.deck(DECK.replace("filters = 4", "filters = 512"))
+        command = f"ulimit -f 64; exec '{IMPART}' run deck.toml --progress none"
+        process = subprocess.run([MPIEXEC, "-n", "1", "sh", "-c", command], cwd=self.dir, text=True,
+                                 capture_output=True, timeout=SECONDS)
+        errors = [line for line in process.stderr.splitlines() if "error: " in line]
+        self.assertEqual(process.returncode, 1, process.stderr)
+        self.assertIn("cannot be written: got File too large", "\n".join(errors))
+        self.assertEqual(len(errors), 1, process.stderr)
+        self.assertFalse(list(self.dir.glob("runs/**/.*.tmp")), "a temporary file was left")
 
 
 class NotFinite(EndToEnd):

@@ -20,7 +20,7 @@ namespace impart::nn::testing {
 
 inline std::int64_t whole(int value) { return value; }
 
-inline LayerSpec layer(std::string kind, SettingList settings = {}, std::string name = "") {
+inline LayerSpec layer(std::string kind, SettingTable settings = {}, std::string name = "") {
   return {std::move(kind), std::move(name), std::move(settings), {}};
 }
 

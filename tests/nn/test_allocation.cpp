@@ -172,7 +172,7 @@ TEST_P(ZooAllocation, AsMuchAsItSaid) {
 
 TEST(Allocation, OfDropoutAndPoolingIsSaid) {
   if (!IMPART_COUNTS_MALLOC) GTEST_SKIP() << "a sanitizer's malloc does not count";
-  const auto layer = [](const char* kind, SettingList settings = {}) {
+  const auto layer = [](const char* kind, SettingTable settings = {}) {
     return LayerSpec{kind, "", settings};
   };
   ModelSpec mlp{"mlp", {784}, 10, {}};
@@ -197,7 +197,7 @@ TEST(Allocation, OfDropoutAndPoolingIsSaid) {
 
 INSTANTIATE_TEST_SUITE_P(All, ZooAllocation, testing::ValuesIn([] {
                            std::vector<std::string> names;
-                           for (const auto name : zoo_names()) names.emplace_back(name);
+                           for (const auto name : zoo().names()) names.emplace_back(name);
                            return names;
                          }()),
                          [](const auto& model) { return model.param; });

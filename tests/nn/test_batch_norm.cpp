@@ -10,7 +10,7 @@
 #include <thread>
 
 #include "impart/core/error.hpp"
-#include "impart/nn/shard_tree.hpp"
+#include "impart/core/summation_tree.hpp"
 #include "nn/kernels/kernels.hpp"
 #include "nn/nn_testing.hpp"
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "impart/nn/shard_tree.hpp"
+#include "impart/core/summation_tree.hpp"
 #include "nn/conv_testing.hpp"
 #include "nn/nn_testing.hpp"
 

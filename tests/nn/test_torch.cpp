@@ -151,7 +151,7 @@ TEST(Torch, EveryCaseAgrees) {
     compare(reference);
     shown.merge(kinds_shown(reference));
   }
-  for (const auto kind : layer_kinds()) EXPECT_TRUE(shown.contains(std::string(kind))) << kind;
+  for (const auto kind : layers().names()) EXPECT_TRUE(shown.contains(std::string(kind))) << kind;
 }
 
 // The first steps of the zoo's transformer on a text, from the same weights and with the same batches.

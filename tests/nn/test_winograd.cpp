@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "impart/core/error.hpp"
-#include "impart/nn/shard_tree.hpp"
+#include "impart/core/summation_tree.hpp"
 #include "nn/conv_testing.hpp"
 #include "nn/nn_testing.hpp"
 

@@ -17,7 +17,7 @@ std::int64_t parameter_count(const ModelSpec& spec) {
   return static_cast<std::int64_t>(state_layout(spec)->parameter_count());
 }
 
-std::string failure(const std::string& name, const SettingList& settings, const Shape& input = {}) {
+std::string failure(const std::string& name, const SettingTable& settings, const Shape& input = {}) {
   try {
     check_model(zoo_model(name, input, 10, settings));
   } catch (const Error& e) {
@@ -115,6 +115,14 @@ TEST(Zoo, InitialValuesAreTorchvisions) {
   EXPECT_EQ(deviation("bn1.weight"), 1);
 }
 
+TEST(Zoo, EveryModelSaysWhatItReads) {
+  for (const auto& model : zoo().document(10)) {
+    EXPECT_FALSE(model.text.empty()) << model.name;
+    for (const auto& setting : model.settings)
+      EXPECT_FALSE(setting.text.empty()) << model.name << " " << setting.key;
+  }
+}
+
 TEST(Zoo, SettingsOfMlp) {
   const auto spec = zoo_model("mlp", {64}, 10, {{"hidden", std::vector<std::int64_t>{32, 16}}});
   EXPECT_EQ(parameter_count(spec), 64 * 32 + 32 + 32 * 16 + 16 + 16 * 10 + 10);
@@ -123,7 +131,7 @@ TEST(Zoo, SettingsOfMlp) {
 }
 
 TEST(Zoo, ObjectivesExist) {
-  for (const auto name : zoo_names()) EXPECT_NO_THROW(make_objective(zoo_objective(name))) << name;
+  for (const auto name : zoo().names()) EXPECT_NO_THROW(make_objective(zoo_objective(name))) << name;
   EXPECT_EQ(zoo_objective("svm"), "multiclass_hinge");
 }
 
@@ -134,10 +142,13 @@ TEST(Zoo, BadInputNamesWhatIsWrong) {
   EXPECT_TRUE(contains(failure("resnet81", {}), "did you mean 'resnet18'?"));
   EXPECT_TRUE(contains(failure("resnet18", {{"stm", text("cifar")}}), "did you mean 'stem'?"));
   EXPECT_TRUE(contains(failure("resnet18", {{"stem", text("cifer")}}), "did you mean 'cifar'?"));
-  EXPECT_TRUE(contains(failure("cnn", {{"width", 0.5}}), "unknown setting `width`"));
-  EXPECT_TRUE(contains(failure("resnet18", {{"width", 0.0}}), "bad value of `width`"));
-  EXPECT_TRUE(contains(failure("mlp", {{"hidden", std::int64_t{5}}}), "a list of integers"));
-  EXPECT_TRUE(contains(failure("mlp", {{"hidden", std::vector<std::int64_t>{5, 0}}}), "[5, 0]"));
+  EXPECT_TRUE(contains(failure("cnn", {{"width", 0.5}}), "unknown key 'width'"));
+  EXPECT_TRUE(
+      contains(failure("resnet18", {{"width", 0.0}}), "width: expected at least 0.01 and below 64, got 0"));
+  EXPECT_TRUE(contains(failure("mlp", {{"hidden", std::int64_t{5}}}),
+                       "hidden: expected an array of integers, got the integer 5"));
+  EXPECT_TRUE(contains(failure("mlp", {{"hidden", std::vector<std::int64_t>{5, 0}}}),
+                       "hidden: expected at least 1 and at most 1048576, got 0"));
   EXPECT_TRUE(contains(failure("resnet18", {}, {784}), "layer 'conv1' (conv2d)"));
   EXPECT_TRUE(contains(failure("vgg16", {{"stem", text("cifar")}}, {3, 16, 16}), "features.30"));
 }

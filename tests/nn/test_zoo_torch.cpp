@@ -167,7 +167,7 @@ TEST(ZooTorch, EveryModelAgrees) {
   struct Case {
     std::string name, arch;
     Shape input;
-    SettingList settings;
+    SettingTable settings;
     What what;
   };
   const std::pair<std::string, SettingValue> cifar{"stem", std::string("cifar")};
@@ -198,7 +198,7 @@ TEST(ZooTorch, EveryModelAgrees) {
     model.evaluate();
     model.train(what);
   }
-  for (const auto name : zoo_names()) {
+  for (const auto name : zoo().names()) {
     // The transformer's values are test_torch's, which has a text for it.
     const bool trained = std::ranges::any_of(
         cases, [&](const Case& each) { return each.arch == name && each.what == kTraining; });

@@ -130,7 +130,7 @@ TEST_F(SplitModel, Convolutions) {
 }
 
 TEST_F(SplitModel, ResidualAndDepthwiseNetworks) {
-  const nn::SettingList narrow{{"stem", std::string("cifar")}, {"width", 0.125}};
+  const SettingTable narrow{{"stem", std::string("cifar")}, {"width", 0.125}};
   expect_same(nn::zoo_model("resnet18", {}, 10, narrow));
   const auto point = [](int filters) {
     return nn::LayerSpec{"conv2d", "", {{"filters", whole(filters)}, {"kernel", whole(1)}, {"bias", false}}};

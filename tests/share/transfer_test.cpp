@@ -44,7 +44,7 @@ TEST(Transfer, ListsWhatDoesNotFit) {
         << e.what();
   }
   auto wider = small_net(4);
-  std::get<std::int64_t>(wider.layers[0].settings[0].second) = 8;
+  wider.layers[0].settings[0].second = 8;
   EXPECT_THROW(transfer(source, wider, Head::kAuto, 9), Error);
 }
 
@@ -54,7 +54,7 @@ TEST(Transfer, GivesATransformerANewHead) {
   const auto source = nn::initial_state(spec, 1);
   auto target = spec;
   target.classes = 3;
-  std::get<std::int64_t>(target.layers.back().settings[0].second) = 3;
+  target.layers.back().settings[0].second = 3;
   const auto result = transfer(source, target, Head::kAuto, 9);
   EXPECT_EQ(result.replaced, (std::vector<std::string>{"head.weight", "head.bias"}));
   const std::string name = "layers.0.self_attn.in_proj_weight";

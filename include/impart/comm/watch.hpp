@@ -39,7 +39,7 @@ struct StallLimits {
 /// this rank has waited too long, and is the lowest that waits, it names the ranks that have not arrived: one
 /// line, said again each time the wait has doubled; in the end it aborts the job. The wait counts from when
 /// one of those ranks last came a step on (`enter_step`): until then it worked. A rank that is stopped, dead,
-/// or on a node that does not answer is told by its missing sign of life: after 2 s when it was last seen,
+/// or on a node that does not answer is recognised by its missing sign of life: after 2 s when it was last seen,
 /// after 5 s that. Each is named with its process id and host.
 ///
 /// One at a time. Ranks of other nodes are watched only where MPI grants MPI_THREAD_MULTIPLE.

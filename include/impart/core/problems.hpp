@@ -1,4 +1,4 @@
-// Problems: everything that is wrong with settings, each with its place, told at once.
+// Problems: everything that is wrong with settings, each with its place, reported at once.
 #pragma once
 
 #include <cstddef>

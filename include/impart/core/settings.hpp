@@ -56,7 +56,7 @@ struct SettingDoc {
   std::string range;     ///< "at least 0 epochs"; may be empty
   std::string fallback;  ///< what holds when it is not given, as JSON; "required"
   std::string text;      ///< one line
-  std::string topic;     ///< of `impart help`, where its kinds are told: "optimizer"; may be empty
+  std::string topic;     ///< of `impart help`, where its kinds are described: "optimizer"; may be empty
 };
 
 /// A cursor over one table. Each `read` takes the value of a key, when it is there, into `value`, which holds
@@ -82,7 +82,7 @@ class Settings {
   bool read(std::string_view key, std::int64_t& value, const Range& range, std::string_view text);
   bool read(std::string_view key, std::uint64_t& value, std::string_view text);
   bool read(std::string_view key, double& value, const Range& range, std::string_view text);
-  /// Nothing when it is not there; then `otherwise` is told as the default.
+  /// Nothing when it is not there; then `otherwise` is documented as the default.
   bool read(std::string_view key, std::optional<double>& value, const Range& range,
             std::string_view otherwise, std::string_view text);
   bool read(std::string_view key, std::string& value, std::string_view text);
@@ -109,6 +109,7 @@ class Settings {
   bool choose(std::string_view key, E& value, std::initializer_list<std::pair<std::string_view, E>> words,
               std::string_view text) {
     std::vector<std::string_view> known;
+    known.reserve(words.size());
     std::size_t chosen = 0;
     for (const auto& [word, meaning] : words) {
       if (meaning == value) chosen = known.size();
@@ -133,7 +134,7 @@ class Settings {
   /// The tables in a table, by name: [dataset.*].
   std::vector<std::pair<std::string, Settings>> named_tables(std::string_view key);
   /// An array of tables; each is reported under its "name", when that is a word of its own, or else its
-  /// position. Where documentation is made, there is one, whose settings are told under "key[]".
+  /// position. Where documentation is made, there is one, whose settings are documented under "key[]".
   std::vector<Settings> tables(std::string_view key);
   /// The same, of tables and texts, which stand for { kind = TEXT }: [ "flip", { kind = "crop" } ].
   std::vector<Settings> kind_tables(std::string_view key);
@@ -142,7 +143,7 @@ class Settings {
 
   /// A key that goes with another choice: when it is there, that is the problem, and not that it is unknown.
   void refuse(std::string_view key, std::string_view text);
-  /// A key that is gone: when it is there, its successor is told.
+  /// A key that is gone: when it is there, its successor is named.
   void renamed(std::string_view key, std::string_view successor);
   void missing(std::string_view key);
   /// Empty `key`: of the table itself.
@@ -167,8 +168,8 @@ class Settings {
 /// The path under which element `i` of an array of tables is reported: "stage.teacher", "groups[2]".
 std::string element_path(const std::string& array_path, const SettingArray& array, std::size_t i);
 
-/// What `read` makes of `table`, which it must read whole. Throws Error (usage), `where` in front, for the first
-/// thing that is wrong.
+/// What `read` makes of `table`, which it must read whole. Throws Error (usage), `where` in front, that says all
+/// that is wrong in one line.
 template <class Read>
 auto read_settings(const SettingTable& table, std::string_view where, Read read) {
   Problems problems;
@@ -177,7 +178,9 @@ auto read_settings(const SettingTable& table, std::string_view where, Read read)
   auto made = read(settings);
   settings.finish();
   if (problems.empty()) return made;
-  Error error(problems.lines().front(), ErrorKind::kUsage);
+  std::string text;
+  for (const auto& line : problems.lines()) text += (text.empty() ? "" : "; ") + line;
+  Error error(std::move(text), ErrorKind::kUsage);
   if (!where.empty()) error.at(std::string(where));
   throw error;
 }

@@ -45,7 +45,7 @@ struct Batch {
 struct LoaderOptions {
   std::int64_t batch_size = 0;  ///< global; a multiple of `shards`
   int shards = 1;
-  comm::ShardRange range;  ///< the shards of this rank
+  ShardRange range;  ///< the shards of this rank
   std::uint64_t seed = 0;
   SamplerPtr sampler = {};                    ///< which samples make a step; null: kDefaultSampler
   std::vector<AugmentationPtr> augment = {};  ///< of every sample; empty: samples as they are

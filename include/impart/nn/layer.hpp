@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "impart/core/aligned.hpp"
+#include "impart/core/registry.hpp"
 #include "impart/core/state_dict.hpp"
 #include "impart/core/tensor.hpp"
 #include "impart/nn/spec.hpp"
@@ -22,7 +23,7 @@ enum class Init : std::uint8_t {
   kHe,        ///< normal, variance 2 / fan_in (He et al. 2015, eq. 10)
   kHeFanOut,  ///< normal, variance 2 / fan_out (the same, eq. 14): what torchvision gives its convolutions
   kGlorot,    ///< uniform on +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16)
-  kNormal,    ///< normal, deviation 0.01 (Simonyan and Zisserman 2015, section 3.1)
+  kNormal,    ///< normal, standard deviation 0.01 (Simonyan and Zisserman 2015, section 3.1)
   kUniform,   ///< uniform on +-sqrt(1 / fan_in), biases as well: what PyTorch does when nobody says otherwise
   kZeros,
   kOnes,
@@ -167,7 +168,7 @@ struct Work {
 /// batch, and statistics over samples are those of a shard; or, of a batch_norm with `sync`, of all shards
 /// and those of the peers. The gradient of a parameter is the sum over the shards, in a balanced binary tree
 /// in their order, of each shard's own gradient: what comes out when every shard is computed alone and the
-/// gradients are added as comm::sum_shards does. Statistics of all shards are summed in the same tree.
+/// gradients are added as sum_shards does. Statistics of all shards are summed in the same tree.
 class Layer {
  public:
   virtual ~Layer() = default;
@@ -198,15 +199,24 @@ class Layer {
   virtual void backward(const Pass& pass, const Backward& call) = 0;
 };
 
-/// Makes a layer from its spec, with its own maker if it has one. Throws Error (usage) for an unknown kind or
-/// setting (with the nearest known one), a missing one, or a value out of range.
-std::unique_ptr<Layer> make_layer(const LayerSpec& spec);
-
 /// One of several equal parts of the channels (features, heads) of a layer, in their order.
 struct Part {
   std::int64_t index = 0;
   std::int64_t of = 1;
 };
+
+/// What a layer is made from beside its settings.
+struct LayerContext {
+  std::string_view name = {};  ///< the layer's: it keys random masks
+  Part part = {};              ///< see make_layer_part
+};
+
+/// The kinds of layers: each reads its settings, and does with defaults alone.
+const Registry<std::unique_ptr<Layer>, const LayerContext&>& layers();
+
+/// Makes a layer from its spec, with its own maker if it has one. Throws Error (usage) for an unknown kind or
+/// setting (with the nearest known one), a missing one, or a value out of range.
+std::unique_ptr<Layer> make_layer(const LayerSpec& spec);
 
 /// A part of what the layer of `spec` computes, from the seeds of the whole. Kinds:
 /// - "multi_head_attention": the part's heads. It reads whole inputs and has the heads' rows of
@@ -219,8 +229,5 @@ std::unique_ptr<Layer> make_layer_part(const LayerSpec& spec, Part part);
 
 /// The tensors of each layer of a model. REQUIRES: its layers have names. Throws as check_model does.
 std::vector<std::vector<ParameterSpec>> model_tensors(const ModelSpec& spec);
-
-/// The kinds that `make_layer` knows.
-std::vector<std::string_view> layer_kinds();
 
 }  // namespace impart::nn

@@ -107,9 +107,8 @@ class Network {
   /// parameters that are not frozen are written to `gradients` (same names as the state); buffers get the
   /// change that this batch asks for. What belongs to frozen layers is left as it is.
   ///
-  /// After each layer, `final_from(offset)` is told from which offset in the arena of `gradients` on all
-  /// parameters' gradients are final, as far as they lie in front of the buffers; at last 0, with all of
-  /// them.
+  /// After each layer, `final_from(offset)` is called with the offset in the arena of `gradients` from which on
+  /// all parameters' gradients are final, as far as they lie in front of the buffers; at last with 0.
   void backward(const Pass& pass, std::span<float> grad_output, StateDict& gradients,
                 const std::function<void(std::size_t offset)>& final_from = {});
 

@@ -6,17 +6,15 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <variant>
 #include <vector>
 
+#include "impart/core/setting_value.hpp"
 #include "impart/core/tensor.hpp"
 
 namespace impart::nn {
 
-using SettingValue = std::variant<bool, std::int64_t, double, std::string, std::vector<std::int64_t>>;
-/// Names and values in the order of the deck.
-using SettingList = std::vector<std::pair<std::string, SettingValue>>;
+/// The most channels, features, rows and columns that anything has.
+inline constexpr std::int64_t kMaxExtent = std::int64_t{1} << 20;
 
 /// Name under which layers read the model's input.
 inline constexpr std::string_view kModelInput = "input";
@@ -26,11 +24,11 @@ struct LayerSpec;
 using LayerMaker = std::function<std::unique_ptr<Layer>(const LayerSpec& spec)>;
 
 /// One layer: its kind ("conv2d"), its name ("conv1"; chosen by `name_layers` when empty), its settings in
-/// the order of the deck, and the layers whose outputs it reads.
+/// the order in which they were written, and the layers whose outputs it reads.
 struct LayerSpec {
   std::string kind;
   std::string name;
-  SettingList settings;
+  SettingTable settings;
   std::vector<std::string> from = {};  ///< earlier layers, or "input"; empty: the layer before this one
   /// Makes the layer in place of what `make_layer` knows of its kind: another module's layer. Not in the
   /// JSON.

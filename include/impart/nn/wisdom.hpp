@@ -15,6 +15,9 @@ namespace impart::nn {
 /// for each different convolution.
 std::string tune(const ModelSpec& spec, std::int64_t batch, std::int64_t shards);
 
+/// More than any wisdom has.
+inline constexpr std::uintmax_t kMaxWisdomBytes = 1 << 26;
+
 /// From now on, networks made in this process take what `wisdom` says, and the rule's choice for shapes that
 /// it does not know. Empty: the rule alone, as in the beginning. Not to be called while networks are being
 /// made. Throws Error (usage) when it is not what tune writes, was changed, is of another instruction set, or

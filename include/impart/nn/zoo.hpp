@@ -1,48 +1,49 @@
 // Zoo: models known by name, so that a deck or a benchmark can ask for one without listing its layers.
 #pragma once
 
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "impart/core/registry.hpp"
 #include "impart/nn/spec.hpp"
 
 namespace impart::nn {
 
-/// The names that `zoo_model` knows.
-std::vector<std::string_view> zoo_names();
+/// A model as its maker leaves it.
+struct ZooModel {
+  Shape input;  ///< the one it was made for, when nobody asks for another
+  std::vector<LayerSpec> layers = {};
+  /// What makes the model what its name says, as make_objective knows it.
+  std::string_view objective = "cross_entropy";
 
-/// The model of that name, with its layers named. Tensors of "resnet18", "resnet50" (He et al. 2016),
-/// "vgg16", "vgg16_bn" (Simonyan and Zisserman 2015) and "mobilenet_v2" (Sandler et al. 2018) have
-/// torchvision's names, shapes, order and initial distributions; num_batches_tracked is left out. Their
-/// settings:
-/// - stem: "imagenet" (default), for 3x224x224, or "cifar", for 3x32x32: a first convolution of 3x3 with
-///   stride 1 and no pooling (resnet), a classifier of 512-512-512-classes (vgg), stride 1 in the first
-///   convolution and in the 24-channel stage (mobilenet);
-/// - width: all channels times this number, to the nearest multiple of 8; default 1;
-/// - dropout: of the classifier of vgg (default 0.5) and mobilenet (0.2);
-/// - sync: of all batch norms; default false.
+  /// Appends a layer and returns its name.
+  std::string add(std::string kind, std::string name, SettingTable settings = {},
+                  std::vector<std::string> from = {}) {
+    layers.push_back({std::move(kind), std::move(name), std::move(settings), std::move(from)});
+    return layers.back().name;
+  }
+};
+
+/// The models, each with the name of its settings in decks, `arch`, and made for a number of classes. Their
+/// layers have names.
 ///
-/// For 1x28x28:
-/// - "cnn": three 3x3 convolutions without padding (32, 64, 64 filters) with max pooling between, dense 64,
-///   dense `classes`; 93,322 parameters;
-/// - "lenet5": LeNet-5 (LeCun et al. 1998) with every map connected: tanh, average pooling, 120-84-classes;
-/// - "mlp": dense layers with rectifiers between; setting `hidden`, default [1200, 1200];
-/// - "linear", "logistic", "svm": one dense layer. What sets them apart is the loss, see zoo_objective.
-///
-/// For sequences of `context` words, each an index below `classes`:
-/// - "transformer": a model of the word that follows each word, of blocks of causal attention and two dense
-///   layers, with norms in front, whose parameters have the names of PyTorch's TransformerEncoder; settings
-///   layers (4), width (128), heads (4), ff (4 width), context (64), dropout (0).
-///
-/// `input` may be empty: then the model has the one that is said here. Throws Error (usage) for an unknown
-/// name or setting, with the nearest known one, and for values out of range; shapes are check_model's matter.
-ModelSpec zoo_model(std::string_view name, const Shape& input, int classes, const SettingList& settings = {});
+/// Tensors of "resnet18", "resnet50", "vgg16", "vgg16_bn" and "mobilenet_v2" have torchvision's names, shapes,
+/// order and initial distributions; num_batches_tracked is left out. Those of "transformer" have the names of
+/// PyTorch's TransformerEncoder.
+const Registry<ZooModel, int>& zoo();
+
+/// The model of that name. `input` may be empty: then it has the one that it was made for. Throws Error (usage)
+/// for an unknown name or setting, with the nearest known one, and for values out of range; shapes are
+/// check_model's matter.
+ModelSpec zoo_model(std::string_view name, const Shape& input, int classes,
+                    const SettingTable& settings = {});
 
 /// The model that a benchmark of that name measures: 10 classes, the cifar stem where there are stems.
 ModelSpec zoo_benchmark(std::string_view name);
 
-/// The objective (as make_objective knows it) that makes a model of that name what its name says:
-/// "mean_squared_error" for "linear", "multiclass_hinge" for "svm", "cross_entropy" for all others.
+/// ZooModel::objective of the model of that name.
 std::string_view zoo_objective(std::string_view name);
 
 }  // namespace impart::nn

@@ -77,8 +77,9 @@ class GradientEngine {
   ~GradientEngine();
 
   /// The shards of this rank.
-  [[nodiscard]] comm::ShardRange range() const noexcept;
-  /// Mean loss of `batch` and its gradient at `state`, the sum over samples divided by Batch::divisor. `want_stop`: this rank asks all to stop after this
+  [[nodiscard]] ShardRange range() const noexcept;
+  /// Mean loss of `batch` and its gradient at `state`, the sum over samples divided by Batch::divisor.
+  /// `want_stop`: this rank asks all to stop after this
   /// step. Throws Error when the ranks' values of `state` are no longer equal.
   StepResult compute(const StateDict& state, const data::Batch& batch, bool want_stop);
   /// The gradient that `compute` left; for buffers, the change that the batch asks for.

@@ -26,7 +26,7 @@ namespace impart::train {
 /// weights, buffers, and the slots of the optimizer and of transforms (momentum: Yu, Jin and Yang 2019, "On the linear speedup
 /// analysis of communication efficient momentum SGD for distributed non-convex optimization", algorithm 1).
 ///
-/// Means are summed in the fixed tree of comm/shards.hpp: the bits depend neither on ranks nor on threads. A
+/// Means are summed in the fixed tree of core/summation_tree.hpp: the bits depend neither on ranks nor on threads. A
 /// worker whose shard is empty, in the tail of an epoch, makes no step, and counts as it is. Parameters that
 /// no worker changes keep their bits.
 class LocalWorkers {

@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "impart/core/error.hpp"
-#include "impart/nn/shard_tree.hpp"
+#include "impart/core/summation_tree.hpp"
 #include "nn/kernels/dnnl_util.hpp"
 
 namespace impart::nn {

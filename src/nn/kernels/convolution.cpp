@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "impart/core/error.hpp"
-#include "impart/nn/shard_tree.hpp"
+#include "impart/core/summation_tree.hpp"
 #include "nn/kernels/conv_primitives.hpp"
 #include "nn/kernels/depthwise.hpp"
 #include "nn/kernels/gemm_convolution.hpp"

@@ -7,7 +7,7 @@
 // - the output for a sample has the same bits whatever `batch` and `shards` are, as long as a shard has the
 //   same number of samples;
 // - a gradient of weights is, for each shard, the sum over its samples, and those sums are added in
-//   comm::sum_shards' tree, ((s0 + s1) + (s2 + s3)) + ...: the bits of shards computed alone and added later.
+//   sum_shards' tree, ((s0 + s1) + (s2 + s3)) + ...: the bits of shards computed alone and added later.
 #pragma once
 
 #include <cstddef>

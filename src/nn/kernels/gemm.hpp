@@ -26,7 +26,7 @@ struct Product {
   bool relu = false;                     ///< at last; keeps NaN
 };
 
-/// c = a' b for each of `shards` equal, neighbouring parts of the depth, summed in comm::sum_shards' tree.
+/// c = a' b for each of `shards` equal, neighbouring parts of the depth, summed in sum_shards' tree.
 struct OuterProduct {
   std::int64_t rows = 0;
   std::int64_t columns = 0;

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "impart/core/aligned.hpp"
-#include "impart/nn/shard_tree.hpp"
+#include "impart/core/summation_tree.hpp"
 #include "nn/kernels/gemm_convolution.hpp"
 #include "nn/kernels/kernels.hpp"
 #include "nn/kernels/split_product.hpp"

@@ -51,7 +51,7 @@ void split_left_transposed(const SplitSource& s);
 /// As the right factor: for each depth a row.
 void split_right(const SplitSource& s);
 
-/// c = or += a b for each of `shards` equal parts of the depth, summed in comm::sum_shards' tree.
+/// c = or += a b for each of `shards` equal parts of the depth, summed in sum_shards' tree.
 struct SplitProduct {
   std::int64_t rows = 0;
   std::int64_t columns = 0;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "impart/nn/shard_tree.hpp"
+#include "impart/core/summation_tree.hpp"
 #include "nn/kernels/kernels.hpp"
 
 namespace impart::nn {

@@ -1,11 +1,9 @@
 // Activations: relu, relu6, leaky_relu, gelu, sigmoid and tanh map each value by itself, softmax each row.
-#include <array>
 #include <limits>
 
 #include "impart/core/error.hpp"
 #include "nn/kernels/kernels.hpp"
 #include "nn/layers/layers.hpp"
-#include "nn/settings.hpp"
 
 namespace impart::nn {
 
@@ -53,8 +51,8 @@ class Rectify final : public Layer {
   float top_;
 };
 
-// A function of each value by itself, in `Kernel`, whose slope is known from what it returned.
-template <auto Kernel, float (*Slope)(float y)>
+// A function of each value by itself, in `Kernel`, whose derivative follows from what it returned.
+template <auto Kernel, float (*Derivative)(float y)>
 class Squash final : public Layer {
  public:
   [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
@@ -70,12 +68,12 @@ class Squash final : public Layer {
 
   void backward(const Pass& /*pass*/, const Backward& call) override {
     const auto to = call.grad_inputs[0].values;
-    for (std::size_t i = 0; i < to.size(); ++i) to[i] = call.grad_output[i] * Slope(call.output[i]);
+    for (std::size_t i = 0; i < to.size(); ++i) to[i] = call.grad_output[i] * Derivative(call.output[i]);
   }
 };
 
-float sigmoid_slope(float y) { return y * (1.0F - y); }
-float tanh_slope(float y) { return 1.0F - y * y; }
+float sigmoid_derivative(float y) { return y * (1.0F - y); }
+float tanh_derivative(float y) { return 1.0F - y * y; }
 
 // x times the probability that a standard normal variable is below x (Hendrycks and Gimpel 2016).
 class Gelu final : public Layer {
@@ -135,39 +133,33 @@ class Softmax final : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_relu(const LayerSpec& spec) {
-  const Settings none(spec, {});
+std::unique_ptr<Layer> make_relu(Settings& /*settings*/, const LayerContext& /*context*/) {
   return std::make_unique<Rectify>();
 }
 
-std::unique_ptr<Layer> make_relu6(const LayerSpec& spec) {
-  const Settings none(spec, {});
+std::unique_ptr<Layer> make_relu6(Settings& /*settings*/, const LayerContext& /*context*/) {
   return std::make_unique<Rectify>(0.0F, 6.0F);
 }
 
-std::unique_ptr<Layer> make_leaky_relu(const LayerSpec& spec) {
-  static constexpr std::array<std::string_view, 1> known{"negative_slope"};
-  return std::make_unique<Rectify>(
-      static_cast<float>(Settings(spec, known).number_or("negative_slope", 0.01, 0, 1)));
+std::unique_ptr<Layer> make_leaky_relu(Settings& settings, const LayerContext& /*context*/) {
+  double slope = 0.01;
+  settings.read("negative_slope", slope, below(0, 1), "factor of negative values");
+  return std::make_unique<Rectify>(static_cast<float>(slope));
 }
 
-std::unique_ptr<Layer> make_gelu(const LayerSpec& spec) {
-  const Settings none(spec, {});
+std::unique_ptr<Layer> make_gelu(Settings& /*settings*/, const LayerContext& /*context*/) {
   return std::make_unique<Gelu>();
 }
 
-std::unique_ptr<Layer> make_sigmoid(const LayerSpec& spec) {
-  const Settings none(spec, {});
-  return std::make_unique<Squash<&KernelTable::sigmoid, sigmoid_slope>>();
+std::unique_ptr<Layer> make_sigmoid(Settings& /*settings*/, const LayerContext& /*context*/) {
+  return std::make_unique<Squash<&KernelTable::sigmoid, sigmoid_derivative>>();
 }
 
-std::unique_ptr<Layer> make_tanh(const LayerSpec& spec) {
-  const Settings none(spec, {});
-  return std::make_unique<Squash<&KernelTable::tanh, tanh_slope>>();
+std::unique_ptr<Layer> make_tanh(Settings& /*settings*/, const LayerContext& /*context*/) {
+  return std::make_unique<Squash<&KernelTable::tanh, tanh_derivative>>();
 }
 
-std::unique_ptr<Layer> make_softmax(const LayerSpec& spec) {
-  const Settings none(spec, {});
+std::unique_ptr<Layer> make_softmax(Settings& /*settings*/, const LayerContext& /*context*/) {
   return std::make_unique<Softmax>();
 }
 

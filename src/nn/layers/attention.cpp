@@ -16,7 +16,6 @@
 #include "nn/kernels/kernels.hpp"
 #include "nn/kernels/projection.hpp"
 #include "nn/layers/layers.hpp"
-#include "nn/settings.hpp"
 
 namespace impart::nn {
 
@@ -87,12 +86,13 @@ enum Role : std::int64_t { kQuery, kKey, kValue };
 
 class MultiHeadAttention final : public Layer {
  public:
-  MultiHeadAttention(const LayerSpec& spec, Part part) : name_(spec.name), part_(part) {
-    static constexpr std::array<std::string_view, 3> known{"heads", "causal", "dropout"};
-    const Settings settings(spec, known);
-    heads_ = settings.integer("heads", 1, kMaxExtent);
-    causal_ = settings.flag_or("causal", false);
-    rate_ = static_cast<float>(settings.number_or("dropout", 0, 0, 1));
+  MultiHeadAttention(Settings& settings, const LayerContext& context)
+      : name_(context.name), part_(context.part) {
+    double rate = 0;
+    settings.require("heads", heads_, extents(), "equal parts of the features that attend by themselves");
+    settings.read("causal", causal_, "each step sees itself and those before it");
+    settings.read("dropout", rate, below(0, 1), "share of the weights that training leaves out");
+    rate_ = static_cast<float>(rate);
   }
 
   [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override;
@@ -415,12 +415,8 @@ void MultiHeadAttention::attend_backward(const Pass& pass, std::int64_t sample, 
 
 }  // namespace
 
-std::unique_ptr<Layer> make_multi_head_attention(const LayerSpec& spec) {
-  return make_multi_head_attention_part(spec, {});
-}
-
-std::unique_ptr<Layer> make_multi_head_attention_part(const LayerSpec& spec, Part part) {
-  return std::make_unique<MultiHeadAttention>(spec, part);
+std::unique_ptr<Layer> make_multi_head_attention(Settings& settings, const LayerContext& context) {
+  return std::make_unique<MultiHeadAttention>(settings, context);
 }
 
 }  // namespace impart::nn

@@ -7,10 +7,9 @@
 #include <vector>
 
 #include "impart/core/error.hpp"
-#include "impart/nn/shard_tree.hpp"
+#include "impart/core/summation_tree.hpp"
 #include "nn/kernels/kernels.hpp"
 #include "nn/layers/layers.hpp"
-#include "nn/settings.hpp"
 
 namespace impart::nn {
 
@@ -19,12 +18,10 @@ namespace {
 // Images are channels last, so both (N, C, H, W) and (N, F) are a table of rows x channels here.
 class BatchNorm final : public Layer {
  public:
-  explicit BatchNorm(const LayerSpec& spec) {
-    static constexpr std::array<std::string_view, 3> known{"momentum", "epsilon", "sync"};
-    const Settings settings(spec, known);
-    momentum_ = settings.number_or("momentum", 0.1, 0, 1.0 + 1e-9);
-    epsilon_ = settings.number_or("epsilon", 1e-5, 1e-12, 1);
-    sync_ = settings.flag_or("sync", false);
+  explicit BatchNorm(Settings& settings) {
+    settings.read("momentum", momentum_, between(0, 1), "share of a batch in the running statistics");
+    settings.read("epsilon", epsilon_, below(1e-12, 1), "added to the variance");
+    settings.read("sync", sync_, "statistics of the whole batch rather than of a shard");
   }
 
   [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
@@ -295,6 +292,8 @@ void BatchNorm::write_gradients(const Pass& pass, std::span<const std::span<floa
 
 }  // namespace
 
-std::unique_ptr<Layer> make_batch_norm(const LayerSpec& spec) { return std::make_unique<BatchNorm>(spec); }
+std::unique_ptr<Layer> make_batch_norm(Settings& settings, const LayerContext& /*context*/) {
+  return std::make_unique<BatchNorm>(settings);
+}
 
 }  // namespace impart::nn

@@ -2,18 +2,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "impart/core/error.hpp"
-#include "impart/nn/shard_tree.hpp"
+#include "impart/core/summation_tree.hpp"
 #include "nn/kernels/convolution.hpp"
 #include "nn/kernels/kernels.hpp"
 #include "nn/kernels/pooled_conv.hpp"
 #include "nn/layers/layers.hpp"
-#include "nn/settings.hpp"
 
 namespace impart::nn {
 
@@ -21,17 +19,15 @@ namespace {
 
 class Conv2d final : public Layer {
  public:
-  explicit Conv2d(const LayerSpec& spec) {
-    static constexpr std::array<std::string_view, 8> known{"filters",  "kernel", "stride", "padding",
-                                                           "dilation", "groups", "bias",   "init"};
-    const Settings settings(spec, known);
-    filters_ = settings.integer("filters", 1, kMaxExtent);
-    window_.kernel = settings.integer("kernel", 1, kMaxKernel);
-    window_.stride = settings.integer_or("stride", 1, 1, kMaxKernel);
-    window_.padding = settings.integer_or("padding", 0, 0, kMaxKernel);
-    window_.dilation = settings.integer_or("dilation", 1, 1, kMaxKernel);
-    groups_ = settings.integer_or("groups", 1, 1, filters_);
-    bias_ = settings.flag_or("bias", true);
+  explicit Conv2d(Settings& settings) {
+    settings.require("filters", filters_, extents(), "output channels");
+    settings.require("kernel", window_.kernel, kernel_extents(), "height and width of the kernel");
+    settings.read("stride", window_.stride, kernel_extents(), "pixels from one output to the next");
+    settings.read("padding", window_.padding, between(0, static_cast<double>(kMaxKernel)),
+                  "zeros on each side of the image");
+    settings.read("dilation", window_.dilation, kernel_extents(), "pixels from one tap to the next");
+    settings.read("groups", groups_, extents(), "parts of the channels that do not mix");
+    settings.read("bias", bias_, "adds a learned number to each channel");
     init_ = read_init(settings);
   }
 
@@ -65,7 +61,7 @@ class Conv2d final : public Layer {
       return true;
     }
     if (next.kind == "max_pool2d" && !pool_) {
-      pool_ = read_pool_window(next);
+      pool_ = max_pool_window(next);
       return true;
     }
     return false;
@@ -87,7 +83,7 @@ class Conv2d final : public Layer {
   // convolution uses there.
   [[nodiscard]] float* image() const { return reinterpret_cast<float*>(scratch_->data() + image_offset_); }
 
-  std::int64_t filters_ = 0;
+  std::int64_t filters_ = 1;
   Window window_;
   std::int64_t groups_ = 1;
   bool bias_ = true;
@@ -256,6 +252,8 @@ void Conv2d::backward_pooled(const Backward& call) {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_conv2d(const LayerSpec& spec) { return std::make_unique<Conv2d>(spec); }
+std::unique_ptr<Layer> make_conv2d(Settings& settings, const LayerContext& /*context*/) {
+  return std::make_unique<Conv2d>(settings);
+}
 
 }  // namespace impart::nn

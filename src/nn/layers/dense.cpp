@@ -1,12 +1,10 @@
 // dense: y = x W^T + b for each row of features.
-#include <array>
 #include <memory>
 #include <optional>
 
 #include "impart/core/error.hpp"
 #include "nn/kernels/projection.hpp"
 #include "nn/layers/layers.hpp"
-#include "nn/settings.hpp"
 
 namespace impart::nn {
 
@@ -14,11 +12,9 @@ namespace {
 
 class Dense final : public Layer {
  public:
-  explicit Dense(const LayerSpec& spec) {
-    static constexpr std::array<std::string_view, 3> known{"units", "bias", "init"};
-    const Settings settings(spec, known);
-    units_ = settings.integer("units", 1, kMaxExtent);
-    bias_ = settings.flag_or("bias", true);
+  explicit Dense(Settings& settings) {
+    settings.require("units", units_, extents(), "output features");
+    settings.read("bias", bias_, "adds a learned number to each feature");
     init_ = read_init(settings);
   }
 
@@ -79,7 +75,7 @@ class Dense final : public Layer {
   }
 
  private:
-  std::int64_t units_ = 0;
+  std::int64_t units_ = 1;
   bool bias_ = true;
   Init init_ = Init::kHe;
   bool relu_ = false;
@@ -88,6 +84,8 @@ class Dense final : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_dense(const LayerSpec& spec) { return std::make_unique<Dense>(spec); }
+std::unique_ptr<Layer> make_dense(Settings& settings, const LayerContext& /*context*/) {
+  return std::make_unique<Dense>(settings);
+}
 
 }  // namespace impart::nn

@@ -7,7 +7,6 @@
 #include "impart/core/rng.hpp"
 #include "nn/kernels/kernels.hpp"
 #include "nn/layers/layers.hpp"
-#include "nn/settings.hpp"
 
 namespace impart::nn {
 
@@ -15,9 +14,11 @@ namespace {
 
 class Dropout final : public Layer {
  public:
-  Dropout(const LayerSpec& spec, Part part) : purpose_("dropout:" + spec.name), part_(part) {
-    static constexpr std::array<std::string_view, 1> known{"rate"};
-    rate_ = static_cast<float>(Settings(spec, known).number("rate", 0, 1));
+  Dropout(Settings& settings, const LayerContext& context)
+      : purpose_("dropout:" + std::string(context.name)), part_(context.part) {
+    double rate = 0.5;
+    settings.require("rate", rate, below(0, 1), "share of the values that training leaves out");
+    rate_ = static_cast<float>(rate);
   }
 
   [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
@@ -129,14 +130,11 @@ class Flatten final : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_dropout(const LayerSpec& spec) { return make_dropout_part(spec, {}); }
-
-std::unique_ptr<Layer> make_dropout_part(const LayerSpec& spec, Part part) {
-  return std::make_unique<Dropout>(spec, part);
+std::unique_ptr<Layer> make_dropout(Settings& settings, const LayerContext& context) {
+  return std::make_unique<Dropout>(settings, context);
 }
 
-std::unique_ptr<Layer> make_flatten(const LayerSpec& spec) {
-  const Settings none(spec, {});
+std::unique_ptr<Layer> make_flatten(Settings& /*settings*/, const LayerContext& /*context*/) {
   return std::make_unique<Flatten>();
 }
 

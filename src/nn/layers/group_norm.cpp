@@ -8,9 +8,8 @@
 #include <vector>
 
 #include "impart/core/error.hpp"
-#include "impart/nn/shard_tree.hpp"
+#include "impart/core/summation_tree.hpp"
 #include "nn/layers/layers.hpp"
-#include "nn/settings.hpp"
 
 namespace impart::nn {
 
@@ -226,18 +225,22 @@ void GroupNorm::write_input_gradient(std::size_t n, const float* x, const float*
   }
 }
 
-}  // namespace
-
-std::unique_ptr<Layer> make_group_norm(const LayerSpec& spec) {
-  static constexpr std::array<std::string_view, 2> known{"groups", "epsilon"};
-  const Settings settings(spec, known);
-  return std::make_unique<GroupNorm>(settings.integer("groups", 1, kMaxExtent),
-                                     settings.number_or("epsilon", 1e-5, 1e-12, 1));
+double read_epsilon(Settings& settings) {
+  double epsilon = 1e-5;
+  settings.read("epsilon", epsilon, below(1e-12, 1), "added to the variance");
+  return epsilon;
 }
 
-std::unique_ptr<Layer> make_layer_norm(const LayerSpec& spec) {
-  static constexpr std::array<std::string_view, 1> known{"epsilon"};
-  return std::make_unique<GroupNorm>(0, Settings(spec, known).number_or("epsilon", 1e-5, 1e-12, 1));
+}  // namespace
+
+std::unique_ptr<Layer> make_group_norm(Settings& settings, const LayerContext& /*context*/) {
+  std::int64_t groups = 1;
+  settings.require("groups", groups, extents(), "equal parts of the channels, each with its own statistics");
+  return std::make_unique<GroupNorm>(groups, read_epsilon(settings));
+}
+
+std::unique_ptr<Layer> make_layer_norm(Settings& settings, const LayerContext& /*context*/) {
+  return std::make_unique<GroupNorm>(0, read_epsilon(settings));
 }
 
 }  // namespace impart::nn

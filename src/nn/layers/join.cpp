@@ -6,7 +6,6 @@
 
 #include "impart/core/error.hpp"
 #include "nn/layers/layers.hpp"
-#include "nn/settings.hpp"
 
 namespace impart::nn {
 
@@ -139,13 +138,11 @@ class Concat final : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_add(const LayerSpec& spec) {
-  const Settings none(spec, {});
+std::unique_ptr<Layer> make_add(Settings& /*settings*/, const LayerContext& /*context*/) {
   return std::make_unique<Add>();
 }
 
-std::unique_ptr<Layer> make_concat(const LayerSpec& spec) {
-  const Settings none(spec, {});
+std::unique_ptr<Layer> make_concat(Settings& /*settings*/, const LayerContext& /*context*/) {
   return std::make_unique<Concat>();
 }
 

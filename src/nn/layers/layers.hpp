@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 
+#include "impart/core/settings.hpp"
 #include "impart/core/tensor.hpp"
 #include "impart/nn/layer.hpp"
 #include "impart/nn/spec.hpp"
@@ -12,7 +13,12 @@
 
 namespace impart::nn {
 
-class Settings;
+inline constexpr std::int64_t kMaxKernel = 1024;
+
+/// What a number of channels, features, rows or columns may be.
+inline Range extents() { return between(1, static_cast<double>(kMaxExtent)); }
+/// What the extents, strides and gaps of a kernel may be.
+inline Range kernel_extents() { return between(1, static_cast<double>(kMaxKernel)); }
 
 /// Rows of features: (rows, features).
 struct RowShape {
@@ -32,43 +38,41 @@ ImageShape image_shape(const Shape& shape);
 /// padded image.
 Shape window_output(const Window& window, const ImageShape& input, std::int64_t channels);
 
-/// The window of a "max_pool2d" or "avg_pool2d". Throws Error (usage) for bad settings.
-Window read_pool_window(const LayerSpec& spec);
+/// The window of a "max_pool2d". Throws Error (usage) for bad settings.
+Window max_pool_window(const LayerSpec& spec);
 
-/// The `init` setting of a layer with weights: "he" (default), "he_fan_out", "glorot", "normal" or "uniform".
-Init read_init(const Settings& settings);
+/// The `init` setting of a layer with weights.
+Init read_init(Settings& settings);
 /// The bias that goes with `weight` (outputs, ...).
 ParameterSpec bias_of(const ParameterSpec& weight);
 
 /// grad = output > 0 ? grad : 0, backward through a rectifier that a layer has absorbed.
 void rectify_gradient(std::span<const float> output, std::span<float> grad);
 
-std::unique_ptr<Layer> make_conv2d(const LayerSpec& spec);
-std::unique_ptr<Layer> make_dense(const LayerSpec& spec);
-std::unique_ptr<Layer> make_max_pool2d(const LayerSpec& spec);
-std::unique_ptr<Layer> make_avg_pool2d(const LayerSpec& spec);
-std::unique_ptr<Layer> make_batch_norm(const LayerSpec& spec);
-std::unique_ptr<Layer> make_adaptive_avg_pool2d(const LayerSpec& spec);
-std::unique_ptr<Layer> make_adaptive_max_pool2d(const LayerSpec& spec);
-std::unique_ptr<Layer> make_global_avg_pool2d(const LayerSpec& spec);
-std::unique_ptr<Layer> make_relu(const LayerSpec& spec);
-std::unique_ptr<Layer> make_relu6(const LayerSpec& spec);
-std::unique_ptr<Layer> make_leaky_relu(const LayerSpec& spec);
-std::unique_ptr<Layer> make_gelu(const LayerSpec& spec);
-std::unique_ptr<Layer> make_sigmoid(const LayerSpec& spec);
-std::unique_ptr<Layer> make_tanh(const LayerSpec& spec);
-std::unique_ptr<Layer> make_softmax(const LayerSpec& spec);
-std::unique_ptr<Layer> make_layer_norm(const LayerSpec& spec);
-std::unique_ptr<Layer> make_group_norm(const LayerSpec& spec);
-std::unique_ptr<Layer> make_embedding(const LayerSpec& spec);
-std::unique_ptr<Layer> make_positional_encoding(const LayerSpec& spec);
-std::unique_ptr<Layer> make_multi_head_attention(const LayerSpec& spec);
-/// As make_layer_part.
-std::unique_ptr<Layer> make_multi_head_attention_part(const LayerSpec& spec, Part part);
-std::unique_ptr<Layer> make_dropout_part(const LayerSpec& spec, Part part);
-std::unique_ptr<Layer> make_add(const LayerSpec& spec);
-std::unique_ptr<Layer> make_concat(const LayerSpec& spec);
-std::unique_ptr<Layer> make_dropout(const LayerSpec& spec);
-std::unique_ptr<Layer> make_flatten(const LayerSpec& spec);
+using MakeLayer = std::unique_ptr<Layer>(Settings& settings, const LayerContext& context);
+MakeLayer make_adaptive_avg_pool2d;
+MakeLayer make_adaptive_max_pool2d;
+MakeLayer make_add;
+MakeLayer make_avg_pool2d;
+MakeLayer make_batch_norm;
+MakeLayer make_concat;
+MakeLayer make_conv2d;
+MakeLayer make_dense;
+MakeLayer make_dropout;
+MakeLayer make_embedding;
+MakeLayer make_flatten;
+MakeLayer make_gelu;
+MakeLayer make_global_avg_pool2d;
+MakeLayer make_group_norm;
+MakeLayer make_layer_norm;
+MakeLayer make_leaky_relu;
+MakeLayer make_max_pool2d;
+MakeLayer make_multi_head_attention;
+MakeLayer make_positional_encoding;
+MakeLayer make_relu;
+MakeLayer make_relu6;
+MakeLayer make_sigmoid;
+MakeLayer make_softmax;
+MakeLayer make_tanh;
 
 }  // namespace impart::nn

@@ -1,13 +1,13 @@
 // Pooling of images: max_pool2d and avg_pool2d, whose windows slide, and adaptive_max_pool2d,
 // adaptive_avg_pool2d and global_avg_pool2d, whose outputs have a given size.
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <array>
 #include <vector>
 
 #include "impart/core/error.hpp"
 #include "nn/kernels/kernels.hpp"
 #include "nn/layers/layers.hpp"
-#include "nn/settings.hpp"
 
 namespace impart::nn {
 
@@ -15,7 +15,7 @@ namespace {
 
 class MaxPool2d final : public Layer {
  public:
-  explicit MaxPool2d(const LayerSpec& spec) : window_(read_pool_window(spec)) {}
+  explicit MaxPool2d(const Window& window) : window_(window) {}
 
   [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
     const auto image = image_shape(only_input(inputs));
@@ -107,9 +107,31 @@ struct WindowGrid {
 };
 
 // The extents of the output of an adaptive pooling.
-std::int64_t read_size(const LayerSpec& spec) {
-  static constexpr std::array<std::string_view, 1> known{"size"};
-  return Settings(spec, known).integer("size", 1, kMaxKernel);
+std::int64_t read_size(Settings& settings) {
+  std::int64_t size = 1;
+  settings.require("size", size, kernel_extents(), "height and width of the output");
+  return size;
+}
+
+Window read_window(Settings& settings, const Range& kernels) {
+  Window window;
+  settings.require("kernel", window.kernel, kernels, "height and width of the window");
+  window.stride = window.kernel;
+  settings.read("stride", window.stride, kernel_extents(),
+                "pixels from one window to the next; when not given, the kernel's extent");
+  settings.read("padding", window.padding, between(0, static_cast<double>(kMaxKernel / 2)),
+                "pixels without values on each side of the image; at most half the kernel");
+  // Beyond that a window could lie in the padding alone, and have no maximum.
+  if (window.padding > window.kernel / 2) {
+    settings.problem("padding", fmt::format("expected at most {}, half the kernel, got {}", window.kernel / 2,
+                                            window.padding));
+  }
+  return window;
+}
+
+// The place of a maximum is kept in a byte.
+Window read_max_pool_window(Settings& settings) {
+  return read_window(settings, between(1, static_cast<double>(kMaxPoolKernel)));
 }
 
 // Means of windows. Padding counts as zeros in a sliding window's mean, as in PyTorch.
@@ -243,34 +265,27 @@ class AdaptiveMaxPool2d final : public Layer {
 
 }  // namespace
 
-Window read_pool_window(const LayerSpec& spec) {
-  static constexpr std::array<std::string_view, 3> known{"kernel", "stride", "padding"};
-  const Settings settings(spec, known);
-  // The place of a maximum is kept in a byte.
-  const std::int64_t largest = spec.kind == "max_pool2d" ? kMaxPoolKernel : kMaxKernel;
-  Window window;
-  window.kernel = settings.integer("kernel", 1, largest);
-  window.stride = settings.integer_or("stride", window.kernel, 1, kMaxKernel);
-  // Beyond half the kernel a window could lie in the padding alone, and have no maximum.
-  window.padding = settings.integer_or("padding", 0, 0, window.kernel / 2);
-  return window;
+Window max_pool_window(const LayerSpec& spec) {
+  return read_settings(spec.settings, "", read_max_pool_window);
 }
 
-std::unique_ptr<Layer> make_max_pool2d(const LayerSpec& spec) { return std::make_unique<MaxPool2d>(spec); }
-std::unique_ptr<Layer> make_avg_pool2d(const LayerSpec& spec) {
-  return std::make_unique<AvgPool2d>(read_pool_window(spec));
+std::unique_ptr<Layer> make_max_pool2d(Settings& settings, const LayerContext& /*context*/) {
+  return std::make_unique<MaxPool2d>(read_max_pool_window(settings));
 }
 
-std::unique_ptr<Layer> make_adaptive_avg_pool2d(const LayerSpec& spec) {
-  return std::make_unique<AvgPool2d>(read_size(spec));
+std::unique_ptr<Layer> make_avg_pool2d(Settings& settings, const LayerContext& /*context*/) {
+  return std::make_unique<AvgPool2d>(read_window(settings, kernel_extents()));
 }
 
-std::unique_ptr<Layer> make_adaptive_max_pool2d(const LayerSpec& spec) {
-  return std::make_unique<AdaptiveMaxPool2d>(read_size(spec));
+std::unique_ptr<Layer> make_adaptive_avg_pool2d(Settings& settings, const LayerContext& /*context*/) {
+  return std::make_unique<AvgPool2d>(read_size(settings));
 }
 
-std::unique_ptr<Layer> make_global_avg_pool2d(const LayerSpec& spec) {
-  const Settings none(spec, {});
+std::unique_ptr<Layer> make_adaptive_max_pool2d(Settings& settings, const LayerContext& /*context*/) {
+  return std::make_unique<AdaptiveMaxPool2d>(read_size(settings));
+}
+
+std::unique_ptr<Layer> make_global_avg_pool2d(Settings& /*settings*/, const LayerContext& /*context*/) {
   return std::make_unique<GlobalAvgPool2d>();
 }
 

@@ -2,14 +2,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <vector>
 
 #include "impart/core/error.hpp"
-#include "impart/nn/shard_tree.hpp"
+#include "impart/core/summation_tree.hpp"
 #include "nn/layers/layers.hpp"
-#include "nn/settings.hpp"
 
 namespace impart::nn {
 
@@ -18,11 +16,9 @@ namespace {
 // A row of a table for each index: (T) to (T, width).
 class Embedding final : public Layer {
  public:
-  explicit Embedding(const LayerSpec& spec) {
-    static constexpr std::array<std::string_view, 2> known{"vocabulary", "width"};
-    const Settings settings(spec, known);
-    vocabulary_ = settings.integer("vocabulary", 1, kMaxExtent);
-    width_ = settings.integer("width", 1, kMaxExtent);
+  explicit Embedding(Settings& settings) {
+    settings.require("vocabulary", vocabulary_, extents(), "how many indices there are");
+    settings.require("width", width_, extents(), "features of each row");
   }
 
   [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
@@ -90,8 +86,8 @@ class Embedding final : public Layer {
         .hint("raise `vocabulary`, or check the data");
   }
 
-  std::int64_t vocabulary_ = 0;
-  std::int64_t width_ = 0;
+  std::int64_t vocabulary_ = 1;
+  std::int64_t width_ = 1;
   std::size_t steps_ = 1;
   std::int64_t shards_ = 1;
   std::span<const float> table_;       // (vocabulary, width), in the caller's state
@@ -103,10 +99,9 @@ class Embedding final : public Layer {
 // section 3.5), or a learnt row.
 class PositionalEncoding final : public Layer {
  public:
-  explicit PositionalEncoding(const LayerSpec& spec) {
-    static constexpr std::array<std::string_view, 1> known{"encoding"};
-    static constexpr std::array<std::string_view, 2> words{"sinusoidal", "learned"};
-    learned_ = Settings(spec, known).word_or("encoding", "sinusoidal", words) == "learned";
+  explicit PositionalEncoding(Settings& settings) {
+    settings.choose("encoding", learned_, {{"sinusoidal", false}, {"learned", true}},
+                    "sines and cosines of the position, or a learned row");
   }
 
   [[nodiscard]] Shape output_shape(std::span<const Shape> inputs) const override {
@@ -188,10 +183,12 @@ class PositionalEncoding final : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_embedding(const LayerSpec& spec) { return std::make_unique<Embedding>(spec); }
+std::unique_ptr<Layer> make_embedding(Settings& settings, const LayerContext& /*context*/) {
+  return std::make_unique<Embedding>(settings);
+}
 
-std::unique_ptr<Layer> make_positional_encoding(const LayerSpec& spec) {
-  return std::make_unique<PositionalEncoding>(spec);
+std::unique_ptr<Layer> make_positional_encoding(Settings& settings, const LayerContext& /*context*/) {
+  return std::make_unique<PositionalEncoding>(settings);
 }
 
 }  // namespace impart::nn

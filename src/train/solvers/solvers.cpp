@@ -81,7 +81,7 @@ std::size_t solver_memory(const SolverOptions& options, const nn::ModelSpec& spe
   const int workers = comm::largest_rank_count(mine, threads);
   int depth = 0;
   for (int first = 0; first < shards; first += mine / workers) {
-    depth = std::max(depth, comm::stack_depth({first, std::min(shards, first + mine / workers)}, shards));
+    depth = std::max(depth, stack_depth({first, std::min(shards, first + mine / workers)}, shards));
   }
   // The workers' partial sums, their total, its exchange, and a copy that is decomposed.
   return sum * sizeof(double) * static_cast<std::size_t>(workers * depth + 3);

@@ -2,7 +2,7 @@
 // with the norms in front (Xiong et al. 2020). Parameters have the names of PyTorch's TransformerEncoder.
 #include <fmt/format.h>
 
-#include "nn/zoo/zoo_models.hpp"
+#include "nn/zoo/models.hpp"
 
 namespace impart::nn {
 
@@ -19,7 +19,7 @@ struct Block {
 std::string add_block(ZooModel& model, const Block& block, const std::string& name, const std::string& x) {
   const auto part = [&](const char* what) { return fmt::format("{}.{}", name, what); };
   const auto dense = [&](const char* what, std::int64_t units) {
-    return model.add("dense", part(what), {{"units", units}, {"init", std::string("glorot")}});
+    return model.add("dense", part(what), {{"units", units}, {"init", "glorot"}});
   };
   const auto drop = [&](const char* what) {
     if (block.dropout > 0) model.add("dropout", part(what), {{"rate", block.dropout}});
@@ -39,19 +39,24 @@ std::string add_block(ZooModel& model, const Block& block, const std::string& na
 
 }  // namespace
 
-ZooModel transformer(const Settings& settings, int classes) {
-  const auto width = settings.integer_or("width", 128, 1, kMaxExtent);
-  const Block block{.width = width,
-                    .heads = settings.integer_or("heads", 4, 1, kMaxExtent),
-                    .ff = settings.integer_or("ff", 4 * width, 1, kMaxExtent),
-                    .dropout = settings.number_or("dropout", 0, 0, 1)};
-  ZooModel model{{settings.integer_or("context", 64, 1, kMaxExtent)}, {}};
-  model.add("embedding", "embedding", {{"vocabulary", std::int64_t{classes}}, {"width", width}});
+ZooModel transformer(Settings& settings, int classes) {
+  const auto extents = between(1, static_cast<double>(kMaxExtent));
+  std::int64_t blocks = 4;
+  std::int64_t context = 64;
+  Block block{.width = 128, .heads = 4, .ff = 0, .dropout = 0};
+  settings.read("layers", blocks, between(1, 1024), "blocks of attention and two dense layers");
+  settings.read("width", block.width, extents, "features of each step");
+  settings.read("heads", block.heads, extents, "of the attention");
+  block.ff = 4 * block.width;
+  settings.read("ff", block.ff, extents, "units between a block's dense layers; when not given, 4 width");
+  settings.read("context", context, extents, "words of a sequence");
+  settings.read("dropout", block.dropout, below(0, 1), "share of the values that training leaves out");
+  ZooModel model{.input = {context}};
+  model.add("embedding", "embedding", {{"vocabulary", classes}, {"width", block.width}});
   auto last = model.add("positional_encoding", "positions");
-  const auto blocks = settings.integer_or("layers", 4, 1, 1024);
   for (std::int64_t i = 0; i < blocks; ++i) last = add_block(model, block, fmt::format("layers.{}", i), last);
   model.add("layer_norm", "norm");
-  model.add("dense", "head", {{"units", std::int64_t{classes}}, {"init", std::string("glorot")}});
+  model.add("dense", "head", {{"units", classes}, {"init", "glorot"}});
   return model;
 }
 
