@@ -230,6 +230,16 @@ void load_tensor(const OpenFile& file, const std::string& group, const TensorInf
   }
 }
 
+// The digests that cover no values.
+void check_summary(const OpenFile& file, const CheckpointSummary& summary, std::vector<Finding>& findings) {
+  if (root_digest(summary.model, summary.tensors) != summary.digest) {
+    findings.push_back({"/", "the model does not match the root digest"});
+  }
+  if (h5::read_text(h5::open_group(file.handle, "/"), "file_digest") != file_digest(summary)) {
+    findings.push_back({"/", "what goes with the model does not match the file digest"});
+  }
+}
+
 // Reads the values of every tensor into what `destination` gives for it, and checks all digests.
 std::vector<Finding> load(const OpenFile& file, const CheckpointSummary& summary,
                           const Destination& destination) {
@@ -244,31 +254,32 @@ std::vector<Finding> load(const OpenFile& file, const CheckpointSummary& summary
       }
     }
   }
-  if (root_digest(summary.model, summary.tensors) != summary.digest) {
-    findings.push_back({"/", "the model does not match the root digest"});
-  }
-  if (h5::read_text(h5::open_group(file.handle, "/"), "file_digest") != file_digest(summary)) {
-    findings.push_back({"/", "what goes with the model does not match the file digest"});
-  }
+  check_summary(file, summary, findings);
   return findings;
 }
 
-StateDict make_state(const std::vector<TensorInfo>& tensors) {
+[[noreturn]] void fail(const Finding& finding) {
+  throw Error(finding.problem)
+      .at(finding.object)
+      .hint("the file is damaged: make it again, or continue from an older one");
+}
+
+StateLayoutPtr make_layout(const std::vector<TensorInfo>& tensors) {
   std::vector<StateEntry> entries;
   for (const auto& tensor : tensors) entries.push_back({tensor.name, tensor.shape, tensor.kind, 0});
-  return StateDict(std::make_shared<const StateLayout>(std::move(entries)));
+  return std::make_shared<const StateLayout>(std::move(entries));
 }
 
 Checkpoint read(const OpenFile& file) {
   const auto summary = summarise(file);
   Checkpoint checkpoint;
-  checkpoint.state = make_state(summary.tensors);
+  checkpoint.state = StateDict(make_layout(summary.tensors));
   std::vector<StateDict*> states{&checkpoint.state};
   if (summary.optimizer) {
     checkpoint.optimizer = OptimizerRecord{summary.optimizer->kind, {}};
     auto& slots = checkpoint.optimizer->slots;
     for (const auto& [slot, tensors] : summary.optimizer->slots)
-      slots.emplace_back(slot, make_state(tensors));
+      slots.emplace_back(slot, StateDict(make_layout(tensors)));
     for (auto& [slot, state] : slots) states.push_back(&state);
   }
   std::size_t state = 0;
@@ -280,11 +291,7 @@ Checkpoint read(const OpenFile& file) {
     }
     return states[state]->values(states[state]->layout().entries()[entry++]);
   });
-  if (!findings.empty()) {
-    throw Error(findings.front().problem)
-        .at(findings.front().object)
-        .hint("the file is damaged: make it again, or continue from an older one");
-  }
+  if (!findings.empty()) fail(findings.front());
   checkpoint.model = summary.model;
   checkpoint.progress = summary.progress;
   checkpoint.lineage = summary.lineage;
@@ -302,6 +309,52 @@ Checkpoint read_checkpoint(const std::filesystem::path& path) {
 
 CheckpointSummary read_summary(const std::filesystem::path& path) {
   return with_path(path, [&] { return summarise(open(path)); });
+}
+
+struct CheckpointReader::Impl {
+  std::filesystem::path path;
+  OpenFile file;
+  CheckpointSummary summary;
+  StateLayoutPtr layout;
+};
+
+CheckpointReader::CheckpointReader(const std::filesystem::path& path) {
+  impl_ = with_path(path, [&] {
+    auto impl = std::make_unique<Impl>(Impl{path, open(path), {}, {}});
+    impl->summary = summarise(impl->file);
+    std::vector<Finding> findings;
+    check_summary(impl->file, impl->summary, findings);
+    if (!findings.empty()) fail(findings.front());
+    impl->layout = make_layout(impl->summary.tensors);
+    return impl;
+  });
+}
+
+CheckpointReader::CheckpointReader(CheckpointReader&& other) noexcept = default;
+CheckpointReader& CheckpointReader::operator=(CheckpointReader&& other) noexcept = default;
+CheckpointReader::~CheckpointReader() = default;
+
+const std::filesystem::path& CheckpointReader::path() const noexcept { return impl_->path; }
+const CheckpointSummary& CheckpointReader::summary() const noexcept { return impl_->summary; }
+const StateLayoutPtr& CheckpointReader::layout() const noexcept { return impl_->layout; }
+
+void CheckpointReader::read(std::string_view tensor, std::span<float> values) const {
+  with_path(impl_->path, [&] {
+    const auto& tensors = impl_->summary.tensors;
+    const auto info = std::ranges::find(tensors, tensor, &TensorInfo::name);
+    if (info == tensors.end()) throw Error("there is no such tensor").at(std::string(tensor));
+    if (static_cast<std::size_t>(info->shape.elements()) != values.size()) {
+      throw Error("the tensor has another number of values")
+          .at(info->name)
+          .expected(std::to_string(values.size()))
+          .got(std::to_string(info->shape.elements()));
+    }
+    std::vector<Finding> findings;
+    load_tensor(
+        impl_->file, std::string("/") + group_name(info->kind), *info,
+        [&](const TensorInfo&) { return values; }, findings);
+    if (!findings.empty()) fail(findings.front());
+  });
 }
 
 std::vector<Finding> verify_checkpoint(const std::filesystem::path& path) {

@@ -297,10 +297,14 @@ std::span<const std::byte> image_of(const Handle& file) {
 }
 
 Handle open_file(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) throw Error("cannot open the file").got("a directory");
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // HDF5 would wait for a pipe, and says little of a path that leads nowhere.
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) throw Error("cannot open the file").got(std::strerror(errno));
   ::close(descriptor);
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) {
+    throw Error("cannot open the file").expected("a regular file");
+  }
   const auto access = file_access();
   return {checked("cannot open as HDF5", [&] { return H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.id()); }),
           H5Fclose};

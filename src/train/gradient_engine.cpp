@@ -4,7 +4,6 @@
 #include <bit>
 #include <compare>
 #include <map>
-#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -16,7 +15,6 @@
 #include "impart/core/summation_tree.hpp"
 #include "impart/core/trace.hpp"
 #include "train/drift.hpp"
-#include "train/vector_sums.hpp"
 
 namespace impart::train {
 
@@ -28,6 +26,9 @@ static_assert(kDrift + DriftCheck::kLanes <= kTailSize);
 
 /// Activations and scratch of one pass may always take this much.
 constexpr std::size_t kPassBytes = std::size_t{160} << 20;
+
+/// Networks that a thread keeps, each for shards of one size.
+constexpr std::size_t kMostReplicas = 8;
 
 /// Adds up the seconds of what runs while it lives, and shows it in a trace.
 class Stopwatch {
@@ -130,7 +131,7 @@ struct GradientEngine::Impl {
                comm::shards_of_rank(comm.rank(), comm.size(), options.shards))),
         team(plan_threads(spec, options, comm.size()).threads),
         reduction(comm, reduction_options()),
-        drift(comm, options.drift_check, !options.sum_parts),
+        drift(comm, options.drift_check, !options.has_parts),
         workers(static_cast<std::size_t>(team.size())) {
     if (options.batch_size < 1 || options.batch_size % options.shards != 0) {
       throw Error("the batch cannot be cut into equal shards", ErrorKind::kUsage)
@@ -183,6 +184,7 @@ struct GradientEngine::Impl {
   Worker::Replica& replica(Worker& worker, Worker::Arrangement arrangement) const {
     auto it = worker.replicas.find(arrangement);
     if (it == worker.replicas.end()) {
+      forget_oldest(worker);
       const bool tail =
           arrangement.shard_size < options.batch_size / options.shards || synced != arrangement.synced;
       nn::Network network(spec, arrangement.shard_size * arrangement.shards,
@@ -194,6 +196,13 @@ struct GradientEngine::Impl {
       it = worker.replicas.emplace(arrangement, Worker::Replica{std::move(network)}).first;
     }
     return it->second;
+  }
+
+  /// Shards of a size that chance decides come in many arrangements, of which only the last are kept.
+  static void forget_oldest(Worker& worker) {
+    if (worker.replicas.size() < kMostReplicas) return;
+    worker.replicas.erase(
+        std::ranges::min_element(worker.replicas, {}, [](const auto& entry) { return entry.second.loaded; }));
   }
 
   [[nodiscard]] nn::Peers peers() const {
@@ -252,12 +261,12 @@ struct GradientEngine::Impl {
     worker.tails.assign(number * kTailSize, 0.0F);
     const auto part = outputs.size() / number;
     const auto labels_each = static_cast<float>(shards->labels.size()) / static_cast<float>(shards->size);
-    const float scale = 1.0F / static_cast<float>(batch.global_size) / labels_each;
+    const float scale = 1.0F / static_cast<float>(batch.divisor()) / labels_each;
     for (std::size_t i = 0; i < number; ++i) {
       const nn::Targets targets{.labels = shards[i].labels,
                                 .rows = shards[i].rows,
                                 .other_labels = shards[i].other_labels,
-                                .share = shards[i].share};
+                                .share = shards[i].lambda};
       float* tail = worker.tails.data() + i * kTailSize;
       tail[kLoss] =
           static_cast<float>(objective.evaluate(outputs.subspan(i * part, part), targets, spec.classes, scale,
@@ -323,25 +332,6 @@ struct GradientEngine::Impl {
     for (auto& g : gradient.parameters()) g *= factor;
   }
 
-  /// Adds the penalty's gradient, and returns the penalty.
-  double add_penalty(const StateDict& state) {
-    if (options.l2 == 0) return 0;
-    const auto factor = static_cast<float>(options.l2);
-    std::vector<std::string> names;
-    std::vector<double> sums;
-    for (const auto& entry : layout->entries()) {
-      if (entry.kind != StateKind::kParameter || entry.shape.rank() < 2) continue;
-      if (options.trainable && !options.trainable(entry.name)) continue;
-      const auto w = state.values(entry);
-      const auto g = gradient.values(entry);
-      names.push_back(entry.name);
-      sums.push_back(square_sum(w));
-      for (std::size_t i = 0; i < w.size(); ++i) g[i] += factor * w[i];
-    }
-    if (options.sum_parts) options.sum_parts(names, sums);
-    return options.l2 / 2 * std::accumulate(sums.begin(), sums.end(), 0.0);
-  }
-
   const comm::Comm& comm;
   nn::ModelSpec spec;
   const nn::Objective& objective;
@@ -401,12 +391,14 @@ StepResult GradientEngine::compute(const StateDict& state, const data::Batch& ba
     engine.drift.verify(state, batch.step, tail.subspan<kDrift, DriftCheck::kLanes>());
   }
   const auto weight = static_cast<double>(tail[kWeight]);
-  const auto loss = static_cast<double>(tail[kLoss]) / weight;
+  const double loss = weight == 0 ? 0 : static_cast<double>(tail[kLoss]) / weight;  // 0: no samples
   engine.divide_by_weight(static_cast<double>(tail[kLabels]), weight);
-  return {loss + engine.add_penalty(state), weight, tail[kStop] > 0};
+  return {loss, weight, tail[kStop] > 0};
 }
 
 const StateDict& GradientEngine::gradient() const noexcept { return impl_->gradient; }
+
+StateDict& GradientEngine::gradient() noexcept { return impl_->gradient; }
 
 std::optional<std::string> GradientEngine::first_not_finite(const StateDict& state,
                                                             const data::Batch& batch) {

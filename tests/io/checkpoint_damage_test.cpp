@@ -116,6 +116,14 @@ TEST_F(DamagedCheckpoint, FlippedValueNamesTheTensor) {
   const auto findings = verify_checkpoint(path_);
   ASSERT_EQ(findings.size(), 1U);
   EXPECT_EQ(findings[0].object, "/parameters/fc.weight");
+
+  const CheckpointReader reader(path_);
+  std::vector<float> bias(4);
+  reader.read("conv1.bias", bias);
+  std::vector<float> weight(40);
+  EXPECT_THAT(
+      error_of([&] { reader.read("fc.weight", weight); }),
+      AllOf(HasSubstr("model.h5"), HasSubstr("/parameters/fc.weight: the values do not match their digest")));
 }
 
 TEST_F(DamagedCheckpoint, VerifyOfAGoodFileFindsNothing) { EXPECT_TRUE(verify_checkpoint(path_).empty()); }
@@ -132,6 +140,7 @@ TEST_F(DamagedCheckpoint, ChangedOptimizerAndMetricsAreNoticed) {
   SetUp();
   damage([](hid_t file) { H5Ldelete(file, "/metrics/train.loss", H5P_DEFAULT); });
   EXPECT_THAT(read_error(), HasSubstr("file digest"));
+  EXPECT_THAT(error_of([&] { static_cast<void>(CheckpointReader(path_)); }), HasSubstr("file digest"));
 }
 
 TEST_F(DamagedCheckpoint, OtherFormatsAndVersionsAreRefused) {

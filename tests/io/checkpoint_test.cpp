@@ -24,6 +24,24 @@ void expect_equal(const StateDict& a, const StateDict& b) {
   EXPECT_TRUE(std::ranges::equal(std::as_bytes(a.arena()), std::as_bytes(b.arena())));
 }
 
+TEST(CheckpointReader, ReadsOneTensorAtATime) {
+  const ScratchDirectory scratch;
+  auto written = sample_checkpoint();
+  write_checkpoint(scratch / "model.h5", written);
+  const CheckpointReader reader(scratch / "model.h5");
+  EXPECT_EQ(reader.summary().digest, written.digest);
+  EXPECT_FALSE(reader.layout()->difference(written.state.layout()));
+  for (const auto& entry : reader.layout()->entries()) {
+    std::vector<float> values(static_cast<std::size_t>(entry.shape.elements()));
+    reader.read(entry.name, values);
+    EXPECT_TRUE(std::ranges::equal(values, written.state.values(entry.name))) << entry.name;
+  }
+  std::vector<float> values(3);
+  EXPECT_THAT(error_of([&] { reader.read("conv9.weight", values); }),
+              HasSubstr("conv9.weight: there is no such tensor"));
+  EXPECT_THAT(error_of([&] { reader.read("conv1.bias", values); }), HasSubstr("expected 3, got 4"));
+}
+
 TEST(Checkpoint, RoundTripKeepsEverything) {
   const ScratchDirectory scratch;
   auto written = sample_checkpoint();

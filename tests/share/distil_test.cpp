@@ -1,4 +1,4 @@
-#include "impart/share/distil.hpp"
+#include "impart/share/distil/distil.hpp"
 
 #include <gtest/gtest.h>
 

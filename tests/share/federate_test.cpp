@@ -1,10 +1,12 @@
-#include "impart/share/federate.hpp"
+#include "impart/share/federate/federate.hpp"
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
+#include <numeric>
 #include <optional>
 #include <stdexcept>
 #include <thread>
@@ -14,8 +16,8 @@
 #include "impart/core/rng.hpp"
 #include "impart/data/partition.hpp"
 #include "impart/nn/network.hpp"
-#include "impart/share/combine.hpp"
 #include "memory_source.hpp"
+#include "share/combine_support.hpp"
 #include "train/small_net.hpp"
 
 namespace impart::share {
@@ -23,6 +25,11 @@ namespace {
 
 using testing_support::made_up_dataset;
 using testing_support::small_net;
+
+std::unique_ptr<FederatedAlgorithm> make_algorithm(std::string_view kind, const SettingTable& settings = {}) {
+  return read_settings(settings, "test",
+                       [&](Settings& reader) { return federated_algorithms().make(reader, kind); });
+}
 
 class Federating : public testing::Test {
  protected:
@@ -56,8 +63,12 @@ class Federating : public testing::Test {
     Outcome outcome{{}, nn::initial_state(spec_, 3)};
     const FederateTask task{spec_,     *objective, clients,    made_up_dataset(comm, 80, spec_.input, 4),
                             on_event_, &stop_,     directory_, "key"};
-    outcome.result = federate(comm, options_, task, outcome.state);
+    outcome.result = run(comm, task, outcome.state);
     return outcome;
+  }
+
+  virtual train::TrainResult run(const comm::Comm& comm, const FederateTask& task, StateDict& state) {
+    return federate(comm, *algorithm_, options_, task, state);
   }
 
   void use_directory() {
@@ -75,6 +86,7 @@ class Federating : public testing::Test {
   nn::ModelSpec spec_ = small_net();
   int client_count_ = 6;
   FederateOptions options_;
+  std::unique_ptr<FederatedAlgorithm> algorithm_ = make_algorithm("fedavg");
   std::function<void(const train::TrainEvent&)> on_event_;
   std::atomic<bool> stop_{false};
   std::filesystem::path directory_;
@@ -93,33 +105,34 @@ TEST_F(Federating, LearnsAndGivesTheSameBitsOnAnyNumberOfRanks) {
   EXPECT_EQ(alone.result.metrics, together.result.metrics);
 }
 
-/// One round by hand: each client trained by the Trainer, then the weighted mean of the combiners.
+/// One round by hand: each client trained by the Trainer, then the linear combiner, in the order in which the
+/// one slot of the reduction has them: by size.
 TEST_F(Federating, ARoundIsTheWeightedMeanOfTheClients) {
   options_.rounds = 1;
+  options_.shards = 1;
   const auto self = comm::Comm::self();
   const auto federated = run(self);
-  const auto all = made_up_dataset(self, 300, spec_.input, 4);
+  const auto clients = clients_of(made_up_dataset(self, 300, spec_.input, 4));
+  std::vector<std::size_t> order(clients.size());
+  std::iota(order.begin(), order.end(), 0U);
+  std::ranges::stable_sort(order, std::ranges::greater(), [&](std::size_t i) { return clients[i]->size(); });
   const auto objective = nn::make_cross_entropy();
   std::vector<StateDict> models;
   std::vector<double> weights;
-  int client = 0;
-  for (auto& part : data::partition_dirichlet(*all, 6, 0.5, 5, 1)) {
-    weights.push_back(static_cast<double>(part.size()));
+  for (const auto client : order) {
+    weights.push_back(static_cast<double>(clients[client]->size()));
     auto options = options_.local;
     options.shards = 1;
-    options.batch_size = std::min<std::int64_t>(16, static_cast<std::int64_t>(part.size()));
-    options.seed = Rng(options_.seed, "client", static_cast<std::uint64_t>(client++), 0).next64();
+    options.batch_size = std::min<std::int64_t>(16, clients[client]->size());
+    options.seed = Rng(options_.seed, "client", client, 0).next64();
     auto state = nn::initial_state(spec_, 3);
-    train::train(self, options, {spec_, *objective, data::subset(all, part), nullptr, {}, nullptr, {}, {}},
-                 state);
+    train::train(self, options, {spec_, *objective, clients[client], nullptr, {}, nullptr, {}, {}}, state);
     models.push_back(std::move(state));
   }
   std::vector<const StateDict*> pointers;
   for (const auto& model : models) pointers.push_back(&model);
-  const auto mean = weighted(pointers, weights);
-  for (std::size_t i = 0; i < mean.arena().size(); ++i) {
-    ASSERT_NEAR(mean.arena()[i], federated.state.arena()[i], 1e-6) << i;
-  }
+  expect_equal(federated.state,
+               combine(*testing_support::make_combiner("linear", {{"weight", weights}}), pointers));
 }
 
 TEST_F(Federating, StoppedAndContinuedEqualsUninterrupted) {
@@ -148,10 +161,58 @@ TEST_F(Federating, AClientThatFailsFailsTheStageOnEveryRank) {
   }
 }
 
+/// With batch norm, dropout, several steps a round, threads, and clients that sit out some rounds.
+TEST_F(Federating, ScaffoldGivesTheSameBitsOnAnyNumberOfRanksStoppedOrNot) {
+  algorithm_ = make_algorithm("scaffold");
+  options_.fraction_fit = 0.5;
+  options_.local.optimizer = {.learning_rate = 0.1};
+  const auto alone = run(comm::Comm::self());
+  EXPECT_GT(alone.result.metrics.at("validation.accuracy"), 0.7);
+  options_.threads = 2;
+  expect_equal(alone.state, run(world_).state);
+  use_directory();
+  on_event_ = [&](const train::TrainEvent& e) { stop_ = e.step >= 3; };
+  EXPECT_EQ(run(world_).result.steps, 3);
+  stop_ = false;
+  on_event_ = nullptr;
+  const bool goes_on = world_.rank() < std::max(1, world_.size() / 2);
+  const auto half = world_.split(goes_on ? 0 : 1, world_.rank());
+  if (goes_on) expect_equal(alone.state, run(half).state);
+}
+
+TEST_F(Federating, WhatAnAlgorithmCannotTakeIsRefused) {
+  const auto refuses = [&](std::string_view kind) {
+    return make_algorithm(kind)->refuses(options_.local).has_value();
+  };
+  EXPECT_FALSE(refuses("fedavg"));
+  EXPECT_FALSE(refuses("fedprox"));
+  EXPECT_TRUE(refuses("scaffold")) << "momentum";
+  algorithm_ = make_algorithm("scaffold");
+  EXPECT_THROW(run(world_), Error);
+  options_.local.optimizer = {.learning_rate = 0.1};
+  EXPECT_FALSE(refuses("scaffold"));
+  options_.local.local_steps = 2;
+  EXPECT_TRUE(refuses("scaffold"));
+  options_.local.local_steps = 1;
+  options_.local.solver = train::SolverOptions{};
+  EXPECT_TRUE(refuses("scaffold"));
+  EXPECT_TRUE(refuses("fedprox"));
+}
+
+TEST(FederatedAlgorithms, DoWithDefaultsAloneAndDocumentThemselves) {
+  for (const auto& kind : federated_algorithms().document()) {
+    EXPECT_NE(make_algorithm(kind.name), nullptr) << kind.name;
+    EXPECT_FALSE(kind.text.empty());
+  }
+}
+
 /// Cyclical weight transfer.
 class Cyclic : public Federating {
  protected:
-  Cyclic() { options_.order = VisitOrder::kCyclic; }
+  train::TrainResult run(const comm::Comm& comm, const FederateTask& task, StateDict& state) override {
+    return cyclic_transfer(comm, options_, task, state);
+  }
+  using Federating::run;
 };
 
 TEST_F(Cyclic, LearnsAndGivesTheSameBitsOnAnyNumberOfRanks) {
@@ -284,7 +345,11 @@ TEST_F(Cyclic, TellsAfterEachVisitWhatIsDoneOfAllSamples) {
   testing::internal::CaptureStderr();
   run(world_, clients);
   const auto text = testing::internal::GetCapturedStderr();
-  if (!world_.is_root()) return;
+  if (!world_.is_root()) {  // which tells of its own parts, and not of the whole
+    EXPECT_NE(text.find(fmt::format(" on rank {} [", world_.rank())), std::string::npos) << text;
+    EXPECT_EQ(text.find("%  round 1/1"), std::string::npos) << text;
+    return;
+  }
   std::int64_t done = 0;
   for (std::size_t part = 0; part < clients.size(); ++part) {
     done += clients[part]->size();

@@ -1,4 +1,4 @@
-#include "impart/share/model.hpp"
+#include "impart/share/ensemble/model.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "impart/share/transfer.hpp"
+#include "impart/share/transfer/transfer.hpp"
 
 #include <gtest/gtest.h>
 

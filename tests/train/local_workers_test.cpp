@@ -81,15 +81,16 @@ TEST_F(LocalSgd, RanksSpeakToEachOtherOnlyToAverage) {
   LocalWorkers workers(world_, spec_, *objective, engine, options_.optimizer, {});
   auto state = nn::initial_state(spec_, 3);
   Optimizer optimizer(options_.optimizer, state.layout_ptr(), {});
-  data::BatchLoader loader(data, {32, 8, comm::shards_of_rank(world_.rank(), world_.size(), 8), 1, true});
-  workers.start(state, optimizer);
+  data::BatchLoader loader(data, {32, 8, comm::shards_of_rank(world_.rank(), world_.size(), 8), 1});
+  TransformChain transforms({}, state.layout_ptr());
+  workers.start(state, optimizer, transforms);
   const auto make_steps = [&] {
     for (int step = 0; step < 4; ++step) workers.step(loader.next(), 1, step, world_.is_root());
   };
   if (world_.is_root()) make_steps();
   world_.barrier();
   if (!world_.is_root()) make_steps();
-  const auto result = workers.average(state, optimizer);
+  const auto result = workers.average(state, optimizer, transforms);
   EXPECT_EQ(result.weight, 4 * 32);
   EXPECT_TRUE(result.stop) << "the root asked for it";
   EXPECT_GT(result.loss, 0);
@@ -155,7 +156,7 @@ TEST_F(LocalSgd, IsTheMeanOfWhatItsShardsDoAlone) {
                                                           : start.values("fc.weight")[row * 3 + column]);
     }
   }
-  data::BatchLoader loader(data, {8, kShards, {0, kShards}, options_.seed, true});
+  data::BatchLoader loader(data, {8, kShards, {0, kShards}, options_.seed});
   for (int step = 0; step < 12; ++step) {
     const auto& batch = loader.next();
     for (std::size_t w = 0; w < kShards; ++w) {

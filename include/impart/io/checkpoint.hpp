@@ -6,7 +6,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -123,6 +125,30 @@ Checkpoint read_checkpoint(const std::filesystem::path& path);
 
 /// Reads all but the values, which are neither read nor verified. Throws Error as `read_checkpoint` does.
 CheckpointSummary read_summary(const std::filesystem::path& path);
+
+/// Reads single tensors of a checkpoint, for whoever needs not all of them at once: a merge of models that are
+/// larger than memory. Move-only. Two may read one file; one is used by one thread at a time.
+class CheckpointReader {
+ public:
+  /// Opens the file, reads its summary, and verifies that against its digests. Throws Error as
+  /// `read_checkpoint` does.
+  explicit CheckpointReader(const std::filesystem::path& path);
+  CheckpointReader(CheckpointReader&& other) noexcept;
+  CheckpointReader& operator=(CheckpointReader&& other) noexcept;
+  ~CheckpointReader();
+
+  [[nodiscard]] const std::filesystem::path& path() const noexcept;
+  [[nodiscard]] const CheckpointSummary& summary() const noexcept;
+  /// The tensors of the model, in its order.
+  [[nodiscard]] const StateLayoutPtr& layout() const noexcept;
+  /// Reads one of them, and verifies its digest. `values`: row-major. Throws Error when there is none of
+  /// that name, when it has another number of values, or is damaged.
+  void read(std::string_view tensor, std::span<float> values) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
 
 /// The newest `step-*.h5` in `directory` that reads without error, by step; a damaged one is passed over with
 /// a warning. Nothing when there is none, or no directory.

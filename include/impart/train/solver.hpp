@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "impart/nn/objective.hpp"
+#include "impart/nn/objective_options.hpp"
 #include "impart/nn/spec.hpp"
 
 namespace impart::train {

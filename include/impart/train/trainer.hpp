@@ -18,12 +18,14 @@
 #include "impart/core/state_dict.hpp"
 #include "impart/data/augment.hpp"
 #include "impart/data/dataset.hpp"
+#include "impart/data/sampler.hpp"
 #include "impart/io/checkpoint.hpp"
 #include "impart/nn/objective.hpp"
 #include "impart/nn/spec.hpp"
 #include "impart/train/optimizer.hpp"
 #include "impart/train/schedule.hpp"
 #include "impart/train/solver.hpp"
+#include "impart/train/transform.hpp"
 
 namespace impart::train {
 
@@ -61,7 +63,7 @@ struct TrainerOptions {
   std::uint64_t seed = 0;
   OptimizerOptions optimizer;
   /// Finds the weights instead of the optimizer, from all the data at once. Then `epochs`, `schedule`,
-  /// `accumulate`, `average`, `augment`, `keep`, `patience` and the rates of groups have no meaning.
+  /// `accumulate`, `average`, `sampler`, `augment`, `keep`, `patience` and the rates of groups have no meaning.
   std::optional<SolverOptions> solver;
   ScheduleOptions schedule;
   /// The schedule is that of so many epochs (0: of `epochs`), of which the first that is made here is
@@ -69,7 +71,9 @@ struct TrainerOptions {
   int schedule_epochs = 0;
   int schedule_start = 0;
   std::vector<ParameterGroup> groups;
-  double l2 = 0;       ///< as nn::ObjectiveOptions
+  double l2 = 0;  ///< as nn::ObjectiveOptions, of solvers, too: the first of the transforms (make_l2)
+  /// What is done to the gradient of each update, in this order. Not with a solver.
+  std::vector<GradientTransformPtr> transforms;
   int accumulate = 1;  ///< batches of one update, whose gradient is the mean over all their samples
   /// Above 1: local SGD (LocalWorkers). Each shard makes so many steps by itself before the shards' weights
   /// are averaged; also at the end of an epoch, so that whatever is measured, saved or left is an average.
@@ -78,7 +82,9 @@ struct TrainerOptions {
   /// axis.
   int local_steps = 1;
   AverageOptions average;
-  std::vector<data::Augmentation> augment;  ///< of the training samples; the validation data stay as they are
+  data::SamplerPtr sampler;  ///< of the training samples; null: data::kDefaultSampler
+  std::vector<data::AugmentationPtr>
+      augment;  ///< of the training samples; the validation data stay as they are
 
   std::string monitor =
       "accuracy";  ///< "accuracy", "f1_macro" (higher is better) or "loss" of the validation data
@@ -150,5 +156,8 @@ struct TrainResult {
 /// state that cannot be written. `state` is then undefined.
 TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
                   StateDict& state);
+
+/// `options.transforms`, after those that come from other options.
+std::vector<GradientTransformPtr> all_transforms(const TrainerOptions& options);
 
 }  // namespace impart::train
