@@ -114,4 +114,7 @@ std::string log_lines(const std::string& stage, const stages::StageResult& resul
 std::string to_json(const std::vector<stages::Measurement>& measurements, const std::string& settings);
 std::string settings_of_table(const std::string& text);
 
+/// More than a run record, or a table, has.
+inline constexpr std::uintmax_t kMaxRecordBytes = std::uintmax_t{1} << 32;
+
 }  // namespace impart::runner

@@ -48,8 +48,6 @@ io::LineageRecord lineage_of(const stages::RunContext& context, const stages::St
   return lineage;
 }
 
-constexpr std::uintmax_t kMaxTableBytes = 1 << 28;
-
 std::string write_model(const fs::path& path, const stages::StageResult& result, io::LineageRecord lineage) {
   io::Checkpoint checkpoint;
   checkpoint.model = share::to_record(*result.model);
@@ -86,8 +84,8 @@ constexpr Type kTypes[] = {
      [](const fs::path& path) { return io::read_checkpoint(path).digest; },
      [](const fs::path& path) { return io::read_summary(path).lineage.stage; }},
     {stages::ArtifactType::kTable, "metrics.json", write_table,
-     [](const fs::path& path) { return Hasher().text(read_file(path, kMaxTableBytes)).finish().hex(); },
-     [](const fs::path& path) { return settings_of_table(read_file(path, kMaxTableBytes)); }},
+     [](const fs::path& path) { return Hasher().text(read_file(path, kMaxRecordBytes)).finish().hex(); },
+     [](const fs::path& path) { return settings_of_table(read_file(path, kMaxRecordBytes)); }},
 };
 
 const Type& type_of(stages::ArtifactType type) { return *std::ranges::find(kTypes, type, &Type::type); }

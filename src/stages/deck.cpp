@@ -45,7 +45,7 @@ std::string why_not_stage_name(const std::string& name) {
   return why_not_name(name);
 }
 
-// Problems of one layer are told at its own line.
+// Problems of one layer are reported at its own line.
 bool check_layers(Settings& settings, const nn::ModelSpec& spec, const std::vector<std::string>& paths,
                   Problems& problems, const Places& places) {
   bool good = true;
@@ -67,22 +67,21 @@ bool check_layers(Settings& settings, const nn::ModelSpec& spec, const std::vect
   return true;
 }
 
-// A model of the zoo: what else its table says are the model's settings.
+// A model of the zoo, which reads its own settings from the same table.
 bool read_arch(Settings& settings, nn::ModelSpec& spec, Deck& deck) {
-  std::string arch;
-  settings.read("arch", arch, "");
-  const auto rest = settings.rest();
-  if (arch.empty() || spec.classes < 1) return false;
-  try {
-    auto made = nn::zoo_model(arch, spec.input, spec.classes, rest);
-    spec.input = std::move(made.input);
-    spec.layers = std::move(made.layers);
-    deck.architectures.emplace(spec.name, arch);
-    return true;
-  } catch (const Error& e) {
-    settings.problem("arch", e.what());
+  const auto problems_before = settings.problem_count();
+  std::size_t chosen = 0;
+  if (!settings.choose_word("arch", chosen, nn::zoo().names(), "a model known by name")) {
+    settings.rest();  // of an unknown model: nobody can say what is wrong with its settings
     return false;
   }
+  const auto& entry = nn::zoo().entries()[chosen];
+  auto made = entry.make(settings, std::max(1, spec.classes));
+  if (settings.problem_count() > problems_before) return false;
+  if (spec.input.rank() == 0) spec.input = std::move(made.input);
+  spec.layers = std::move(made.layers);
+  deck.architectures.emplace(spec.name, entry.name);
+  return true;
 }
 
 nn::ModelSpec read_model(const std::string& name, Settings settings, Deck& deck, Problems& problems) {

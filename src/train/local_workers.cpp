@@ -222,10 +222,10 @@ StepResult LocalWorkers::average(StateDict& state, Optimizer& optimizer, Transfo
     const auto first = all.workers_of(thread).begin;
     const auto range = all.reduction.range_of(thread);
     sum_shards(range, all.shards, all.stacks[static_cast<std::size_t>(thread)],
-                     [&](int shard, std::span<float> out) {
-                       all.put(all.workers[static_cast<std::size_t>(first + shard - range.begin)], state,
-                               transforms, out);
-                     });
+               [&](int shard, std::span<float> out) {
+                 all.put(all.workers[static_cast<std::size_t>(first + shard - range.begin)], state,
+                         transforms, out);
+               });
     all.reduction.complete(thread, all.reduction.buckets().size());
   });
   {

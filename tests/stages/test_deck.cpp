@@ -210,6 +210,11 @@ TEST(Deck, AModelOfTheZooChoosesItsObjective) {
   EXPECT_EQ(chosen("linear"), "\"mean_squared_error\"");
   EXPECT_EQ(chosen("logistic"), "\"cross_entropy\"");
   EXPECT_EQ(chosen("svm", "objective = 'hinge'"), "\"hinge\"");
+  EXPECT_THAT(read(deck_of("resnet81", "")).problems, ElementsAre(HasSubstr("(did you mean 'resnet18'?)")));
+  EXPECT_THAT(
+      read(deck_of("resnet18'\nstm = 'cifar'\nwidth = 0 # ", "")).problems,
+      ElementsAre(HasSubstr("t.toml:16: model.net: unknown key 'stm' (did you mean 'stem'?)"),
+                  HasSubstr("t.toml:17: model.net.width: expected at least 0.01 and below 64, got 0")));
   const auto squared = read(deck_of("svm", "objective = { power = 2, l2 = 0.1 }")).deck;
   EXPECT_EQ(setting(squared, 0, "objective.kind"), "\"multiclass_hinge\"");
   EXPECT_EQ(setting(squared, 0, "objective.power"), "2");

@@ -19,7 +19,7 @@ struct CombineInputs {
 /// The model that `combiner` makes of the inputs, on every rank, with the tensors in the order of the first
 /// one's. Each rank reads, measures and combines some of the tensors, and of those holds one at a time of each
 /// model; the result is whole. The bits do not depend on the number of ranks. `shards`: into so many groups
-/// the tensors are dealt, whose measures are summed in the fixed tree of comm/shards.hpp.
+/// the tensors are dealt, whose measures are summed in the fixed tree of core/summation_tree.hpp.
 ///
 /// Collective. Throws Error, on all ranks: no models or too few, a base that is missing, settings that do not
 /// fit (usage), layouts that differ, a tensor that cannot be read; and as check_rank_count does.
