@@ -88,6 +88,7 @@ struct Network::Impl {
   Scratch scratch;
   MemoryPlan plan;
   std::size_t images_array = kNone;
+  std::size_t input_gradient_array = kNone;
   AlignedBuffer<float> block;  // what the plan laid out
   std::span<const float> first_input;
   std::vector<LayerTime> times;  // of each node; empty when nobody asks
@@ -101,7 +102,7 @@ Network::Impl::Impl(const ModelSpec& given, std::int64_t batch_size, const Netwo
     throw Error("a network's batch is cut into a power of two of equal shards")
         .got(fmt::format("{} samples, {} shards", batch, options.shards));
   }
-  graph = make_graph(given, batch, options.trainable);
+  graph = make_graph(given, batch, options);
   memory.resize(graph.nodes.size());
   set_up(options);
   plan_values();
@@ -139,7 +140,7 @@ bool Network::Impl::shares_memory(std::size_t i) const {
   const auto& node = graph.nodes[i];
   if (!node.layer->in_place() || node.inputs.size() != 1 || node.inputs[0] == kInputNode) return false;
   const auto& input = graph.nodes[static_cast<std::size_t>(node.inputs[0])];
-  if (input.readers.size() != 1) return false;
+  if (input.readers.size() != 1 || input.tapped) return false;
   return !training || (!node.layer->needs().inputs && !input.layer->needs().output);
 }
 
@@ -161,9 +162,12 @@ void Network::Impl::plan_values() {
     const int own = forward_moment(i);
     if (owner == i) memory[i].value_array = plan.add(elements(node.output), own, own);
     const bool last = i + 1 == graph.nodes.size();
-    const int kept = backward && node.layer->needs().output ? backward_moment(i) : last ? loss_moment() : own;
+    const int kept = backward && node.layer->needs().output ? backward_moment(i)
+                     : last || node.tapped                  ? loss_moment()
+                                                            : own;
     plan.extend(memory[owner].value_array, own, kept);
   }
+  if (std::ranges::count(graph.taps, kInputNode) > 0) input_needed = std::max(input_needed, loss_moment());
   if (graph.reorder_input) images_array = plan.add(elements(graph.input), 0, input_needed);
 }
 
@@ -179,22 +183,30 @@ void Network::Impl::plan_kept() {
   }
 }
 
-// The gradient of an output lives from its last reader's backward pass, which writes it, to its own node's.
+// The gradient of an output lives from its last reader's backward pass, which writes it, to its own node's;
+// of a tapped one, from the loss on.
 void Network::Impl::plan_gradients() {
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const auto& node = graph.nodes[i];
+    if (!node.tapped || !node.needs_gradient) continue;
+    memory[i].gradient_array = plan.add(elements(node.output), loss_moment(), backward_moment(i));
+  }
   for (std::size_t i = graph.nodes.size(); i-- > 0;) {
     const auto& node = graph.nodes[i];
     if (!node.needs_gradient) continue;
     const int now = backward_moment(i);
     for (std::size_t k = 0; k < node.inputs.size(); ++k) {
       if (!graph.needs_gradient(node.inputs[k])) continue;
-      const auto input = static_cast<std::size_t>(node.inputs[k]);
+      const bool is_input = node.inputs[k] == kInputNode;
+      const auto input = static_cast<std::size_t>(is_input ? 0 : node.inputs[k]);
+      const int needed = backward_moment(input) + (is_input ? 1 : 0);  // the caller reads the input's
       const std::size_t size = elements(node.input_shapes[k]);
-      auto& array = memory[input].gradient_array;
+      auto& array = is_input ? input_gradient_array : memory[input].gradient_array;
       if (shares_memory(i)) {
         array = memory[i].gradient_array;
-        if (array != kNone) plan.extend(array, now, backward_moment(input));
+        if (array != kNone) plan.extend(array, now, needed);
       } else if (array == kNone) {
-        array = plan.add(size, now, backward_moment(input));
+        array = plan.add(size, now, needed);
       } else if (!node.layer->adds_gradients()) {
         auto& sum = memory[i].sum_array;
         if (sum == kNone || plan.size(sum) < size) sum = plan.add(size, now, now);
@@ -281,14 +293,17 @@ void Network::Impl::backward_node(std::size_t i, const Pass& pass, std::span<flo
                                   StateDict& gradients) {
   const auto& node = graph.nodes[i];
   auto& mine = memory[i];
-  const auto gradient_of = [&](std::size_t n) {
-    const auto size = elements(graph.nodes[n].output);
-    const auto array = memory[n].gradient_array;
+  const auto gradient_of = [&](int n) {
+    if (n == kInputNode)
+      return block.span().subspan(plan.offset(input_gradient_array), elements(graph.input));
+    const auto number = static_cast<std::size_t>(n);
+    const auto size = elements(graph.nodes[number].output);
+    const auto array = memory[number].gradient_array;
     return array == kNone ? grad_output.first(size) : block.span().subspan(plan.offset(array), size);
   };
   for (std::size_t k = 0; k < node.inputs.size(); ++k) {
     if (!graph.needs_gradient(node.inputs[k])) continue;
-    const auto to = gradient_of(static_cast<std::size_t>(node.inputs[k]));
+    const auto to = gradient_of(node.inputs[k]);
     mine.grad_inputs[k].values =
         k == mine.summed ? block.span().subspan(plan.offset(mine.sum_array), to.size()) : to;
   }
@@ -296,10 +311,11 @@ void Network::Impl::backward_node(std::size_t i, const Pass& pass, std::span<flo
     mine.gradients[k] = gradients.values(node.tensors[k]);
   }
   timed(i, &LayerTime::backward_seconds, [&] {
-    node.layer->backward(pass, {mine.inputs, mine.value, gradient_of(i), mine.grad_inputs, mine.gradients});
+    node.layer->backward(
+        pass, {mine.inputs, mine.value, gradient_of(static_cast<int>(i)), mine.grad_inputs, mine.gradients});
   });
   if (mine.summed == kNone) return;
-  const auto to = gradient_of(static_cast<std::size_t>(node.inputs[mine.summed]));
+  const auto to = gradient_of(node.inputs[mine.summed]);
   const auto from = mine.grad_inputs[mine.summed].values;
   for (std::size_t j = 0; j < to.size(); ++j) to[j] += from[j];
 }
@@ -381,6 +397,24 @@ void Network::backward(const Pass& pass, std::span<float> grad_output, StateDict
     if (net.graph.nodes[i].needs_gradient) net.backward_node(i, pass, grad_output, gradients);
     if (final_from) final_from(net.memory[i].parameters_before);
   }
+}
+
+std::span<const float> Network::tap(std::size_t k) const { return impl_->value_of(impl_->graph.taps.at(k)); }
+
+std::span<float> Network::tap_gradient(std::size_t k) {
+  auto& net = *impl_;
+  const int node = net.graph.taps.at(k);
+  if (!net.training || node == kInputNode || !net.graph.needs_gradient(node)) return {};
+  const auto& mine = net.memory[static_cast<std::size_t>(node)];
+  return net.block.span().subspan(net.plan.offset(mine.gradient_array), mine.value.size());
+}
+
+std::span<const float> Network::input_gradient() const {
+  const auto& net = *impl_;
+  if (net.input_gradient_array == kNone) {
+    throw Error("the network has no gradient of its input").hint("build it with `inner` and `training`");
+  }
+  return net.block.span().subspan(net.plan.offset(net.input_gradient_array), elements(net.graph.input));
 }
 
 std::optional<std::string> Network::first_not_finite(const Pass& pass, std::span<const float> input) {
