@@ -6,7 +6,9 @@ namespace {
 
 using AdaptLosses = Registry<std::unique_ptr<AdaptLoss>>;
 
-constexpr std::span<const AdaptLosses::Entry> kLosses;
+constexpr AdaptLosses::Entry kLosses[] = {
+    {"coral", "the covariances of both domains' features become equal (Sun and Saenko 2016)", make_coral},
+};
 
 }  // namespace
 

@@ -8,5 +8,6 @@
 
 namespace impart::share {
 
+std::unique_ptr<AdaptLoss> make_coral(Settings& settings);
 
 }  // namespace impart::share

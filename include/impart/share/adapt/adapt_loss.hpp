@@ -22,6 +22,7 @@ class AdaptLoss {
       const nn::ModelSpec& spec, std::unique_ptr<nn::Objective> labels) const = 0;
 };
 
+/// coral.
 const Registry<std::unique_ptr<AdaptLoss>>& adapt_losses();
 
 }  // namespace impart::share
