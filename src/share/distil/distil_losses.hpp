@@ -9,5 +9,6 @@
 namespace impart::share {
 
 std::unique_ptr<DistilLoss> make_hinton(Settings& settings);
+std::unique_ptr<DistilLoss> make_hint(Settings& settings);
 
 }  // namespace impart::share

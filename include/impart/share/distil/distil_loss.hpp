@@ -43,7 +43,7 @@ class DistilLoss {
   [[nodiscard]] virtual std::unique_ptr<nn::Objective> objective(DistilInputs inputs) const = 0;
 };
 
-/// hinton.
+/// hinton, hint.
 const Registry<std::unique_ptr<DistilLoss>>& distil_losses();
 
 }  // namespace impart::share
