@@ -32,6 +32,7 @@ struct Memory {
   std::size_t summed = kNone;          // the input whose gradient that is
   std::vector<KeptBytes*> kept;        // the layer's own values, and
   std::vector<std::size_t> kept_arrays;
+  std::size_t root = 0;    // the node whose memory the output lies in
   std::span<float> value;  // the output
   std::vector<std::span<const float>> inputs;
   std::vector<std::span<const float>> state;
@@ -50,6 +51,7 @@ struct Network::Impl {
   void plan_kept();
   void plan_gradients();
   void make_room();
+  void use(Workspace& workspace);
   void bind(const StateLayout& layout, const std::string& what) const;
   void find_parameters(const StateLayout& layout);
   void run_node(std::size_t i, const Pass& pass);
@@ -71,8 +73,12 @@ struct Network::Impl {
     while (shares_memory(i)) i = static_cast<std::size_t>(graph.nodes[i].inputs[0]);
     return i;
   }
+  /// The first `size` values of an array of the plan, in the workspace that is used.
+  [[nodiscard]] std::span<float> array(std::size_t number, std::size_t size) const {
+    return at->block_.span().subspan(plan.offset(number), size);
+  }
   [[nodiscard]] std::span<const float> value_of(int node) const {
-    return node == kInputNode ? first_input : memory[static_cast<std::size_t>(node)].value;
+    return node == kInputNode ? at->first_input_ : memory[static_cast<std::size_t>(node)].value;
   }
   // Moments of the plan: the input's reorder, each node forward, the loss, each node backward.
   [[nodiscard]] int forward_moment(std::size_t i) const { return static_cast<int>(i) + 1; }
@@ -89,8 +95,8 @@ struct Network::Impl {
   MemoryPlan plan;
   std::size_t images_array = kNone;
   std::size_t input_gradient_array = kNone;
-  AlignedBuffer<float> block;  // what the plan laid out
-  std::span<const float> first_input;
+  Workspace home;                // the network's own, and
+  Workspace* at = &home;         // the one that is used
   std::vector<LayerTime> times;  // of each node; empty when nobody asks
 };
 
@@ -217,14 +223,10 @@ void Network::Impl::plan_gradients() {
 
 void Network::Impl::make_room() {
   scratch.allocate();
-  block = AlignedBuffer<float>(plan.total());
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const auto& node = graph.nodes[i];
     auto& mine = memory[i];
-    mine.value = block.span().subspan(plan.offset(memory[root(i)].value_array), elements(node.output));
-    for (std::size_t k = 0; k < mine.kept.size(); ++k) {
-      mine.kept[k]->place(reinterpret_cast<std::byte*>(block.data() + plan.offset(mine.kept_arrays[k])));
-    }
+    mine.root = root(i);
     mine.inputs.resize(node.inputs.size());
     mine.state.resize(node.tensors.size());
     mine.gradients.resize(node.tensors.size());
@@ -237,6 +239,20 @@ void Network::Impl::make_room() {
       } else {
         mine.summed = k;
       }
+    }
+  }
+}
+
+// Lays values, and what layers keep, where `workspace` has room for them.
+void Network::Impl::use(Workspace& workspace) {
+  at = &workspace;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const auto& node = graph.nodes[i];
+    auto& mine = memory[i];
+    mine.value = array(memory[mine.root].value_array, elements(node.output));
+    for (std::size_t k = 0; k < node.inputs.size(); ++k) mine.inputs[k] = value_of(node.inputs[k]);
+    for (std::size_t k = 0; k < mine.kept.size(); ++k) {
+      mine.kept[k]->place(reinterpret_cast<std::byte*>(array(mine.kept_arrays[k], 0).data()));
     }
   }
 }
@@ -275,11 +291,11 @@ void Network::Impl::start(std::span<const float> input) {
         .expected(fmt::format("{} ({} values)", graph.input.str(), graph.input.elements()))
         .got(fmt::format("{} values", input.size()));
   }
-  first_input = input;
+  at->first_input_ = input;
   if (!graph.reorder_input) return;
-  const auto images = block.span().subspan(plan.offset(images_array), input.size());
+  const auto images = array(images_array, input.size());
   transpose_images(input.data(), batch, graph.input[1], graph.input[2] * graph.input[3], images.data());
-  first_input = images;
+  at->first_input_ = images;
 }
 
 void Network::Impl::run_node(std::size_t i, const Pass& pass) {
@@ -294,18 +310,16 @@ void Network::Impl::backward_node(std::size_t i, const Pass& pass, std::span<flo
   const auto& node = graph.nodes[i];
   auto& mine = memory[i];
   const auto gradient_of = [&](int n) {
-    if (n == kInputNode)
-      return block.span().subspan(plan.offset(input_gradient_array), elements(graph.input));
+    if (n == kInputNode) return array(input_gradient_array, elements(graph.input));
     const auto number = static_cast<std::size_t>(n);
     const auto size = elements(graph.nodes[number].output);
-    const auto array = memory[number].gradient_array;
-    return array == kNone ? grad_output.first(size) : block.span().subspan(plan.offset(array), size);
+    const auto gradient = memory[number].gradient_array;
+    return gradient == kNone ? grad_output.first(size) : array(gradient, size);
   };
   for (std::size_t k = 0; k < node.inputs.size(); ++k) {
     if (!graph.needs_gradient(node.inputs[k])) continue;
     const auto to = gradient_of(node.inputs[k]);
-    mine.grad_inputs[k].values =
-        k == mine.summed ? block.span().subspan(plan.offset(mine.sum_array), to.size()) : to;
+    mine.grad_inputs[k].values = k == mine.summed ? array(mine.sum_array, to.size()) : to;
   }
   for (std::size_t k = 0; k < node.tensors.size() && node.trainable; ++k) {
     mine.gradients[k] = gradients.values(node.tensors[k]);
@@ -324,7 +338,26 @@ Network::Network(const ModelSpec& spec, std::int64_t batch, NetworkOptions optio
   use_one_kernel_thread();
   impl_ = std::make_unique<Impl>(spec, batch, options);
   impl_->make_room();
+  impl_->home = workspace();
+  impl_->use(impl_->home);
 }
+
+Workspace Network::workspace() const {
+  Workspace made;
+  made.block_ = AlignedBuffer<float>(impl_->plan.total());
+  return made;
+}
+
+void Network::use(Workspace& workspace) {
+  if (workspace.block_.span().size() != impl_->plan.total()) {
+    throw Error("a workspace of another network")
+        .expected(fmt::format("room for {} values", impl_->plan.total()))
+        .got(std::to_string(workspace.block_.span().size()));
+  }
+  impl_->use(workspace);
+}
+
+Workspace& Network::own_workspace() noexcept { return impl_->home; }
 
 Network::Network(Network&&) noexcept = default;
 Network& Network::operator=(Network&&) noexcept = default;
@@ -406,7 +439,7 @@ std::span<float> Network::tap_gradient(std::size_t k) {
   const int node = net.graph.taps.at(k);
   if (!net.training || node == kInputNode || !net.graph.needs_gradient(node)) return {};
   const auto& mine = net.memory[static_cast<std::size_t>(node)];
-  return net.block.span().subspan(net.plan.offset(mine.gradient_array), mine.value.size());
+  return net.array(mine.gradient_array, mine.value.size());
 }
 
 std::span<const float> Network::input_gradient() const {
@@ -414,7 +447,7 @@ std::span<const float> Network::input_gradient() const {
   if (net.input_gradient_array == kNone) {
     throw Error("the network has no gradient of its input").hint("build it with `inner` and `training`");
   }
-  return net.block.span().subspan(net.plan.offset(net.input_gradient_array), elements(net.graph.input));
+  return net.array(net.input_gradient_array, elements(net.graph.input));
 }
 
 std::optional<std::string> Network::first_not_finite(const Pass& pass, std::span<const float> input) {

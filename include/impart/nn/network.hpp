@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "impart/core/aligned.hpp"
 #include "impart/core/state_dict.hpp"
 #include "impart/nn/layer.hpp"
 #include "impart/nn/spec.hpp"
@@ -93,7 +94,21 @@ struct LayerTime {
   double backward_seconds = 0;
 };
 
-/// A model for batches of exactly `batch` samples. Shapes, kernels, memory plan and scratch are decided in
+/// What one micro-batch has in memory from its forward pass to its backward pass: activations, their
+/// gradients, and what layers keep. See Network::workspace.
+class Workspace {
+ public:
+  Workspace() = default;
+
+ private:
+  friend class Network;
+
+  AlignedBuffer<float> block_;  // as the network's plan lays it out
+  std::span<const float> first_input_;
+};
+
+/// A model for batches of exactly `batch` samples: a plan, and packed weights, which passes only read; what
+/// they write is in a Workspace. Shapes, kernels, memory plan and scratch are decided in
 /// the constructor; `forward` and `backward` allocate nothing, but for what oneDNN does by itself. Not
 /// thread-safe: one Network a thread.
 class Network {
@@ -113,8 +128,16 @@ class Network {
   /// pass.
   void load(const StateDict& state);
   void load(StateDict&& state) = delete;
+  /// Room for another micro-batch, so that several may be under way: between the forward pass of one and its
+  /// backward pass, others may come, each in its own.
+  [[nodiscard]] Workspace workspace() const;
+  /// From now on passes, taps and gradients are those of `workspace`, made by a network of the same spec,
+  /// batch and options. Borrowed until another is used. At first it is the network's own.
+  void use(Workspace& workspace);
+  [[nodiscard]] Workspace& own_workspace() noexcept;
+
   /// `input`: (N, input shape), row-major. The result, (N, classes) or (N, T, classes), belongs to the
-  /// network until the next call.
+  /// network until the next call in the same workspace.
   std::span<const float> forward(const Pass& pass, std::span<const float> input);
   /// `grad_output`: d(loss)/d(output of the last forward), in its shape; overwritten. Gradients of all
   /// parameters that are not frozen are written to `gradients` (same names as the state); buffers get the
