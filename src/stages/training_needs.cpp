@@ -41,7 +41,8 @@ std::string TrainingNeeds::describe() const {
 
 std::size_t saved_slots(const TrainingSettings& settings) {
   const bool averaged = settings.average.kind != train::AverageKind::kNone;
-  return train::optimizer_slots(settings.optimizer) + (averaged ? 1 : 0);
+  return train::optimizer_slots(settings.optimizer) + train::transform_slots(settings.transforms) +
+         (averaged ? 1 : 0);
 }
 
 TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSpec& spec,
@@ -60,7 +61,7 @@ TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSp
   needs.gradients = arena;
   needs.optimizer = settings.solver ? train::solver_memory(*settings.solver, spec, shards, mesh.data, workers)
                                     : arena * (saved_slots(settings) + (settings.accumulate > 1 ? 1 : 0));
-  const auto slots = train::optimizer_slots(settings.optimizer);
+  const auto slots = train::optimizer_slots(settings.optimizer) + train::transform_slots(settings.transforms);
   const bool local = settings.local_steps > 1;
   if (local) {  // the shards of a rank have weights and slots of their own
     const auto mine = static_cast<std::size_t>(shards / mesh.data);

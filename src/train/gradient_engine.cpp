@@ -18,7 +18,6 @@
 #include "impart/train/training_state.hpp"
 #include "train/drift.hpp"
 #include "train/shard_losses.hpp"
-#include "train/vector_sums.hpp"
 
 namespace impart::train {
 
@@ -146,7 +145,7 @@ struct GradientEngine::Impl {
                comm::shards_of_rank(comm.rank(), comm.size(), options.shards))),
         team(plan_threads(spec, options, comm.size()).threads),
         reduction(comm, reduction_options()),
-        drift(comm, options.drift_check, !options.sum_parts),
+        drift(comm, options.drift_check, !options.has_parts),
         workers(static_cast<std::size_t>(team.size())) {
     if (options.batch_size < 1 || options.batch_size % options.shards != 0) {
       throw Error("the batch cannot be cut into equal shards", ErrorKind::kUsage)
@@ -366,25 +365,6 @@ struct GradientEngine::Impl {
     for (auto& g : gradient.parameters()) g *= factor;
   }
 
-  /// Adds the penalty's gradient, and returns the penalty.
-  double add_penalty(const StateDict& state) {
-    if (options.l2 == 0) return 0;
-    const auto factor = static_cast<float>(options.l2);
-    std::vector<std::string> names;
-    std::vector<double> sums;
-    for (const auto& entry : layout->entries()) {
-      if (entry.kind != StateKind::kParameter || entry.shape.rank() < 2) continue;
-      if (options.trainable && !options.trainable(entry.name)) continue;
-      const auto w = state.values(entry);
-      const auto g = gradient.values(entry);
-      names.push_back(entry.name);
-      sums.push_back(square_sum(w));
-      for (std::size_t i = 0; i < w.size(); ++i) g[i] += factor * w[i];
-    }
-    if (options.sum_parts) options.sum_parts(names, sums);
-    return options.l2 / 2 * std::accumulate(sums.begin(), sums.end(), 0.0);
-  }
-
   const comm::Comm& comm;
   nn::ModelSpec spec;
   const nn::Objective& objective;
@@ -452,10 +432,12 @@ StepResult GradientEngine::compute(const StateDict& state, const data::Batch& ba
   const double loss =
       weight > 0 ? static_cast<double>(tail[kLoss]) / weight : 0;  // of a batch without samples
   engine.divide_by_weight(static_cast<double>(tail[kLabels]), weight);
-  return {loss + engine.add_penalty(state), weight, tail[kStop] > 0};
+  return {loss, weight, tail[kStop] > 0};
 }
 
 const StateDict& GradientEngine::gradient() const noexcept { return impl_->gradient; }
+
+StateDict& GradientEngine::gradient() noexcept { return impl_->gradient; }
 
 std::optional<std::string> GradientEngine::first_not_finite(const StateDict& state,
                                                             const data::Batch& batch) {

@@ -24,6 +24,7 @@ enum Tail : std::size_t { kLoss = 0, kWeight = 1, kStop = 2, kTailSize = 16 };
 struct Worker {
   StateDict state;
   Optimizer optimizer;
+  TransformChain transforms;
   // Since the start:
   double loss = 0;  // sum over the labels, each as often as it weighs
   double weight = 0;
@@ -43,7 +44,9 @@ EngineOptions of_a_worker(EngineOptions options) {
 
 void make_step(GradientEngine& engine, Worker& worker, const data::Batch& batch, double factor,
                std::int64_t number) {
-  const auto result = engine.compute(worker.state, batch, false);
+  auto result = engine.compute(worker.state, batch, false);
+  result.loss +=
+      worker.transforms.apply(worker.state, engine.gradient(), number, worker.optimizer.parameters());
   worker.loss += result.loss * result.weight;
   worker.weight += result.weight;
   if (!std::isfinite(result.loss) && !worker.not_finite) {
@@ -59,13 +62,14 @@ void make_step(GradientEngine& engine, Worker& worker, const data::Batch& batch,
 
 struct LocalWorkers::Impl {
   Impl(const comm::Comm& comm, const nn::ModelSpec& spec, const nn::Objective& objective,
-       const EngineOptions& engine, const OptimizerOptions& optimizer, std::span<const ParameterGroup> groups)
+       const EngineOptions& engine, const OptimizerOptions& optimizer, std::span<const ParameterGroup> groups,
+       const std::vector<GradientTransformPtr>& transforms)
       : layout(nn::state_layout(spec)),
         shards(engine.shards),
         range((comm::check_rank_count(comm.size(), shards),
                comm::shards_of_rank(comm.rank(), comm.size(), shards))),
         team(comm::largest_rank_count(range.size(), engine.threads)),
-        slots(optimizer_slots(optimizer)),
+        slots(optimizer_slots(optimizer) + transform_slots(transforms)),
         reduction(comm, reduction_options()),
         engines(static_cast<std::size_t>(team.size())) {
     if (engine.batch_size % shards != 0) {
@@ -75,7 +79,8 @@ struct LocalWorkers::Impl {
           .got(std::to_string(engine.batch_size));
     }
     for (int i = 0; i < range.size(); ++i) {
-      workers.push_back({StateDict(layout), Optimizer(optimizer, layout, groups)});
+      workers.push_back(
+          {StateDict(layout), Optimizer(optimizer, layout, groups), TransformChain(transforms, layout)});
     }
     team.run([&](int thread) {
       engines[static_cast<std::size_t>(thread)] =
@@ -110,16 +115,20 @@ struct LocalWorkers::Impl {
 
   /// What `worker` brings to the sum: how far its parameters have come, and all else as it is, so that what
   /// must not be negative, such as a running variance, does not become so by rounding.
-  void put(const Worker& worker, const StateDict& state, std::span<float> out) const {
+  void put(const Worker& worker, const StateDict& state, const TransformChain& transforms,
+           std::span<float> out) const {
     const auto now = worker.state.arena();
-    const auto then = state.arena();
     const auto parameters = layout->parameter_arena_size();
-    for (std::size_t i = 0; i < parameters; ++i) out[i] = now[i] - then[i];
+    put_change(now.first(parameters), state.arena(), out);
     std::copy(now.begin() + static_cast<std::ptrdiff_t>(parameters), now.end(), out.begin() + parameters);
     auto rest = out.subspan(now.size());
     for (const auto& [name, slot] : worker.optimizer.slots()) {
       std::copy(slot.arena().begin(), slot.arena().end(), rest.begin());
       rest = rest.subspan(slot.arena().size());
+    }
+    for (std::size_t i = 0; i < transforms.slots().size(); ++i) {
+      put_change(worker.transforms.slots()[i].second.arena(), transforms.slots()[i].second.arena(), rest);
+      rest = rest.subspan(now.size());
     }
     std::fill(rest.begin(), rest.end(), 0.0F);
     rest[kLoss] = static_cast<float>(worker.loss);
@@ -127,11 +136,20 @@ struct LocalWorkers::Impl {
     rest[kStop] = want_stop ? 1.0F : 0.0F;
   }
 
-  void take(std::span<const float> sum, StateDict& state, Optimizer& optimizer) const {
+  static void put_change(std::span<const float> now, std::span<const float> then, std::span<float> out) {
+    for (std::size_t i = 0; i < now.size(); ++i) out[i] = now[i] - then[i];
+  }
+  void add_mean(std::span<const float> changes, std::span<float> values) const {
+    const auto count = static_cast<float>(shards);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] += changes[i] / count;
+  }
+
+  void take(std::span<const float> sum, StateDict& state, Optimizer& optimizer,
+            TransformChain& transforms) const {
     const auto count = static_cast<float>(shards);
     const auto values = state.arena();
     const auto parameters = layout->parameter_arena_size();
-    for (std::size_t i = 0; i < parameters; ++i) values[i] += sum[i] / count;
+    add_mean(sum, values.first(parameters));
     for (std::size_t i = parameters; i < values.size(); ++i) values[i] = sum[i] / count;
     std::vector<std::pair<std::string, StateDict>> means;
     for (const auto& [name, slot] : optimizer.slots()) {
@@ -141,6 +159,10 @@ struct LocalWorkers::Impl {
                              [count](float value) { return value / count; });
     }
     optimizer.restore(optimizer.kind(), means);
+    for (auto& [name, slot] : transforms.slots()) {
+      sum = sum.subspan(values.size());
+      add_mean(sum, slot.arena());
+    }
   }
 
   StateLayoutPtr layout;
@@ -160,15 +182,18 @@ struct LocalWorkers::Impl {
 
 LocalWorkers::LocalWorkers(const comm::Comm& comm, const nn::ModelSpec& spec, const nn::Objective& objective,
                            const EngineOptions& engine, const OptimizerOptions& optimizer,
-                           std::span<const ParameterGroup> groups)
-    : impl_(std::make_unique<Impl>(comm, spec, objective, engine, optimizer, groups)) {}
+                           std::span<const ParameterGroup> groups,
+                           const std::vector<GradientTransformPtr>& transforms)
+    : impl_(std::make_unique<Impl>(comm, spec, objective, engine, optimizer, groups, transforms)) {}
 
 LocalWorkers::~LocalWorkers() = default;
 
-void LocalWorkers::start(const StateDict& state, const Optimizer& optimizer) {
+void LocalWorkers::start(const StateDict& state, const Optimizer& optimizer,
+                         const TransformChain& transforms) {
   for (auto& worker : impl_->workers) {
     worker.state.copy_from(state);
     worker.optimizer.restore(optimizer.kind(), optimizer.slots());
+    worker.transforms.restore(transforms.slots());
     worker.loss = 0;
     worker.weight = 0;
     worker.not_finite.reset();
@@ -190,7 +215,7 @@ void LocalWorkers::step(const data::Batch& batch, double factor, std::int64_t nu
   });
 }
 
-StepResult LocalWorkers::average(StateDict& state, Optimizer& optimizer) {
+StepResult LocalWorkers::average(StateDict& state, Optimizer& optimizer, TransformChain& transforms) {
   auto& all = *impl_;
   all.reduction.begin();
   all.team.run([&](int thread) {
@@ -199,7 +224,7 @@ StepResult LocalWorkers::average(StateDict& state, Optimizer& optimizer) {
     comm::sum_shards(range, all.shards, all.stacks[static_cast<std::size_t>(thread)],
                      [&](int shard, std::span<float> out) {
                        all.put(all.workers[static_cast<std::size_t>(first + shard - range.begin)], state,
-                               out);
+                               transforms, out);
                      });
     all.reduction.complete(thread, all.reduction.buckets().size());
   });
@@ -211,7 +236,7 @@ StepResult LocalWorkers::average(StateDict& state, Optimizer& optimizer) {
   }
   all.reduction.end();
   const auto sum = all.reduction.sum();
-  all.take(sum, state, optimizer);
+  all.take(sum, state, optimizer, transforms);
   const auto tail = sum.last<kTailSize>();
   const auto weight = static_cast<double>(tail[kWeight]);
   const double loss = weight > 0 ? static_cast<double>(tail[kLoss]) / weight : 0;  // of no sample

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <utility>
@@ -51,6 +52,7 @@ class Run {
         task_(task),
         state_(state),
         optimizer_(options.optimizer, state.layout_ptr(), options.groups, make_engine(split), sum_parts()),
+        transforms_(all_transforms(options), state.layout_ptr()),
         average_(options.average, options.epochs),
         saved_(comm_, mesh.shape(), split == nullptr ? task.spec : split->whole, task.state_directory,
                task.state_key, split == nullptr ? state.layout_ptr() : nullptr),
@@ -70,6 +72,14 @@ class Run {
           .hint("give the dataset a `validation` split")
           .collective();
     }
+    const bool varying = options.sampler && options.sampler->traits().varying;
+    const auto synced = varying ? nn::synced_layer(task.spec, engine_options().trainable) : std::nullopt;
+    if (synced) {
+      throw Error("statistics of the whole batch need batches of one size", ErrorKind::kUsage)
+          .at(fmt::format("{}: layer '{}', `sync`", options.stage, *synced))
+          .hint("drop `sync`, or choose another `sampler`")
+          .collective();
+    }
     if (options.keep == Keep::kBest && options.average.kind == AverageKind::kSwa) {
       throw Error("the mean of several epochs' weights is kept, so the best of them cannot be",
                   ErrorKind::kUsage)
@@ -79,7 +89,10 @@ class Run {
   }
 
   TrainResult execute() {
-    comm::agree(comm_, "continuing from " + task_.state_directory.string(), [&] { restore(); });
+    comm::agree(comm_, "continuing from " + task_.state_directory.string(), [&] {
+      transforms_.start(state_);
+      restore();
+    });
     if (step_ < total_steps_ && !stopped_early_) run_steps();
     if (result_.end != TrainEnd::kStopped) choose_weights();
     saved_.finish();
@@ -152,12 +165,15 @@ class Run {
   }
 
   StepResult global_step(const data::Batch& batch, bool want_stop) {
-    const auto outcome = engine_->compute(state_, batch, want_stop);
+    auto outcome = engine_->compute(state_, batch, want_stop);
     if (!std::isfinite(outcome.loss)) fail_not_finite(batch, outcome.loss);
 
     const auto updating = Clock::now();
     // The mean of several batches' gradients: each counts by what it was divided by.
-    update(batch.expected_size > 0 ? static_cast<double>(batch.expected_size) : outcome.weight);
+    if (options_.accumulate > 1)
+      accumulate(batch.expected_size > 0 ? static_cast<double>(batch.expected_size) : outcome.weight);
+    if (updated_) update(batch, outcome);
+    waiting_weight_ = updated_ ? 0 : waiting_weight_ + outcome.weight;
     const auto changes = engine_->gradient().buffers();
     const auto buffers = state_.buffers();
     for (std::size_t i = 0; i < buffers.size(); ++i) buffers[i] += changes[i];
@@ -169,10 +185,10 @@ class Run {
   /// nothing.
   StepResult local_step(const data::Batch& batch, bool want_stop) {
     const auto in_epoch = step_ % steps_per_epoch_;
-    if (in_epoch % options_.local_steps == 0) workers_->start(state_, optimizer_);
+    if (in_epoch % options_.local_steps == 0) workers_->start(state_, optimizer_, transforms_);
     workers_->step(batch, rate_factor(step_), step_, want_stop);
     if (!updated_) return {};
-    const auto outcome = workers_->average(state_, optimizer_);
+    const auto outcome = workers_->average(state_, optimizer_, transforms_);
     if (!std::isfinite(outcome.loss)) fail_not_finite(batch, outcome.loss);
     const auto averages = (steps_per_epoch_ + options_.local_steps - 1) / options_.local_steps;
     average_.after_update(state_, step_ / steps_per_epoch_ * averages + in_epoch / options_.local_steps);
@@ -189,21 +205,24 @@ class Run {
                                       updates_per_epoch_, updates_per_epoch_ * epochs);
   }
 
-  /// Updates the weights, unless more batches belong to the update.
-  void update(double weight) {
+  /// Updates the weights, and adds the penalties to what the update's batches gave.
+  void update(const data::Batch& batch, StepResult& outcome) {
     const trace::Span span("update");
     const auto in_epoch = step_ % steps_per_epoch_;
-    if (options_.accumulate > 1) accumulate(weight, in_epoch % options_.accumulate == 0);
-    if (!updated_) return;
     const auto number = step_ / steps_per_epoch_ * updates_per_epoch_ + in_epoch / options_.accumulate;
-    optimizer_.update(state_, options_.accumulate > 1 ? sum_ : engine_->gradient(), rate_factor(number),
-                      number);
+    auto& gradient = options_.accumulate > 1 ? sum_ : engine_->gradient();
+    const double penalty = transforms_.apply(state_, gradient, number, optimizer_.parameters());
+    outcome.loss += penalty;
+    epoch_loss_ += penalty * waiting_weight_;
+    if (!std::isfinite(outcome.loss)) fail_not_finite(batch, outcome.loss);
+    optimizer_.update(state_, gradient, rate_factor(number), number);
     average_.after_update(state_, number);
   }
 
   /// Adds the batch's gradient to `sum_`, which becomes the mean over all samples with the update's last
   /// batch.
-  void accumulate(double weight, bool first) {
+  void accumulate(double weight) {
+    const bool first = step_ % steps_per_epoch_ % options_.accumulate == 0;
     if (sum_.empty()) sum_ = StateDict(state_.layout_ptr());
     if (first) sum_weight_ = 0;
     sum_weight_ += weight;
@@ -318,6 +337,7 @@ class Run {
     checkpoint.optimizer = io::OptimizerRecord{std::string(optimizer_.kind()), {}};
     auto& slots = checkpoint.optimizer->slots;
     for (const auto& [name, slot] : optimizer_.slots()) slots.emplace_back(name, whole(slot));
+    for (const auto& [name, slot] : std::as_const(transforms_).slots()) slots.emplace_back(name, whole(slot));
     if (!average_.state().empty()) slots.emplace_back(kAverageSlot, whole(average_.state()));
     checkpoint.progress->extra = {{"best_value", best_value_},
                                   {"epochs_without_gain", static_cast<double>(epochs_without_gain_)},
@@ -389,7 +409,9 @@ class Run {
       average_.restore(std::move(average));
       slots.pop_back();
     }
-    optimizer_.restore(saved.kind, slots);
+    const auto own = std::min(slots.size(), optimizer_.slots().size());
+    optimizer_.restore(saved.kind, std::span(slots).first(own));
+    transforms_.restore(std::span(slots).subspan(own));
   }
 
   [[nodiscard]] SumParts sum_parts() const {
@@ -402,8 +424,9 @@ class Run {
   /// Makes what computes gradients, and returns the threads that can share the optimizer's work.
   WorkerTeam* make_engine(const Split* split) {
     if (options_.local_steps > 1) {
-      workers_ = std::make_unique<LocalWorkers>(data_, task_.spec, task_.objective, engine_options(),
-                                                options_.optimizer, options_.groups);
+      workers_ =
+          std::make_unique<LocalWorkers>(data_, task_.spec, task_.objective, engine_options(),
+                                         options_.optimizer, options_.groups, all_transforms(options_));
       return nullptr;
     }
     engine_ = std::make_unique<GradientEngine>(data_, split == nullptr ? task_.spec : split->trained,
@@ -428,8 +451,7 @@ class Run {
             .threads = options_.threads,
             .seed = options_.seed,
             .trainable = [this](const std::string& name) { return !group_of(options_.groups, name).frozen; },
-            .l2 = options_.l2,
-            .sum_parts = sum_parts(),
+            .has_parts = split_ != nullptr,
             .overlap = options_.overlap,
             .reproducible = options_.reproducible,
             .drift_check = options_.drift_check,
@@ -445,6 +467,7 @@ class Run {
   std::unique_ptr<GradientEngine> engine_;  // one of these two
   std::unique_ptr<LocalWorkers> workers_;   // with local steps
   Optimizer optimizer_;
+  TransformChain transforms_;
   WeightAverage average_;
   SavedRun saved_;
   std::int64_t steps_per_epoch_;
@@ -463,7 +486,8 @@ class Run {
   bool updated_ = false;
   StateDict sum_;  // of gradients times their batches' weights
   double sum_weight_ = 0;
-  double plateau_ = 1;  // what the recorded metrics make of the learning rate
+  double waiting_weight_ = 0;  // of the update's batches before the last, whose losses lack the penalties
+  double plateau_ = 1;         // what the recorded metrics make of the learning rate
 
   double best_value_ = 0;
   int epochs_without_gain_ = -1;  // -1: nothing judged yet
@@ -539,6 +563,13 @@ TrainResult train_split(const comm::Mesh& mesh, TrainerOptions options, const Tr
 }
 
 }  // namespace
+
+std::vector<GradientTransformPtr> all_transforms(const TrainerOptions& options) {
+  std::vector<GradientTransformPtr> all;
+  if (options.l2 > 0) all.push_back(make_l2(options.l2));
+  all.insert(all.end(), options.transforms.begin(), options.transforms.end());
+  return all;
+}
 
 TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
                   StateDict& state) {

@@ -9,6 +9,9 @@ namespace impart::train {
 /// a . b. REQUIRES: equal sizes.
 double dot(std::span<const float> a, std::span<const float> b);
 
+/// ||a - b||^2. REQUIRES: equal sizes.
+double square_distance(std::span<const float> a, std::span<const float> b);
+
 /// a . a.
 inline double square_sum(std::span<const float> a) { return dot(a, a); }
 

@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <set>
+#include <string>
 #include <thread>
 
 #include "impart/core/error.hpp"
@@ -448,6 +450,22 @@ TEST(Network, TimesItsLayersWhenAsked) {
     EXPECT_GT(layer.forward_seconds, 0) << layer.layer;
     EXPECT_EQ(layer.backward_seconds, 0) << layer.layer;
   }
+}
+
+TEST(InstructionSet, TheVariableLowersTheLevel) {
+  const char* before = std::getenv("ONEDNN_MAX_CPU_ISA");
+  const std::string kept = before == nullptr ? "" : before;
+  const auto level_with = [](const char* limit) {
+    setenv("ONEDNN_MAX_CPU_ISA", limit, 1);
+    return isa_level();
+  };
+  EXPECT_EQ(level_with("AVX2"), 0);
+  EXPECT_EQ(level_with("AVX2_VNNI"), 0);
+  EXPECT_EQ(level_with("AVX512_CORE_FP16"), level_with("AVX512_CORE_BF16"));
+  EXPECT_EQ(level_with("AVX10_1_512"), level_with("AVX512_CORE_BF16"));
+  EXPECT_LE(level_with("AVX512_CORE"), level_with("AVX512_CORE_BF16"));
+  EXPECT_LE(level_with("AVX512_CORE_BF16"), level_with("ALL"));
+  before == nullptr ? unsetenv("ONEDNN_MAX_CPU_ISA") : setenv("ONEDNN_MAX_CPU_ISA", kept.c_str(), 1);
 }
 
 }  // namespace

@@ -54,7 +54,7 @@ TEST(Recalibration, TakesTheStatisticsOfTheTrainingData) {
   auto state = nn::initial_state(spec, 3);
   for (float& value : state.buffers()) value = 0.7F;
   const auto objective = nn::make_cross_entropy();
-  EngineOptions options{32, 8, 1, 5, [](const std::string& name) { return !name.starts_with("bn2"); }, 0};
+  EngineOptions options{32, 8, 1, 5, [](const std::string& name) { return !name.starts_with("bn2"); }};
   recalibrate_batch_norm(world, spec, *objective, options, data, state);
 
   std::vector<float> sample(6);

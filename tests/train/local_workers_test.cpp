@@ -82,14 +82,15 @@ TEST_F(LocalSgd, RanksSpeakToEachOtherOnlyToAverage) {
   auto state = nn::initial_state(spec_, 3);
   Optimizer optimizer(options_.optimizer, state.layout_ptr(), {});
   data::BatchLoader loader(data, {32, 8, comm::shards_of_rank(world_.rank(), world_.size(), 8), 1});
-  workers.start(state, optimizer);
+  TransformChain transforms({}, state.layout_ptr());
+  workers.start(state, optimizer, transforms);
   const auto make_steps = [&] {
     for (int step = 0; step < 4; ++step) workers.step(loader.next(), 1, step, world_.is_root());
   };
   if (world_.is_root()) make_steps();
   world_.barrier();
   if (!world_.is_root()) make_steps();
-  const auto result = workers.average(state, optimizer);
+  const auto result = workers.average(state, optimizer, transforms);
   EXPECT_EQ(result.weight, 4 * 32);
   EXPECT_TRUE(result.stop) << "the root asked for it";
   EXPECT_GT(result.loss, 0);

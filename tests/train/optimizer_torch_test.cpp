@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "impart/train/optimizer.hpp"
+#include "impart/train/transform.hpp"
 #include "records.hpp"
 
 namespace impart::train {
@@ -23,8 +24,8 @@ std::map<std::string, OptimizerOptions> cases() {
       {"rmsprop_momentum", {.kind = kRmsprop, .learning_rate = 0.02, .momentum = 0.8, .alpha = 0.9}},
       {"rmsprop_centered", {.kind = kRmsprop, .learning_rate = 0.02, .centered = true}},
       {"rmsprop_both", {.kind = kRmsprop, .learning_rate = 0.02, .momentum = 0.8, .centered = true}},
-      {"clip_norm", {.learning_rate = 0.1, .momentum = 0.9, .clip_norm = 3}},
-      {"clip_value", {.learning_rate = 0.1, .momentum = 0.9, .clip_value = 0.5}},
+      {"clip_norm", {.learning_rate = 0.1, .momentum = 0.9}},
+      {"clip_value", {.learning_rate = 0.1, .momentum = 0.9}},
       {"lars", {.kind = kLars, .learning_rate = 0.5, .momentum = 0.9, .weight_decay = 1e-2, .trust = 0.02}},
       {"lamb", {.kind = kLamb, .learning_rate = 0.02, .weight_decay = 0.05, .epsilon = 1e-6}},
   };
@@ -54,8 +55,12 @@ TEST(OptimizerTorch, TenStepsAgree) {
     StateDict gradient(layout);
     put(before, state);
     Optimizer optimizer(options, layout, {});
+    TransformChain transforms({}, layout);
+    if (name == "clip_norm") transforms = TransformChain({make_clip_norm(3)}, layout);
+    if (name == "clip_value") transforms = TransformChain({make_clip_value(0.5)}, layout);
     for (int step = 0; step < kSteps; ++step) {
       put(gradients.subspan(static_cast<std::size_t>(step) * before.size(), before.size()), gradient);
+      transforms.apply(state, gradient, step, optimizer.parameters());
       optimizer.update(state, gradient, 1.0, step);
     }
     // Against the distance that the ten steps went.

@@ -43,6 +43,9 @@ void limit_isa(int level);
 /// The instruction set that the kernels use here ("avx512_core"), for lineage.
 std::string kernel_isa();
 
+/// The library beside impart's own kernels, as it is loaded here ("oneDNN 2.6.3"), for lineage.
+std::string kernel_library();
+
 /// Floating-point operations a second of one core's multiply-add units, with that instruction set, as a loop
 /// over registers alone finds them. Takes about 20 ms.
 double peak_flops();

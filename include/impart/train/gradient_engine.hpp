@@ -28,8 +28,7 @@ struct EngineOptions {
   int threads = 1;  ///< of this rank; each computes shards of its own. 1 is used with an nn::synced_layer
   std::uint64_t seed = 0;
   std::function<bool(const std::string& parameter)> trainable = {};  ///< as nn::NetworkOptions
-  double l2 = 0;                                                     ///< as nn::ObjectiveOptions
-  SumParts sum_parts = {};                                           ///< as Optimizer
+  bool has_parts = false;  ///< other ranks, that `comm` does not hold, have other parts of the tensors
   comm::Overlap overlap = comm::Overlap::kAuto;
   bool reproducible = true;  ///< false: ranks' gradients are added in any order
   int drift_check = 0;       ///< steps from one check that ranks have equal weights to the next; 0: never
@@ -49,7 +48,7 @@ int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int 
 
 /// What one global batch gave.
 struct StepResult {
-  double loss = 0;    ///< mean over the batch (0 of none), and the penalty
+  double loss = 0;    ///< mean over the batch (0 of none)
   double weight = 0;  ///< what the mean divides by: the number of labels, or the sum of their weights
   bool stop = false;  ///< some rank asked to stop
 };
@@ -94,6 +93,8 @@ class GradientEngine {
   StepResult compute(const StateDict& state, const data::Batch& batch, bool want_stop);
   /// The gradient that `compute` left; for buffers, the change that the batch asks for.
   [[nodiscard]] const StateDict& gradient() const noexcept;
+  /// For transforms, which change it in place.
+  [[nodiscard]] StateDict& gradient() noexcept;
   /// The first layer of this rank's shards in the last `compute` whose values are not finite.
   [[nodiscard]] std::optional<std::string> first_not_finite(const StateDict& state, const data::Batch& batch);
   [[nodiscard]] EngineSeconds seconds() const noexcept;

@@ -12,6 +12,7 @@
 
 #include "impart/core/state_dict.hpp"
 #include "impart/core/worker_team.hpp"
+#include "impart/train/trained_parameters.hpp"
 
 namespace impart::train {
 
@@ -38,9 +39,6 @@ struct OptimizerOptions {
   /// step's. Tensors of one extent (biases, scales) get the plain rate, and no decay, as in the authors'
   /// code.
   double trust = 0.001;
-
-  double clip_norm = 0;   ///< the gradient of all parameters together is shortened to this length; 0: never
-  double clip_value = 0;  ///< each gradient is cut off at this value, before that; 0: never
 };
 
 OptimizerOptions default_options(OptimizerKind kind);
@@ -60,9 +58,6 @@ bool matches(std::string_view pattern, std::string_view name);
 /// The groups resolved for one parameter.
 ParameterGroup group_of(std::span<const ParameterGroup> groups, std::string_view parameter);
 
-/// `sums` are over the values that this rank has of the tensors of these names; afterwards, over all values.
-using SumParts = std::function<void(std::span<const std::string> names, std::span<double> sums)>;
-
 /// Changes parameters by their gradients, and keeps a StateDict for each of its slots (momentum ...). The
 /// same bits for any number of threads.
 class Optimizer {
@@ -75,6 +70,8 @@ class Optimizer {
   /// One update in place. `step` counts from 0; `factor` is the schedule's. Buffers are not touched.
   void update(StateDict& state, const StateDict& gradients, double factor, std::int64_t step);
 
+  /// That it changes: those of no frozen group.
+  [[nodiscard]] const TrainedParameters& parameters() const noexcept { return parameters_; }
   [[nodiscard]] std::string_view kind() const noexcept;
   /// Name and state of each slot, to be saved and, by `restore`, taken back. Throws Error when they don't
   /// fit.
@@ -83,26 +80,14 @@ class Optimizer {
 
  private:
   struct Update;
-  /// A part of a tensor that stays in a core's cache.
-  struct Piece {
-    std::size_t parameter = 0;
-    std::size_t begin = 0;  // in the arena
-    std::size_t size = 0;
-  };
+  using Piece = TrainedParameters::Piece;
 
-  void for_pieces(const std::function<void(std::size_t piece)>& work) const;
-  /// For each parameter, the sum of what `measure` says of its pieces, in their order, on all ranks.
-  [[nodiscard]] std::vector<double> sums(const std::function<double(const Piece&)>& measure) const;
-  [[nodiscard]] double clip_scale(const StateDict& gradients) const;
   void update_lars(const Update& update);
   void update_lamb(const Update& update);
 
   OptimizerOptions options_;
-  WorkerTeam* team_;
-  SumParts sum_parts_;
-  std::vector<std::string> names_;  // of parameters_
-  std::vector<std::pair<StateEntry, ParameterGroup>> parameters_;
-  std::vector<Piece> pieces_;
+  TrainedParameters parameters_;
+  std::vector<double> scales_;  // of the rate, for each of them
   std::vector<std::pair<std::string, StateDict>> slots_;
 };
 

@@ -26,6 +26,7 @@
 #include "impart/train/optimizer.hpp"
 #include "impart/train/schedule.hpp"
 #include "impart/train/solver.hpp"
+#include "impart/train/transform.hpp"
 
 namespace impart::train {
 
@@ -71,7 +72,9 @@ struct TrainerOptions {
   int schedule_epochs = 0;
   int schedule_start = 0;
   std::vector<ParameterGroup> groups;
-  double l2 = 0;       ///< as nn::ObjectiveOptions
+  double l2 = 0;  ///< as nn::ObjectiveOptions, of solvers, too: the first of the transforms (make_l2)
+  /// What is done to the gradient of each update, in this order. Not with a solver.
+  std::vector<GradientTransformPtr> transforms;
   int accumulate = 1;  ///< batches of one update, whose gradient is the mean over all their samples
   /// Above 1: local SGD (LocalWorkers). Each shard makes so many steps by itself before the shards' weights
   /// are averaged; also at the end of an epoch, so that whatever is measured, saved or left is an average.
@@ -159,5 +162,8 @@ struct TrainResult {
 /// state that cannot be written. `state` is then undefined.
 TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
                   StateDict& state);
+
+/// `options.transforms`, after those that come from other options.
+std::vector<GradientTransformPtr> all_transforms(const TrainerOptions& options);
 
 }  // namespace impart::train

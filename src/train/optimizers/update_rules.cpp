@@ -5,43 +5,32 @@
 
 namespace impart::train {
 
-namespace {
-
-// No comparison may lose a NaN.
-float clipped(float g, GradientClip clip) {
-  const float scaled = g * clip.scale;
-  const float above = scaled < -clip.limit ? -clip.limit : scaled;
-  return above > clip.limit ? clip.limit : above;
-}
-
-}  // namespace
-
-void SgdRule::operator()(const Values& values, GradientClip clip) const {
+void SgdRule::operator()(const Values& values) const {
   const auto [lr, wd, mu, ahead, along] =
       std::array{rate, decay, momentum, nesterov ? 1.0F : 0.0F, nesterov ? momentum : 1.0F};
   float* __restrict w = values.w;
   const float* __restrict g = values.g;
   float* __restrict velocity = values.slots[0];
   if (velocity == nullptr) {
-    for (std::size_t i = 0; i < values.n; ++i) w[i] -= lr * (clipped(g[i], clip) + wd * w[i]);
+    for (std::size_t i = 0; i < values.n; ++i) w[i] -= lr * (g[i] + wd * w[i]);
     return;
   }
   for (std::size_t i = 0; i < values.n; ++i) {
-    const float d = clipped(g[i], clip) + wd * w[i];
+    const float d = g[i] + wd * w[i];
     const float v = mu * velocity[i] + d;
     velocity[i] = v;
     w[i] -= lr * (ahead * d + along * v);
   }
 }
 
-void AdamRule::operator()(const Values& values, GradientClip clip) const {
+void AdamRule::operator()(const Values& values) const {
   const AdamRule r = *this;
   float* __restrict w = values.w;
   const float* __restrict g = values.g;
   float* __restrict mean = values.slots[0];
   float* __restrict square = values.slots[1];
   for (std::size_t i = 0; i < values.n; ++i) {
-    const float d = clipped(g[i], clip) + r.decay * w[i];
+    const float d = g[i] + r.decay * w[i];
     const float m = r.beta1 * mean[i] + r.rest1 * d;
     const float s = r.beta2 * square[i] + r.rest2 * d * d;
     mean[i] = m;
@@ -53,14 +42,14 @@ void AdamRule::operator()(const Values& values, GradientClip clip) const {
 namespace {
 
 template <bool kCentered, bool kMomentum>
-void rmsprop(const RmspropRule r, const Values& values, GradientClip clip) {
+void rmsprop(const RmspropRule r, const Values& values) {
   float* __restrict w = values.w;
   const float* __restrict g = values.g;
   float* __restrict square = values.slots[0];
   float* __restrict mean = values.slots[1];
   float* __restrict velocity = values.slots[kCentered ? 2 : 1];
   for (std::size_t i = 0; i < values.n; ++i) {
-    const float d = clipped(g[i], clip) + r.decay * w[i];
+    const float d = g[i] + r.decay * w[i];
     float variance = r.alpha * square[i] + r.rest * d * d;
     square[i] = variance;
     if constexpr (kCentered) {
@@ -80,21 +69,21 @@ void rmsprop(const RmspropRule r, const Values& values, GradientClip clip) {
 
 }  // namespace
 
-void RmspropRule::operator()(const Values& values, GradientClip clip) const {
+void RmspropRule::operator()(const Values& values) const {
   if (centered) {
-    momentum > 0 ? rmsprop<true, true>(*this, values, clip) : rmsprop<true, false>(*this, values, clip);
+    momentum > 0 ? rmsprop<true, true>(*this, values) : rmsprop<true, false>(*this, values);
   } else {
-    momentum > 0 ? rmsprop<false, true>(*this, values, clip) : rmsprop<false, false>(*this, values, clip);
+    momentum > 0 ? rmsprop<false, true>(*this, values) : rmsprop<false, false>(*this, values);
   }
 }
 
-void LarsRule::operator()(const Values& values, GradientClip clip) const {
+void LarsRule::operator()(const Values& values) const {
   const auto [lr, wd, mu] = std::array{rate, decay, momentum};
   float* __restrict w = values.w;
   const float* __restrict g = values.g;
   float* __restrict velocity = values.slots[0];
   for (std::size_t i = 0; i < values.n; ++i) {
-    const float v = mu * velocity[i] + lr * (clipped(g[i], clip) + wd * w[i]);
+    const float v = mu * velocity[i] + lr * (g[i] + wd * w[i]);
     velocity[i] = v;
     w[i] -= v;
   }
@@ -108,7 +97,7 @@ float lamb_step(const LambRule& r, float w, float m, float s) {
 
 }  // namespace
 
-double LambRule::prepare(const Values& values, GradientClip clip) const {
+double LambRule::prepare(const Values& values) const {
   const LambRule r = *this;
   const float* __restrict w = values.w;
   const float* __restrict g = values.g;
@@ -121,7 +110,7 @@ double LambRule::prepare(const Values& values, GradientClip clip) const {
     const std::size_t count = values.n - from < kLanes ? values.n - from : kLanes;
     for (std::size_t k = 0; k < count; ++k) {
       const std::size_t i = from + k;
-      const float d = clipped(g[i], clip);
+      const float d = g[i];
       const float m = r.beta1 * mean[i] + r.rest1 * d;
       const float s = r.beta2 * square[i] + r.rest2 * d * d;
       mean[i] = m;

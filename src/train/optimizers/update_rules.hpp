@@ -5,12 +5,6 @@
 
 namespace impart::train {
 
-/// What is done to a gradient before a rule sees it: times `scale`, then within [-limit, limit].
-struct GradientClip {
-  float scale = 1;
-  float limit = 0;
-};
-
 /// `n` values of a tensor (the rules take them apart from each other), and of what an optimizer keeps beside
 /// them.
 struct Values {
@@ -24,14 +18,14 @@ struct Values {
 struct SgdRule {
   float rate, decay, momentum;
   bool nesterov;
-  void operator()(const Values& values, GradientClip clip) const;
+  void operator()(const Values& values) const;
 };
 
 /// Kingma and Ba 2015, algorithm 1, as torch.optim.Adam; slots: mean, square. `shrink` is the decoupled decay
 /// (Loshchilov and Hutter 2019), 1 for none; `rate` and `root` hold the bias corrections.
 struct AdamRule {
   float rate, decay, shrink, beta1, beta2, rest1, rest2, root, epsilon;
-  void operator()(const Values& values, GradientClip clip) const;
+  void operator()(const Values& values) const;
 };
 
 /// Tieleman and Hinton 2012, centred: Graves 2013; as torch.optim.RMSprop; slots: square, then mean (if
@@ -39,13 +33,13 @@ struct AdamRule {
 struct RmspropRule {
   float rate, decay, alpha, rest, momentum, epsilon;
   bool centered;
-  void operator()(const Values& values, GradientClip clip) const;
+  void operator()(const Values& values) const;
 };
 
 /// You, Gitman and Ginsburg 2017, algorithm 1, with `rate` = global times local rate; slots: velocity.
 struct LarsRule {
   float rate, decay, momentum;
-  void operator()(const Values& values, GradientClip clip) const;
+  void operator()(const Values& values) const;
 };
 
 /// You et al. 2020, algorithm 2, in two passes, for the step's length is that of a whole tensor; slots: mean,
@@ -53,7 +47,7 @@ struct LarsRule {
 struct LambRule {
   float decay, beta1, beta2, rest1, rest2, correction1, root, epsilon;
   /// Brings the slots up to date, and returns the square of the length of this part of the step.
-  double prepare(const Values& values, GradientClip clip) const;
+  double prepare(const Values& values) const;
   void apply(const Values& values, float rate) const;
 };
 

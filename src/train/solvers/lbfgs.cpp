@@ -63,11 +63,12 @@ class Lbfgs {
             options.threads,
             options.seed,
             [&options](const std::string& name) { return !group_of(options.groups, name).frozen; },
-            options.l2,
-            {},
+            false,
             options.overlap,
             options.reproducible},
         engine_(comm, task.spec, task.objective, engine_options_),
+        parameters_(state.layout_ptr(), engine_options_.trainable, &engine_.team()),
+        penalty_(make_l2(options.l2)),
         saved_(comm, {.data = comm.size()}, task.spec, task.state_directory, task.state_key),
         record_(comm, options, task, result_),
         point_(state.clone()),
@@ -138,7 +139,8 @@ class Lbfgs {
     const auto batches = data::steps_per_epoch(task_.train->size(), options_.batch_size);
     for (std::int64_t i = 0; i < batches; ++i) {
       const bool want_stop = task_.stop != nullptr && task_.stop->load();
-      const auto outcome = engine_.compute(state, loader.next(), want_stop);
+      auto outcome = engine_.compute(state, loader.next(), want_stop);
+      outcome.loss += penalty_->apply({state, engine_.gradient(), iteration_, parameters_, {}});
       const auto gradient = engine_.gradient().parameters();
       for (std::size_t k = 0; k < sums.size(); ++k)
         sums[k] += outcome.weight * static_cast<double>(gradient[k]);
@@ -316,6 +318,8 @@ class Lbfgs {
   StateDict& state_;
   EngineOptions engine_options_;
   GradientEngine engine_;
+  TrainedParameters parameters_;
+  GradientTransformPtr penalty_;
   SavedRun saved_;
   TrainResult result_;
   Recorder record_;
