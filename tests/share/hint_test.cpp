@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <filesystem>
 
 #include "impart/core/error.hpp"
@@ -123,6 +125,34 @@ TEST_F(Hinted, TheStudentComesNearerAndIsLeftWithoutTheProjection) {
     return std::vector<float>(state.arena().begin(), state.arena().end());
   };
   EXPECT_EQ(train_on(world_), train_on(comm::Comm::self()));
+}
+
+TEST_F(Hinted, AStoppedTrainingContinuesWithItsProjection) {
+  make_objective();
+  const auto data = testing_support::made_up_dataset(world_, 70, student_.input, 3);
+  const auto directory =
+      std::filesystem::temp_directory_path() / ("impart_hint_test_" + std::to_string(world_.size()));
+  if (world_.is_root()) std::filesystem::remove_all(directory);
+  world_.barrier();
+  train::TrainerOptions options;
+  options.stage = "hints";
+  options.epochs = 3;
+  options.batch_size = 16;
+  options.optimizer = {.learning_rate = 0.02, .momentum = 0.9};
+  const auto train_into = [&](StateDict& state, const std::filesystem::path& states, bool stops) {
+    state = nn::initial_state(student_, 1);
+    std::atomic<bool> stop{stops};
+    const train::TrainTask task{student_, *objective_, data, nullptr, {}, &stop, states, "key"};
+    return train::train(world_, options, task, state).end;
+  };
+  StateDict whole;
+  StateDict parts;
+  EXPECT_EQ(train_into(whole, {}, false), train::TrainEnd::kFinished);
+  EXPECT_EQ(train_into(parts, directory, true), train::TrainEnd::kStopped);
+  EXPECT_EQ(train_into(parts, directory, false), train::TrainEnd::kFinished);
+  EXPECT_TRUE(std::ranges::equal(whole.arena(), parts.arena()));
+  world_.barrier();
+  if (world_.is_root()) std::filesystem::remove_all(directory);
 }
 
 TEST_F(Hinted, RefusesWhatDoesNotFit) {
