@@ -19,6 +19,7 @@
 #include "impart/train/local_workers.hpp"
 #include "impart/train/recalibration.hpp"
 #include "impart/train/saved_run.hpp"
+#include "impart/train/training_state.hpp"
 #include "train/averaging.hpp"
 #include "train/recorder.hpp"
 #include "train/solvers/solvers.hpp"
@@ -54,7 +55,7 @@ class Run {
         transforms_(all_transforms(options), state.layout_ptr()),
         average_(options.average, options.epochs),
         saved_(comm_, mesh.shape(), split == nullptr ? task.spec : split->whole, task.state_directory,
-               task.state_key),
+               task.state_key, split == nullptr ? state.layout_ptr() : nullptr),
         steps_per_epoch_(data::steps_per_epoch(task.train->size(), options.batch_size)),
         updates_per_epoch_((steps_per_epoch_ + options.accumulate - 1) / options.accumulate),
         total_steps_(steps_per_epoch_ * options.epochs),
@@ -112,7 +113,7 @@ class Run {
     data::BatchLoader loader(task_.train,
                              {options_.batch_size, options_.shards,
                               comm::shards_of_rank(data_.rank(), data_.size(), options_.shards),
-                              options_.seed, options_.sampler, options_.augment},
+                              options_.seed, options_.sampler, options_.augment, task_.more},
                              step_);
     while (step_ < total_steps_) {
       const auto start = Clock::now();
@@ -249,7 +250,8 @@ class Run {
     if (average_.state().empty()) return;
     state_.copy_from(average_.state());
     if (options_.average.kind != AverageKind::kSwa) return;
-    recalibrate_batch_norm(data_, task_.spec, task_.objective, engine_options(), task_.train, state_);
+    recalibrate_batch_norm(data_, task_.spec, task_.objective, engine_options(), task_.train, state_,
+                           task_.more);
     measure();
   }
 
@@ -437,6 +439,12 @@ class Run {
     return workers_ ? workers_->seconds() : engine_->seconds();
   }
 
+  [[nodiscard]] std::vector<std::int64_t> more_batches() const {
+    std::vector<std::int64_t> sizes;
+    for (const auto& stream : task_.more) sizes.push_back(stream.batch_size);
+    return sizes;
+  }
+
   [[nodiscard]] EngineOptions engine_options() const {
     return {.batch_size = options_.batch_size,
             .shards = options_.shards,
@@ -446,7 +454,8 @@ class Run {
             .has_parts = split_ != nullptr,
             .overlap = options_.overlap,
             .reproducible = options_.reproducible,
-            .drift_check = options_.drift_check};
+            .drift_check = options_.drift_check,
+            .more_batches = more_batches()};
   }
 
   const comm::Comm& comm_;
@@ -503,6 +512,31 @@ void check_local_steps(const TrainerOptions& options) {
       .collective();
 }
 
+/// What sees only the outputs and labels of the model cannot be given an objective that sees more.
+void check_needs(const TrainerOptions& options, const nn::Objective& objective) {
+  const char* other = options.solver            ? "a solver"
+                      : options.local_steps > 1 ? "local_steps > 1"
+                      : options.mesh.tensor > 1 ? "mesh.tensor > 1"
+                                                : nullptr;
+  if (other == nullptr) return;
+  throw Error(fmt::format("{} looks into the model, or at several streams of data, or has parts of its own",
+                          objective.kind()),
+              ErrorKind::kUsage)
+      .at(options.stage)
+      .expected("an optimizer of the whole model, with local_steps = 1 and mesh.tensor = 1")
+      .got(other)
+      .collective();
+}
+
+/// Trains the parts of the objective beside the model.
+TrainResult train_with_parts(const comm::Mesh& mesh, const TrainerOptions& options, const TrainTask& task,
+                             const nn::ObjectiveNeeds& needs, StateDict& state) {
+  auto all = training_state(task.spec, needs, state, options.seed);
+  auto result = Run(mesh, nullptr, options, task, all).execute();
+  take_model(all, state);
+  return result;
+}
+
 /// Trains the parts of the model, and puts them together.
 TrainResult train_split(const comm::Mesh& mesh, TrainerOptions options, const TrainTask& task,
                         StateDict& state) {
@@ -540,6 +574,8 @@ std::vector<GradientTransformPtr> all_transforms(const TrainerOptions& options) 
 TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
                   StateDict& state) {
   if (options.local_steps > 1) check_local_steps(options);
+  const auto needs = task.objective.needs();
+  if (!needs.is_plain()) check_needs(options, task.objective);
   const comm::Mesh mesh(comm, options.mesh);
   if (mesh.tensor().size() > 1) {
     if (!options.solver) return train_split(mesh, options, task, state);
@@ -550,6 +586,7 @@ TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const T
         .collective();
   }
   if (options.solver) return solve(comm, options, task, state);
+  if (!needs.parts.empty()) return train_with_parts(mesh, options, task, needs, state);
   return Run(mesh, nullptr, options, task, state).execute();
 }
 

@@ -55,6 +55,68 @@ bool bit_equal(std::span<const float> a, std::span<const float> b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
+/// Whatever comes between a micro-batch's passes, in another workspace, its gradients keep their bits.
+void expect_micro_batches_keep_apart(const ModelSpec& spec, std::span<const float> first,
+                                     std::span<const float> second, std::size_t batch) {
+  const auto state = initial_state(spec, 3);
+  const auto ids = counted(batch);
+  const Pass pass{.training = true, .seed = 11, .step = 4, .sample_ids = ids};
+  Network network(spec, static_cast<std::int64_t>(batch), {.training = true});
+  network.load(state);
+  auto other = network.workspace();
+  const auto step = [&](std::span<const float> input) {
+    const auto output = network.forward(pass, input);
+    std::vector<float> grad(output.begin(), output.end());
+    StateDict gradients(state.layout_ptr());
+    network.backward(pass, grad, gradients);
+    return gradients;
+  };
+  const auto of_first = step(first);
+  const auto of_second = step(second);
+  EXPECT_FALSE(bit_equal(of_first.arena(), of_second.arena()));
+
+  const auto a = network.forward(pass, first);
+  std::vector<float> grad_a(a.begin(), a.end());
+  network.use(other);
+  const auto b = network.forward(pass, second);
+  std::vector<float> grad_b(b.begin(), b.end());
+  EXPECT_TRUE(bit_equal(a, grad_a)) << "still there";
+  network.use(network.own_workspace());
+  StateDict gradients(state.layout_ptr());
+  network.backward(pass, grad_a, gradients);
+  EXPECT_TRUE(bit_equal(gradients.arena(), of_first.arena()));
+  network.use(other);
+  network.backward(pass, grad_b, gradients);
+  EXPECT_TRUE(bit_equal(gradients.arena(), of_second.arena()));
+}
+
+TEST(Workspace, SeveralMicroBatchesUnderWay) {
+  const auto images =
+      model({3, 8, 8}, 4,
+            {conv2d(6, 3), layer("batch_norm"), layer("relu"), pool("max_pool2d", 2, 2), conv2d(8, 3),
+             layer("group_norm", {{"groups", whole(2)}}), layer("gelu"), layer("flatten"), dense(12),
+             layer("dropout", {{"rate", 0.5}}), layer("relu"), dense(4)});
+  const auto size = static_cast<std::size_t>(6 * images.input.elements());
+  expect_micro_batches_keep_apart(images, normal_values(size, 1), normal_values(size, 2), 6);
+
+  const auto sequences = model({5}, 7,
+                               {layer("embedding", {{"vocabulary", whole(7)}, {"width", whole(8)}}),
+                                attention(2, true, 0.2), layer("layer_norm"), dense(7)});
+  std::vector<float> first(30);
+  std::vector<float> second(30);
+  for (std::size_t i = 0; i < 30; ++i) {
+    first[i] = static_cast<float>(i % 7);
+    second[i] = static_cast<float>((i * i + 1) % 7);
+  }
+  expect_micro_batches_keep_apart(sequences, first, second, 6);
+}
+
+TEST(Workspace, OfAnotherNetworkIsRefused) {
+  Network network(digits_cnn(), 2);
+  auto other = Network(digits_cnn(), 3).workspace();
+  EXPECT_THROW(network.use(other), Error);
+}
+
 TEST(InitialState, HasTheVarianceOfItsRule) {
   const auto spec = model({32, 9, 9}, 200,
                           {conv2d(64, 3), layer("flatten"),

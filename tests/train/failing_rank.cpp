@@ -61,6 +61,7 @@ class FailingDataset final : public data::Dataset {
 /// Cross entropy that fails after some steps.
 class FailingObjective final : public nn::Objective {
  public:
+  [[nodiscard]] std::string_view kind() const override { return "failing"; }
   double evaluate(std::span<const float> outputs, const nn::Targets& targets, std::int64_t classes,
                   float scale, std::span<float> gradient) const override {
     if (++calls_ > 20) fail_at("forward");

@@ -30,6 +30,7 @@ class CountingObjective final : public nn::Objective {
  public:
   explicit CountingObjective(std::int64_t samples) : trained_(static_cast<std::size_t>(samples)) {}
 
+  [[nodiscard]] std::string_view kind() const override { return "counting"; }
   double evaluate(std::span<const float> outputs, const nn::Targets& targets, std::int64_t classes,
                   float scale, std::span<float> gradient) const override {
     for (const auto row : targets.rows) {

@@ -19,6 +19,9 @@ inline constexpr std::int64_t kMaxExtent = std::int64_t{1} << 20;
 /// Name under which layers read the model's input.
 inline constexpr std::string_view kModelInput = "input";
 
+/// As ModelSpec::classes: any output will do. Of a network that only makes part of an objective.
+inline constexpr int kAnyOutput = -1;
+
 class Layer;
 struct LayerSpec;
 using LayerMaker = std::function<std::unique_ptr<Layer>(const LayerSpec& spec)>;
