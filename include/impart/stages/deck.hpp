@@ -19,7 +19,7 @@
 #include "impart/nn/spec.hpp"
 #include "impart/share/model.hpp"
 #include "impart/share/transfer.hpp"
-#include "impart/train/optimizer.hpp"
+#include "impart/train/options.hpp"
 #include "impart/train/trainer.hpp"
 
 namespace impart::stages {
