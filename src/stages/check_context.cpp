@@ -205,26 +205,18 @@ void CheckContext::measured(const std::string& path, const std::string& dataset_
 
 // The mesh of the stage at `path`, when its ranks, the shards and the model allow it.
 std::optional<comm::MeshShape> CheckContext::check_mesh(const std::string& path,
-                                                        const TrainingSettings& settings,
+                                                        const train::Training& settings,
                                                         const nn::ModelSpec& spec, Trainees trainees) {
   if (trainees != Trainees::kRanks) return comm::MeshShape{.data = 1};
   const auto& stage = stage_at(path);
   const int shards = deck_.run.shards;
   const int wanted = wanted_ranks(stage, options_.ranks, shards);
   if (wanted > options_.ranks) return std::nullopt;  // told where the stage says it
-  if (settings.solver && settings.mesh.tensor > 1) {
-    problem(path + ".mesh", "a solver needs the whole model on every rank: tensor = 1");
-    return std::nullopt;
-  }
-  if (settings.local_steps > 1 && settings.mesh.tensor > 1) {
-    problem(path + ".local_steps", "each shard trains the whole model by itself: mesh.tensor = 1");
-    return std::nullopt;
-  }
   try {
     const auto mesh =
-        comm::fit_mesh(settings.mesh, wanted > 0 ? wanted : comm::largest_rank_count(shards, options_.ranks));
+        comm::fit_mesh(settings.options.mesh, wanted > 0 ? wanted : comm::largest_rank_count(shards, options_.ranks));
     const auto why = why_not_ranks(mesh.data, shards,
-                                   settings.mesh.data > 0     ? "mesh.data"
+                                   settings.options.mesh.data > 0     ? "mesh.data"
                                    : stage.common().ranks > 0 ? "`ranks`"
                                                               : "`mpirun -n`");
     if (why.empty()) return mesh;
@@ -232,7 +224,7 @@ std::optional<comm::MeshShape> CheckContext::check_mesh(const std::string& path,
     if (!told) problem(path + ".mesh", "ranks of the data axis: " + why);
   } catch (const Error& e) {
     problem(path + ".mesh", e.what());
-    check_split(path, settings.mesh, spec);
+    check_split(path, settings.options.mesh, spec);
   }
   return std::nullopt;
 }
@@ -248,19 +240,13 @@ void CheckContext::check_split(const std::string& path, const comm::MeshShape& m
 }
 
 // Batch norms with `sync` against the ranks that share the batch, and its shards.
-void CheckContext::check_sync(const std::string& path, const TrainingSettings& settings,
+void CheckContext::check_sync(const std::string& path, const train::Training& settings,
                               const nn::ModelSpec& spec, const comm::MeshShape& mesh, Trainees trainees) {
   const auto trainable = [&](const std::string& name) {
-    return !train::group_of(settings.groups, name).frozen;
+    return !train::group_of(settings.options.groups, name).frozen;
   };
   const auto layer = nn::synced_layer(spec, trainable);
   if (!layer) return;
-  if (settings.local_steps > 1) {
-    problem(
-        path + ".local_steps",
-        fmt::format("layer '{}': each shard trains by itself, and `sync` wants statistics of all", *layer));
-    return;
-  }
   if (mesh.data == 1 && options_.ranks_known && trainees == Trainees::kRanks) {
     problem(path, fmt::format("layer '{}': batch norm with `sync` has nothing to synchronise on one rank "
                               "(expected at least 2 that share the batch; drop `sync`, and for statistics of "
@@ -268,7 +254,7 @@ void CheckContext::check_sync(const std::string& path, const TrainingSettings& s
                               *layer));
   }
   try {
-    train::check_synced(spec, {.shards = deck_.run.shards, .trainable = trainable});
+    train::check_synced(spec, {{.shards = deck_.run.shards}, deck_.run.shards, 0, trainable});
   } catch (const Error& e) {
     problem(path, e.what());
   }
@@ -299,8 +285,7 @@ void CheckContext::recalibration(const std::string& path, const nn::ModelSpec& s
                                  std::int64_t batch_size) {
   const int shards = deck_.run.shards;
   check_shards(path, "batch_size", batch_size, shards, spec, {});
-  const train::EngineOptions engine{
-      .batch_size = batch_size, .shards = shards, .threads = std::max(1, options_.threads)};
+  const train::EngineOptions engine{{.shards = shards, .threads = std::max(1, options_.threads)}, batch_size};
   try {
     train::check_synced(spec, engine);
   } catch (const Error& e) {
@@ -318,7 +303,7 @@ void CheckContext::recalibration(const std::string& path, const nn::ModelSpec& s
                             megabytes(static_cast<double>(memory_limit()))));
 }
 
-void CheckContext::check_needs(const std::string& path, const TrainingSettings& settings,
+void CheckContext::check_needs(const std::string& path, const train::Training& settings,
                                const nn::ModelSpec& spec, Trainees trainees) {
   if (!will_run(stage_at(path))) return;
   const auto mesh = check_mesh(path, settings, spec, trainees);
@@ -361,16 +346,27 @@ void CheckContext::init(const std::string& path, const std::string& reference, c
   }
 }
 
-void CheckContext::check_augment(const std::string& path, const TrainingSettings& settings) {
-  const auto* data = dataset(path + ".dataset", settings.dataset);
-  if (data == nullptr) return;
-  if (!settings.augment.empty() && data->labels_per_sample != 1) {
+// That the samples are such as the training asks for.
+void CheckContext::check_samples(const std::string& path, const train::Training& training,
+                                 const DatasetOutline& data) {
+  const auto& [index, of] = training.part;
+  if (data.has_part[0] && data.train_samples < of) {
+    problem(path + ".train_part", fmt::format("expected at most one slice a training sample, {}, got {}",
+                                              data.train_samples, of));
+  }
+  const auto& options = training.options;
+  try {
+    options.sampler->check(data.labels_per_sample);
+  } catch (const Error& e) {
+    problem(path + ".sampler", e.what());
+  }
+  if (!options.augment.empty() && data.labels_per_sample != 1) {
     problem(path + ".augment", "changes samples with one label each, not sequences");
     return;
   }
-  for (std::size_t i = 0; i < settings.augment.size(); ++i) {
+  for (std::size_t i = 0; i < options.augment.size(); ++i) {
     try {
-      settings.augment[i]->check(data->shape);
+      options.augment[i]->check(data.shape);
     } catch (const Error& e) {
       problem(fmt::format("{}.augment[{}]", path, i + 1), e.what());
     }
@@ -378,51 +374,60 @@ void CheckContext::check_augment(const std::string& path, const TrainingSettings
 }
 
 // That an epoch is one update is possible, and seldom what is meant.
-void CheckContext::check_updates(const std::string& path, const TrainingSettings& settings,
+void CheckContext::check_updates(const std::string& path, const train::Training& settings,
                                  std::int64_t samples) {
-  const auto update = settings.batch_size * settings.accumulate;
+  const auto update = settings.options.batch_size * settings.options.accumulate;
   if (samples == 0 || update < samples) return;
   notes_.push_back(fmt::format("{}.{}: an update takes {}, and there are {} to train on: one update an epoch",
-                               path, settings.batch_size < samples ? "accumulate" : "batch_size",
+                               path, settings.options.batch_size < samples ? "accumulate" : "batch_size",
                                counted(update, "sample"), samples));
 }
 
-void CheckContext::training(const std::string& path, const TrainingSettings& settings,
-                            const nn::ModelSpec& spec, Trainees trainees) {
-  if (const auto* data = dataset(path + ".dataset", settings.dataset)) {
-    match(path + ".dataset", spec, *data, settings.dataset);
-    need_part(path + ".dataset", settings.dataset, *data, data::Part::kTrain);
-    if (trainees == Trainees::kRanks && !settings.solver)
-      check_updates(path, settings, data->train_samples / settings.train_part.of);
-    const std::pair<bool, const char*> measuring[] = {
-        {settings.keep == train::Keep::kBest, ".keep"},
-        {settings.patience > 0, ".early_stopping"},
-        {settings.schedule.kind == train::ScheduleKind::kPlateau, ".schedule"}};
-    for (const auto& [measures, key] : measuring) {
-      if (measures) need_part(path + key, settings.dataset, *data, data::Part::kValidation);
-    }
+// What the methods of the training say of each other, of the model and of the data.
+void CheckContext::check_methods(const std::string& path, const train::Training& training,
+                                 const nn::ModelSpec& spec, const DatasetOutline* data) {
+  const auto& options = training.options;
+  for (const auto& [key, text] : train::unused_patterns(options.groups, *nn::state_layout(spec)))
+    problem(path + "." + key, text);
+  auto all = train::capabilities_of(options);
+  all.push_back(train::capabilities_of(*training.objective));
+  all.push_back(train::capabilities_of(spec, options.groups));
+  if (data != nullptr) {
+    for (auto& need : train::validation_needs(options)) all.push_back(std::move(need));
+    if (data->has_part[static_cast<std::size_t>(data::Part::kValidation)])
+      all.push_back({.key = "dataset", .uses = {{train::Feature::kValidation, {"dataset"}}}});
   }
-  const auto weights = settings.objective.class_weights.size();
+  for (const auto& [key, text] : train::conflicts(all)) problem(path + "." + key, text);
+  const auto* entropy = training.objective->as_cross_entropy();
+  const auto weights = entropy == nullptr ? 0 : entropy->class_weights.size();
   if (weights != 0 && weights != static_cast<std::size_t>(spec.classes)) {
     problem(path + ".objective",
             fmt::format("expected {} class_weights, one for each class, got {}", spec.classes, weights));
   }
-  check_augment(path, settings);
-  if (settings.solver) {
-    if (const auto reason = train::why_not(settings.solver->kind, spec); !reason.empty()) {
-      const auto name = train::solver_names()[static_cast<std::size_t>(settings.solver->kind)];
-      problem(path + ".optimizer",
-              fmt::format("{} cannot solve for model '{}': {}", name, spec.name, reason));
-    }
+  if (!options.solver) return;
+  if (const auto reason = options.solver->why_not(spec); !reason.empty()) {
+    problem(path + ".optimizer", fmt::format("{} cannot solve for model '{}': {}", options.solver->kind(),
+                                             spec.name, reason));
   }
-  const bool swa = settings.average.kind == train::AverageKind::kSwa;
-  if (swa && settings.keep == train::Keep::kBest)
-    problem(path + ".keep", "the mean of several epochs' weights is kept, so the best of them cannot be");
-  check_shards(path, trainees == Trainees::kInTurn ? "local_batch_size" : "batch_size", settings.batch_size,
-               trainees == Trainees::kClients ? 1 : deck_.run.shards, spec, settings.groups);
-  check_needs(path, settings, spec, trainees);
+}
+
+void CheckContext::training(const std::string& path, const train::Training& training,
+                            const nn::ModelSpec& spec, Trainees trainees) {
+  const auto& options = training.options;
+  const auto* data = dataset(path + ".dataset", training.dataset);
+  if (data != nullptr) {
+    match(path + ".dataset", spec, *data, training.dataset);
+    need_part(path + ".dataset", training.dataset, *data, data::Part::kTrain);
+    if (trainees == Trainees::kRanks && !options.solver)
+      check_updates(path, training, data->train_samples / training.part.of);
+    check_samples(path, training, *data);
+  }
+  check_methods(path, training, spec, data);
+  check_shards(path, trainees == Trainees::kInTurn ? "local_batch_size" : "batch_size", options.batch_size,
+               trainees == Trainees::kClients ? 1 : deck_.run.shards, spec, options.groups);
+  check_needs(path, training, spec, trainees);
   const auto arena = nn::state_layout(spec)->arena_size() * sizeof(float);
-  disk_bytes_ += 2 * arena * (1 + saved_slots(settings));
+  disk_bytes_ += 2 * arena * (1 + saved_slots(options));
 }
 
 void CheckContext::leave(const std::string& stage, std::optional<ModelOutline> outline) {

@@ -3,14 +3,17 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
+#include <array>
+#include <memory>
 
 #include "impart/core/clock.hpp"
 #include "impart/nn/network.hpp"
-#include "impart/share/distil/distil.hpp"
+#include "impart/core/error.hpp"
+#include "impart/share/capabilities.hpp"
+#include "impart/share/distil/distil_loss.hpp"
 #include "impart/stages/check_context.hpp"
 #include "impart/stages/run_context.hpp"
-#include "impart/stages/training.hpp"
+#include "impart/train/read_training.hpp"
 #include "stages/kinds.hpp"
 
 namespace impart::stages {
@@ -24,11 +27,11 @@ class DistilStage final : public Stage {
                 "stages, or paths that end in .h5, whose probabilities are averaged; they see samples "
                 "without augment");
     settings.require("model", model_, "a [model.*]: the student");
-    settings.read("kd_weight", kd_weight_, between(0, 1), "of the teachers; the labels have the rest");
-    settings.read("temperature", temperature_, above(0), "of the softmax, of teachers and student");
-    training_ = read_training(settings, deck, "cross_entropy");
-    const auto& objective = training_.objective;
-    if (objective.kind != nn::ObjectiveKind::kCrossEntropy || !objective.class_weights.empty()) {
+    read_loss(settings);
+    training_ = train::read_training(settings, "cross_entropy", deck.run.seed, {},
+                                     std::array{share::distillation_capabilities()});
+    const auto* plain = training_.objective->as_cross_entropy();
+    if (loss_->table_temperature() && (plain == nullptr || !plain->class_weights.empty())) {
       settings.problem("objective",
                        "a distillation mixes cross_entropy without class_weights with its teachers; no other "
                        "objective is possible");
@@ -46,7 +49,7 @@ class DistilStage final : public Stage {
   }
 
   [[nodiscard]] std::string model(const Deck& /*deck*/) const override { return model_; }
-  [[nodiscard]] comm::MeshShape mesh() const override { return training_.mesh; }
+  [[nodiscard]] comm::MeshShape mesh() const override { return training_.options.mesh; }
 
   std::optional<ModelOutline> check(CheckContext& context) const override {
     const auto* student = context.model(path() + ".model", model_);
@@ -64,12 +67,8 @@ class DistilStage final : public Stage {
                                     spec.input.str(), spec.classes, student->input.str(), student->classes));
       }
     }
-    if (std::ranges::any_of(training_.augment, [](const auto& each) { return each->traits().mixes; })) {
-      context.problem(path() + ".augment",
-                      "teachers are asked once about each sample, not about mixtures: no mixup, no cutmix");
-    }
     if (student == nullptr) return std::nullopt;
-    check_groups(context, path(), training_, *student);
+    check_loss(context, *student);
     context.training(path(), training_, *student);
     return ModelOutline{{*student}};
   }
@@ -85,26 +84,67 @@ class DistilStage final : public Stage {
   StageResult run(RunContext& context) const override {
     const auto data = context.training_data(training_);
     const auto start = Clock::now();
-    const auto teacher = teacher_probabilities(context, data);
+    Tensor probabilities;
+    if (const auto temperature = loss_->table_temperature())
+      probabilities = teacher_probabilities(context, data, *temperature);
     const double taught = seconds_since(start);
 
     const auto& spec = *context.deck().find_model(model_);
-    const auto objective = share::make_distillation(teacher, {kd_weight_, temperature_},
-                                                    nn::make_objective(training_.objective));
+    std::vector<share::Teacher> teachers;
+    if (!loss_->table_temperature()) {
+      for (const auto& teacher : teachers_) {
+        const auto& model = context.model(teacher);
+        teachers.push_back({&model.members.front().spec, &model.state});
+      }
+    }
+    std::unique_ptr<nn::Objective> objective;
+    comm::agree(context.comm(), name(), [&] {
+      objective = loss_->objective({spec, teachers, &probabilities, training_.objective});
+    });
     auto result = train_model(context, name(), training_, spec, *objective, data,
-                              nn::initial_state(spec, training_.seed));
+                              nn::initial_state(spec, training_.options.seed));
     result.seconds.compute += taught;
     return result;
   }
 
  private:
+  // The settings of the default stand beside the stage's own, as they are used in most decks.
+  void read_loss(Settings& settings) {
+    const auto& losses = share::distil_losses();
+    constexpr std::string_view kDefault = "hinton";
+    if (settings.has("loss") || settings.is_documenting()) {
+      loss_ = losses.read(settings, "loss", kDefault,
+                          "how the student learns from its teachers; of the default, the settings may stand here");
+    }
+    if (!settings.has("loss")) loss_ = losses.get(kDefault).make(settings);
+  }
+
+  void check_loss(CheckContext& context, const nn::ModelSpec& student) const {
+    std::vector<const nn::ModelSpec*> specs;
+    for (const auto& teacher : teachers_) {
+      const auto* outline = context.artifact(path() + ".teachers", teacher);
+      if (outline == nullptr || outline->members.empty()) return;  // told already
+      if (outline->is_ensemble() && !loss_->table_temperature()) {
+        context.problem(path() + ".teachers", fmt::format("expected one network, got the ensemble '{}'", teacher));
+        return;
+      }
+      specs.push_back(&outline->spec());
+    }
+    try {
+      loss_->check(student, specs);
+    } catch (const Error& e) {
+      context.problem(path() + ".loss", e.what());
+    }
+  }
+
   // (size, classes), the mean over the teachers.
-  [[nodiscard]] Tensor teacher_probabilities(RunContext& context, const data::DatasetPtr& data) const {
+  [[nodiscard]] Tensor teacher_probabilities(RunContext& context, const data::DatasetPtr& data,
+                                             double temperature) const {
     Tensor mean;
     const auto part = 1.0F / static_cast<float>(teachers_.size());
     for (const auto& teacher : teachers_) {
       require_same_characters(context, teacher, training_.dataset);
-      auto probabilities = share::probabilities(context.comm(), context.model(teacher), data, temperature_,
+      auto probabilities = share::probabilities(context.comm(), context.model(teacher), data, temperature,
                                                 context.options().threads);
       for (auto& p : probabilities.values()) p *= part;
       if (mean.size() == 0) {
@@ -120,9 +160,8 @@ class DistilStage final : public Stage {
 
   std::vector<std::string> teachers_;
   std::string model_;
-  double kd_weight_ = 0.5;
-  double temperature_ = 4.0;
-  TrainingSettings training_;
+  std::unique_ptr<share::DistilLoss> loss_;
+  train::Training training_;
 };
 
 }  // namespace

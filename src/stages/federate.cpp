@@ -10,7 +10,7 @@
 #include "impart/share/transfer/transfer.hpp"
 #include "impart/stages/check_context.hpp"
 #include "impart/stages/run_context.hpp"
-#include "impart/stages/training.hpp"
+#include "impart/train/read_training.hpp"
 #include "stages/kinds.hpp"
 
 namespace impart::stages {
@@ -28,7 +28,8 @@ class FederateStage final : public Stage {
                   "after each of which models are averaged");
     settings.read("fraction_fit", fraction_fit_, above_up_to(0, 1),
                   "part of the clients that trains in a round");
-    training_ = read_local_training(settings, deck, deck.objective_of(model_));
+    training_ = train::read_training(settings, deck.objective_of(model_), deck.run.seed,
+                                     {.epochs = "local_epochs", .is_client = true});
     algorithm_ = share::federated_algorithms().read(
         settings, "algorithm", "fedavg", "what clients train with, and what the server makes of it");
     read_partition(settings.kind_table("partition"));
@@ -50,7 +51,6 @@ class FederateStage final : public Stage {
     const auto* spec = context.model(path() + ".model", model_);
     if (spec == nullptr) return std::nullopt;
     context.init(path() + ".init", init_, *spec);
-    check_groups(context, path(), training_, *spec);
     context.training(path(), training_, *spec, Trainees::kClients);
     const auto* data = context.dataset(path() + ".dataset", training_.dataset);
     if (data != nullptr && data->train_samples < clients_) {
@@ -95,7 +95,7 @@ class FederateStage final : public Stage {
 
   [[nodiscard]] std::vector<data::DatasetPtr> clients(const RunContext& context,
                                                       const data::DatasetPtr& train) const {
-    const auto seed = training_.seed;
+    const auto seed = training_.options.seed;
     return cut(context.comm(), train, [&] {
       return partition_ == Partition::kIid
                  ? data::partition_iid(*train, clients_, seed)
@@ -112,7 +112,7 @@ class FederateStage final : public Stage {
   Partition partition_ = Partition::kIid;
   double alpha_ = 0.5;
   std::int64_t min_samples_ = 10;
-  TrainingSettings training_;  // of one client in one round
+  train::Training training_;  // of one client in one round
 };
 
 }  // namespace

@@ -38,13 +38,13 @@ const data::DataParts& RunContext::data(const std::string& name) {
   return data_.emplace(name, std::move(parts)).first->second;
 }
 
-data::DatasetPtr RunContext::training_data(const TrainingSettings& settings) {
+data::DatasetPtr RunContext::training_data(const train::Training& settings) {
   const auto& whole = data(settings.dataset).part(data::Part::kTrain);
-  if (settings.train_part.of == 1) return whole;
+  if (settings.part.of == 1) return whole;
   data::DatasetPtr slice;
   comm::agree(*comm_, "train_part", [&] {
-    auto parts = data::partition_iid(*whole, settings.train_part.of, deck_.run.seed);
-    slice = data::subset(whole, std::move(parts.at(static_cast<std::size_t>(settings.train_part.index))));
+    auto parts = data::partition_iid(*whole, settings.part.of, deck_.run.seed);
+    slice = data::subset(whole, std::move(parts.at(static_cast<std::size_t>(settings.part.index))));
     if (slice->size() == 0)
       throw Error("a slice of the training part has no samples").at("dataset." + settings.dataset);
   });
@@ -52,8 +52,8 @@ data::DatasetPtr RunContext::training_data(const TrainingSettings& settings) {
 }
 
 StateDict RunContext::initial_state(const nn::ModelSpec& spec, const std::string& init,
-                                    const TrainingSettings& settings) {
-  const auto seed = settings.seed;
+                                    const train::Training& settings) {
+  const auto seed = settings.options.seed;
   if (init.empty()) return nn::initial_state(spec, seed);
   require_same_characters(*this, init, settings.dataset);
   const auto& from = model(init);
@@ -75,35 +75,20 @@ const share::Model& RunContext::model(const std::string& reference) {
   return found->second;
 }
 
+train::Execution RunContext::execution() const {
+  return {.shards = deck_.run.shards,
+          .threads = options_.threads,
+          .overlap = deck_.run.overlap,
+          .reproducible = deck_.run.reproducible,
+          .drift_check = deck_.run.drift_check,
+          .progress = options_.progress};
+}
+
 train::TrainerOptions RunContext::trainer_options(const std::string& stage,
-                                                  const TrainingSettings& settings) const {
-  train::TrainerOptions options;
+                                                  const train::Training& training) const {
+  auto options = training.options;
+  static_cast<train::Execution&>(options) = execution();
   options.stage = stage;
-  options.epochs = settings.epochs;
-  options.batch_size = settings.batch_size;
-  options.shards = deck_.run.shards;
-  options.threads = options_.threads;
-  options.overlap = deck_.run.overlap;
-  options.reproducible = deck_.run.reproducible;
-  options.mesh = settings.mesh;
-  options.seed = settings.seed;
-  options.optimizer = settings.optimizer;
-  options.solver = settings.solver;
-  options.schedule = settings.schedule;
-  options.groups = settings.groups;
-  options.l2 = settings.objective.l2;
-  options.transforms = settings.transforms;
-  options.accumulate = settings.accumulate;
-  options.local_steps = settings.local_steps;
-  options.average = settings.average;
-  options.augment = settings.augment;
-  options.sampler = settings.sampler;
-  options.monitor = settings.monitor;
-  options.keep = settings.keep;
-  options.patience = settings.patience;
-  options.min_delta = settings.min_delta;
-  options.drift_check = deck_.run.drift_check;
-  options.progress = options_.progress;
   return options;
 }
 
@@ -148,18 +133,18 @@ void require_same_characters(RunContext& context, const std::string& reference, 
 namespace {
 
 // A run that was stopped has left no model yet.
-StageResult result_of(train::TrainResult trained, const std::string& stage, const TrainingSettings& settings,
+StageResult result_of(train::TrainResult trained, const std::string& stage, const train::Training& settings,
                       share::Model model) {
   StageResult result;
   result.stopped = trained.end == train::TrainEnd::kStopped;
   if (trained.end == train::TrainEnd::kEarly) {
-    result.note = fmt::format("early, epoch {} of {}", trained.epochs, settings.epochs);
+    result.note = fmt::format("early, epoch {} of {}", trained.epochs, settings.options.epochs);
   }
   result.metrics = std::move(trained.metrics);
   result.history = std::move(trained.history);
   const auto kept_epoch = trained.steps > 0 ? trained.epochs * trained.kept_step / trained.steps : 0;
   result.progress =
-      io::ProgressRecord{stage, kept_epoch, trained.kept_step, trained.samples, settings.seed, {}};
+      io::ProgressRecord{stage, kept_epoch, trained.kept_step, trained.samples, settings.options.seed, {}};
   result.seconds = trained.seconds;
   result.overlap = std::move(trained.overlap);
   if (!result.stopped) result.model = std::move(model);
@@ -168,7 +153,7 @@ StageResult result_of(train::TrainResult trained, const std::string& stage, cons
 
 }  // namespace
 
-StageResult train_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,
+StageResult train_model(RunContext& context, const std::string& stage, const train::Training& settings,
                         const nn::ModelSpec& spec, const nn::Objective& objective,
                         const data::DatasetPtr& data, StateDict state) {
   const auto& parts = context.data(settings.dataset);
@@ -185,20 +170,19 @@ StageResult train_model(RunContext& context, const std::string& stage, const Tra
                    share::single(spec, std::move(state), parts.encoding()));
 }
 
-StageResult federate_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,
+StageResult federate_model(RunContext& context, const std::string& stage, const train::Training& settings,
                            const nn::ModelSpec& spec, share::FederateOptions options,
                            const share::FederatedAlgorithm* algorithm, std::vector<data::DatasetPtr> clients,
                            StateDict state) {
   options.stage = stage;
   options.shards = context.deck().run.shards;
   options.threads = context.options().threads;
-  options.seed = settings.seed;
+  options.seed = settings.options.seed;
   options.local = context.trainer_options(stage, settings);
   options.progress = context.options().progress;
-  const auto objective = nn::make_objective(settings.objective);
   const auto& parts = context.data(settings.dataset);
   const share::FederateTask task{.spec = spec,
-                                 .objective = *objective,
+                                 .objective = *settings.objective,
                                  .clients = std::move(clients),
                                  .validation = parts.part(data::Part::kValidation),
                                  .on_event = context.event_sink(stage),
@@ -220,17 +204,17 @@ std::vector<data::DatasetPtr> cut(const comm::Comm& comm, const data::DatasetPtr
   return parts;
 }
 
-int least_training_ranks(const TrainingSettings& settings, const nn::ModelSpec& spec) {
+int least_training_ranks(const train::Training& settings, const nn::ModelSpec& spec) {
   const auto synced = nn::synced_layer(
-      spec, [&](const std::string& name) { return !train::group_of(settings.groups, name).frozen; });
+      spec, [&](const std::string& name) { return !train::group_of(settings.options.groups, name).frozen; });
   return synced ? 2 : 1;
 }
 
-double training_cost(RunContext& context, const TrainingSettings& settings, const nn::ModelSpec& spec) {
+double training_cost(RunContext& context, const train::Training& settings, const nn::ModelSpec& spec) {
   const auto samples =
-      context.data(settings.dataset).part(data::Part::kTrain)->size() / settings.train_part.of;
-  const auto shard = std::max<std::int64_t>(2, settings.batch_size / context.deck().run.shards);
-  return static_cast<double>(samples * settings.epochs) * context.seconds_per_sample(spec, shard);
+      context.data(settings.dataset).part(data::Part::kTrain)->size() / settings.part.of;
+  const auto shard = std::max<std::int64_t>(2, settings.options.batch_size / context.deck().run.shards);
+  return static_cast<double>(samples * settings.options.epochs) * context.seconds_per_sample(spec, shard);
 }
 
 std::map<std::string, double> validation_metrics(RunContext& context, const std::string& dataset,

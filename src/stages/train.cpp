@@ -11,10 +11,10 @@
 #include "impart/core/log.hpp"
 #include "impart/data/partition.hpp"
 #include "impart/nn/network.hpp"
-#include "impart/share/transfer/transfer.hpp"
+#include "impart/share/capabilities.hpp"
 #include "impart/stages/check_context.hpp"
 #include "impart/stages/run_context.hpp"
-#include "impart/stages/training.hpp"
+#include "impart/train/read_training.hpp"
 #include "stages/kinds.hpp"
 
 namespace impart::stages {
@@ -47,10 +47,10 @@ class TrainStage final : public Stage {
     const auto objective = deck.objective_of(model_);
     if (cyclic) {
       read_cyclic(settings, deck);
-      training_ = read_training(settings, deck, objective, {"local_epochs", "local_batch_size"});
-      check_cyclic(settings, training_);
+      training_ = train::read_training(settings, objective, deck.run.seed,
+                                       {"local_epochs", "local_batch_size"}, std::array{share::cyclic_capabilities()});
     } else {
-      training_ = read_training(settings, deck, objective);
+      training_ = train::read_training(settings, objective, deck.run.seed);
       for (const auto key : kCyclicKeys) settings.refuse(key, "only with order = \"cyclic\"");
     }
   }
@@ -63,19 +63,18 @@ class TrainStage final : public Stage {
 
   [[nodiscard]] std::string describe() const override {
     const auto what = init_.empty() ? "train " + model_ : "fine-tune " + init_;
-    if (!cyclic_) return fmt::format("{} on {}, {}", what, training_.dataset, effort_text(training_));
+    if (!cyclic_) return fmt::format("{} on {}, {}", what, training_.dataset, training_.effort());
     return fmt::format("{} on {} of {}, {}", what, counted(cyclic_->parts, "part"), training_.dataset,
                        counted(cyclic_->rounds, "round"));
   }
 
   [[nodiscard]] std::string model(const Deck& /*deck*/) const override { return model_; }
-  [[nodiscard]] comm::MeshShape mesh() const override { return training_.mesh; }
+  [[nodiscard]] comm::MeshShape mesh() const override { return training_.options.mesh; }
 
   std::optional<ModelOutline> check(CheckContext& context) const override {
     const auto* spec = context.model(path() + ".model", model_);
     if (spec == nullptr) return std::nullopt;
     context.init(path() + ".init", init_, *spec);
-    check_groups(context, path(), training_, *spec);
     context.training(path(), training_, *spec, cyclic_ ? Trainees::kInTurn : Trainees::kRanks);
     const auto* data = context.dataset(path() + ".dataset", training_.dataset);
     if (cyclic_ && data != nullptr && data->train_samples < cyclic_->parts) {
@@ -106,8 +105,7 @@ class TrainStage final : public Stage {
       return federate_model(context, name(), training_, spec, std::move(options), nullptr, parts(context),
                             std::move(state));
     }
-    const auto objective = nn::make_objective(training_.objective);
-    return train_model(context, name(), training_, spec, *objective, context.training_data(training_),
+    return train_model(context, name(), training_, spec, *training_.objective, context.training_data(training_),
                        std::move(state));
   }
 
@@ -135,13 +133,13 @@ class TrainStage final : public Stage {
           .got(std::to_string(count))
           .collective();
     }
-    return cut(context.comm(), data, [&] { return data::partition_iid(*data, count, training_.seed); });
+    return cut(context.comm(), data, [&] { return data::partition_iid(*data, count, training_.options.seed); });
   }
 
   std::string model_;
   std::string init_;
   /// With `cyclic_`, that of one visit.
-  TrainingSettings training_;
+  train::Training training_;
   std::optional<Cyclic> cyclic_;
 };
 

@@ -39,15 +39,16 @@ std::string TrainingNeeds::describe() const {
   return axes.empty() ? line : fmt::format("{}; a rank sends {} a step", line, axes);
 }
 
-std::size_t saved_slots(const TrainingSettings& settings) {
-  const bool averaged = settings.average.kind != train::AverageKind::kNone;
-  return train::optimizer_slots(settings.optimizer) + train::transform_slots(settings.transforms) +
+std::size_t saved_slots(const train::TrainerOptions& options) {
+  const bool averaged = options.average->use() != train::Average::Use::kNone;
+  return options.optimizer->slot_names().size() + train::transform_slots(options.transforms) +
          (averaged ? 1 : 0);
 }
 
-TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSpec& spec,
+TrainingNeeds training_needs(const train::Training& training, const nn::ModelSpec& spec,
                              const comm::MeshShape& mesh, int shards, int threads, std::size_t data,
                              std::size_t limit) {
+  const auto& options = training.options;
   TrainingNeeds needs{.mesh = mesh, .data = data};
   const auto plan = parallel::plan_tensors(spec, {0, mesh.tensor});
   const auto arena = nn::state_layout(plan.local)->arena_size() * sizeof(float);
@@ -55,27 +56,28 @@ TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSp
   const int workers = mesh.tensor > 1 ? 1 : std::max(1, threads);
   needs.parameters = arena;
   needs.program = kProgramBytes;
-  const auto saved = nn::state_layout(spec)->arena_size() * sizeof(float) * (1 + saved_slots(settings));
+  const auto saved = nn::state_layout(spec)->arena_size() * sizeof(float) * (1 + saved_slots(options));
   // At other times, the copies of the whole model before and after training on a tensor axis take no more.
   needs.checkpoint = 2 * saved;
   needs.gradients = arena;
-  needs.optimizer = settings.solver ? train::solver_memory(*settings.solver, spec, shards, mesh.data, workers)
-                                    : arena * (saved_slots(settings) + (settings.accumulate > 1 ? 1 : 0));
-  const auto slots = train::optimizer_slots(settings.optimizer) + train::transform_slots(settings.transforms);
-  const bool local = settings.local_steps > 1;
+  needs.optimizer =
+      options.solver
+          ? options.solver->memory(spec, *training.objective, shards, mesh.data, workers)
+          : arena * (saved_slots(options) + (options.accumulate > 1 ? 1 : 0));
+  const auto slots = options.optimizer->slot_names().size() + train::transform_slots(options.transforms);
+  const bool local = options.local_steps > 1;
   if (local) {  // the shards of a rank have weights and slots of their own
     const auto mine = static_cast<std::size_t>(shards / mesh.data);
     needs.parameters += mine * arena;
     needs.optimizer += mine * slots * arena;
   }
-  if (needs.memory() <= limit && settings.batch_size % shards == 0) {
-    const train::EngineOptions options{
-        .batch_size = settings.batch_size,
-        .shards = shards,
-        .threads = workers,
-        .trainable = [&](const std::string& name) { return !train::group_of(settings.groups, name).frozen; }};
-    const auto engine = local ? train::local_memory(plan.local, options, slots, mesh.data)
-                              : train::engine_memory(plan.local, options, mesh.data);
+  if (needs.memory() <= limit && options.batch_size % shards == 0) {
+    const train::EngineOptions engine_options{
+        {.shards = shards, .threads = workers}, options.batch_size, 0, [&](const std::string& name) {
+          return !train::group_of(options.groups, name).frozen;
+        }};
+    const auto engine = local ? train::local_memory(plan.local, engine_options, slots, mesh.data)
+                              : train::engine_memory(plan.local, engine_options, mesh.data);
     needs.gradients = std::max(engine.gradients, arena);
     needs.activations = engine.activations;
     needs.scratch = engine.scratch;
@@ -84,10 +86,10 @@ TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSp
   if (mesh.data > 1) needs.gradients += arena / 2;
   // As recursive halving and doubling send them.
   const auto ranks = static_cast<double>(mesh.data);
-  const auto sent = local ? static_cast<double>(1 + slots) / settings.local_steps : 1.0;
+  const auto sent = local ? static_cast<double>(1 + slots) / options.local_steps : 1.0;
   needs.data_axis = 2 * (ranks - 1) / ranks * static_cast<double>(arena) * sent;
   needs.tensor_axis =
-      static_cast<double>(settings.batch_size) / ranks * (plan.traffic.forward + plan.traffic.backward);
+      static_cast<double>(options.batch_size) / ranks * (plan.traffic.forward + plan.traffic.backward);
   return needs;
 }
 

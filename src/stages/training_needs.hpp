@@ -6,7 +6,7 @@
 
 #include "impart/comm/mesh.hpp"
 #include "impart/nn/spec.hpp"
-#include "impart/stages/training.hpp"
+#include "impart/train/read_training.hpp"
 
 namespace impart::stages {
 
@@ -44,12 +44,12 @@ struct TrainingNeeds {
 std::string megabytes(double bytes);
 
 /// Arrays of the parameters' size that go with the weights into a saved state.
-std::size_t saved_slots(const TrainingSettings& settings);
+std::size_t saved_slots(const train::TrainerOptions& options);
 
 /// Of a rank of `mesh`, which fits the ranks and the shards; `data`: bytes of the datasets. When parameters
 /// and what goes with them take more than `limit`, activations and scratch are left out: there may not even
 /// be room to plan them. Throws Error as parallel::plan_tensors does.
-TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSpec& spec,
+TrainingNeeds training_needs(const train::Training& training, const nn::ModelSpec& spec,
                              const comm::MeshShape& mesh, int shards, int threads, std::size_t data,
                              std::size_t limit);
 

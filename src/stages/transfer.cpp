@@ -14,7 +14,7 @@
 #include "impart/share/transfer/transfer.hpp"
 #include "impart/stages/check_context.hpp"
 #include "impart/stages/run_context.hpp"
-#include "impart/stages/training.hpp"
+#include "impart/train/read_training.hpp"
 #include "stages/kinds.hpp"
 
 namespace impart::stages {
@@ -47,7 +47,7 @@ class TransferStage final : public Stage {
         "head", head_,
         {{"auto", share::Head::kAuto}, {"replace", share::Head::kReplace}, {"keep", share::Head::kKeep}},
         "the last layer with parameters: made anew, kept, or auto: made anew when its shape differs");
-    training_ = read_training(settings, deck, deck.objective_of(model(deck)));
+    training_ = train::read_training(settings, deck.objective_of(model(deck)), deck.run.seed);
   }
 
   [[nodiscard]] StageUses uses() const override {
@@ -57,7 +57,7 @@ class TransferStage final : public Stage {
   }
 
   [[nodiscard]] std::string describe() const override {
-    return fmt::format("transfer {} to {}, {}", from_, training_.dataset, effort_text(training_));
+    return fmt::format("transfer {} to {}, {}", from_, training_.dataset, training_.effort());
   }
 
   [[nodiscard]] std::string model(const Deck& deck) const override {
@@ -65,7 +65,7 @@ class TransferStage final : public Stage {
     const auto* source = deck.find_stage(from_);
     return source == nullptr ? "" : source->model(deck);
   }
-  [[nodiscard]] comm::MeshShape mesh() const override { return training_.mesh; }
+  [[nodiscard]] comm::MeshShape mesh() const override { return training_.options.mesh; }
 
   std::optional<ModelOutline> check(CheckContext& context) const override {
     const auto* source = context.network(path() + ".from", from_);
@@ -77,7 +77,6 @@ class TransferStage final : public Stage {
       // The transfer itself, on empty values: tells which tensors do not fit.
       const StateDict zeros(nn::state_layout(*source));
       share::transfer(zeros, target, head_, 0);
-      check_groups(context, path(), training_, target);
       context.training(path(), training_, target);
       return ModelOutline{{target}};
     } catch (const Error& e) {
@@ -101,11 +100,10 @@ class TransferStage final : public Stage {
     require_same_characters(context, from_, training.dataset);
     share::TransferResult moved;
     comm::agree(context.comm(), from_,
-                [&] { moved = share::transfer(source.state, spec, head_, training.seed); });
+                [&] { moved = share::transfer(source.state, spec, head_, training.options.seed); });
     log::info(fmt::format("{}: {} tensors from {}, {} new", name(), moved.loaded.size(), from_,
                           moved.replaced.size()));
-    const auto objective = nn::make_objective(training.objective);
-    return train_model(context, name(), training, spec, *objective, context.training_data(training),
+    return train_model(context, name(), training, spec, *training.objective, context.training_data(training),
                        std::move(moved.state));
   }
 
@@ -119,7 +117,7 @@ class TransferStage final : public Stage {
   std::string from_;
   std::string model_;
   share::Head head_ = share::Head::kAuto;
-  TrainingSettings training_;
+  train::Training training_;
 };
 
 }  // namespace

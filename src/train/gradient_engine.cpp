@@ -92,6 +92,18 @@ void check_synced(const nn::ModelSpec& spec, const EngineOptions& options) {
       .hint("change `shards` in [run], or drop `sync`");
 }
 
+// Of a network that computes so many equal shards at once.
+nn::NetworkOptions replica_options(const EngineOptions& options, const nn::ObjectiveNeeds& needs,
+                                   std::int64_t shards) {
+  nn::NetworkOptions build;
+  build.training = true;
+  build.trainable = options.trainable;
+  build.tail = true;
+  build.shards = shards;
+  build.taps = needs.taps;
+  return build;
+}
+
 // All of a thread's, as far as activations do not grow far beyond what the parameters take anyway.
 int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int ranks,
                    const nn::ObjectiveNeeds& needs) {
@@ -99,9 +111,8 @@ int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int 
   if (!std::has_single_bit(static_cast<unsigned>(options.shards))) return 1;
   int shards = plan_threads(spec, options, ranks).shards;
   if (is_synced(spec, options)) return shards;
-  const auto one = nn::Network::memory_of(
-      spec, shard_size(options),
-      {.training = true, .trainable = options.trainable, .tail = true, .taps = needs.taps});
+  const auto one =
+      nn::Network::memory_of(spec, shard_size(options), replica_options(options, needs, /*shards=*/1));
   const auto limit = kPassBytes + 4 * nn::state_layout(spec)->arena_size() * sizeof(float);
   while (shards > 1 && one.activations * static_cast<std::size_t>(shards) > limit) shards /= 2;
   return shards;
@@ -205,13 +216,10 @@ struct GradientEngine::Impl {
     if (it == worker.replicas.end()) {
       forget_oldest(worker);
       const bool tail = arrangement.shard_size < shard_size(options) || synced != arrangement.synced;
-      nn::Network network(spec, arrangement.shard_size * arrangement.shards,
-                          {.training = true,
-                           .trainable = options.trainable,
-                           .tail = tail,
-                           .shards = arrangement.shards,
-                           .peers = arrangement.synced ? peers() : nn::Peers{},
-                           .taps = needs.taps});
+      auto build = replica_options(options, needs, arrangement.shards);
+      build.tail = tail;
+      if (arrangement.synced) build.peers = peers();
+      nn::Network network(spec, arrangement.shard_size * arrangement.shards, std::move(build));
       it = worker.replicas.emplace(arrangement, Worker::Replica{std::move(network)}).first;
     }
     return it->second;
@@ -389,11 +397,7 @@ EngineMemory engine_memory(const nn::ModelSpec& spec, const EngineOptions& optio
   const auto [threads, shards] = plan_threads(spec, options, ranks);
   const int at_once = shards_at_once(spec, options, ranks, needs);
   const auto one = nn::Network::memory_of(spec, shard_size(options) * at_once,
-                                          {.training = true,
-                                           .trainable = options.trainable,
-                                           .tail = true,
-                                           .shards = at_once,
-                                           .taps = needs.taps});
+                                          replica_options(options, needs, at_once));
   const auto arena = training_layout(spec, needs)->arena_size() * sizeof(float);
   const auto each = static_cast<std::size_t>(threads);
   int depth = 0;

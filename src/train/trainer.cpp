@@ -20,9 +20,7 @@
 #include "impart/train/recalibration.hpp"
 #include "impart/train/saved_run.hpp"
 #include "impart/train/training_state.hpp"
-#include "train/averaging.hpp"
 #include "train/recorder.hpp"
-#include "train/solvers/solvers.hpp"
 
 namespace impart::train {
 
@@ -61,32 +59,7 @@ class Run {
         total_steps_(steps_per_epoch_ * options.epochs),
         progress_(comm_.is_root() ? options.progress : ProgressMode::kNone, options.stage, "samples",
                   task.train->size() * options.epochs),
-        lower_is_better_(options.monitor == "loss") {
-    if (task.train->size() == 0) throw Error("there is nothing to train on").at(options.stage).collective();
-    const bool measured = options.keep == Keep::kBest || options.patience > 0 ||
-                          options.schedule.kind == ScheduleKind::kPlateau;
-    if (task.validation == nullptr && measured) {
-      throw Error("best weights, early stopping and a schedule by plateaus need validation data",
-                  ErrorKind::kUsage)
-          .at(options.stage)
-          .hint("give the dataset a `validation` split")
-          .collective();
-    }
-    const bool varying = options.sampler && options.sampler->traits().varying;
-    const auto synced = varying ? nn::synced_layer(task.spec, engine_options().trainable) : std::nullopt;
-    if (synced) {
-      throw Error("statistics of the whole batch need batches of one size", ErrorKind::kUsage)
-          .at(fmt::format("{}: layer '{}', `sync`", options.stage, *synced))
-          .hint("drop `sync`, or choose another `sampler`")
-          .collective();
-    }
-    if (options.keep == Keep::kBest && options.average.kind == AverageKind::kSwa) {
-      throw Error("the mean of several epochs' weights is kept, so the best of them cannot be",
-                  ErrorKind::kUsage)
-          .at(options.stage)
-          .collective();
-    }
-  }
+        lower_is_better_(options.monitor == "loss") {}
 
   TrainResult execute() {
     comm::agree(comm_, "continuing from " + task_.state_directory.string(), [&] {
@@ -197,12 +170,11 @@ class Run {
 
   /// What the learning rate is multiplied with in an update.
   [[nodiscard]] double rate_factor(std::int64_t update) const {
-    if (average_.has_own_rate(step_ / steps_per_epoch_))
-      return options_.average.learning_rate / options_.optimizer.learning_rate;
+    const double own = options_.average->learning_rate(step_ / steps_per_epoch_, options_.epochs);
+    if (own > 0) return own / options_.optimizer->learning_rate();
     const auto epochs = options_.schedule_epochs > 0 ? options_.schedule_epochs : options_.epochs;
-    return plateau_ * schedule_factor(options_.schedule,
-                                      options_.schedule_start * updates_per_epoch_ + update,
-                                      updates_per_epoch_, updates_per_epoch_ * epochs);
+    return plateau_ * options_.schedule->factor(options_.schedule_start * updates_per_epoch_ + update,
+                                                updates_per_epoch_, updates_per_epoch_ * epochs);
   }
 
   /// Updates the weights, and adds the penalties to what the update's batches gave.
@@ -237,7 +209,7 @@ class Run {
 
   /// What is measured, and kept when it is the best.
   [[nodiscard]] const StateDict& measured() const {
-    return options_.average.kind == AverageKind::kEma ? average_.state() : state_;
+    return options_.average->use() == Average::Use::kRunning ? average_.state() : state_;
   }
 
   /// The weights that the run leaves.
@@ -249,7 +221,7 @@ class Run {
     }
     if (average_.state().empty()) return;
     state_.copy_from(average_.state());
-    if (options_.average.kind != AverageKind::kSwa) return;
+    if (options_.average->use() != Average::Use::kFinal) return;
     recalibrate_batch_norm(data_, task_.spec, task_.objective, engine_options(), task_.train, state_,
                            task_.more);
     measure();
@@ -297,7 +269,7 @@ class Run {
   void find_plateau() {
     std::vector<double> values;
     for (const auto& point : result_.history["validation." + options_.monitor]) values.push_back(point.value);
-    plateau_ = plateau_factor(options_.schedule, values, lower_is_better_);
+    plateau_ = options_.schedule->measured_factor(values, lower_is_better_);
   }
 
   /// Remembers the best epoch, and says when to stop.
@@ -389,7 +361,7 @@ class Run {
     epoch_weight_ = progress.extra.at("epoch_weight");
     result_.history = checkpoint.metrics;
     for (const auto& [name, points] : result_.history) result_.metrics[name] = points.back().value;
-    if (options_.schedule.kind == ScheduleKind::kPlateau) find_plateau();
+    if (options_.schedule->is_measured()) find_plateau();
     if (options_.keep == Keep::kBest && epochs_without_gain_ >= 0) {
       auto best = io::read_checkpoint(saved_.directory() / kBestName);
       best_ = own_part(std::move(best.state));
@@ -446,16 +418,11 @@ class Run {
   }
 
   [[nodiscard]] EngineOptions engine_options() const {
-    return {.batch_size = options_.batch_size,
-            .shards = options_.shards,
-            .threads = options_.threads,
-            .seed = options_.seed,
-            .trainable = [this](const std::string& name) { return !group_of(options_.groups, name).frozen; },
-            .has_parts = split_ != nullptr,
-            .overlap = options_.overlap,
-            .reproducible = options_.reproducible,
-            .drift_check = options_.drift_check,
-            .more_batches = more_batches()};
+    auto engine = static_cast<const EngineOptions&>(options_);
+    engine.trainable = [this](const std::string& name) { return !group_of(options_.groups, name).frozen; };
+    engine.has_parts = split_ != nullptr;
+    engine.more_batches = more_batches();
+    return engine;
   }
 
   const comm::Comm& comm_;
@@ -499,33 +466,21 @@ class Run {
   Recorder record_{data_, options_, task_, result_};
 };
 
-void check_local_steps(const TrainerOptions& options) {
-  const char* other = options.solver            ? "a solver"
-                      : options.accumulate > 1  ? "accumulate > 1"
-                      : options.mesh.tensor > 1 ? "mesh.tensor > 1"
-                                                : nullptr;
-  if (other == nullptr) return;
-  throw Error("local steps are each shard's own, with the whole model", ErrorKind::kUsage)
-      .at(options.stage)
-      .expected("local_steps = 1")
-      .got(fmt::format("{}, with {}", options.local_steps, other))
-      .collective();
-}
-
-/// What sees only the outputs and labels of the model cannot be given an objective that sees more.
-void check_needs(const TrainerOptions& options, const nn::Objective& objective) {
-  const char* other = options.solver            ? "a solver"
-                      : options.local_steps > 1 ? "local_steps > 1"
-                      : options.mesh.tensor > 1 ? "mesh.tensor > 1"
-                                                : nullptr;
-  if (other == nullptr) return;
-  throw Error(fmt::format("{} looks into the model, or at several streams of data, or has parts of its own",
-                          objective.kind()),
-              ErrorKind::kUsage)
-      .at(options.stage)
-      .expected("an optimizer of the whole model, with local_steps = 1 and mesh.tensor = 1")
-      .got(other)
-      .collective();
+/// That all methods of the run go together.
+void check(const TrainerOptions& options, const TrainTask& task) {
+  if (task.train->size() == 0) throw Error("there is nothing to train on").at(options.stage).collective();
+  auto all = capabilities_of(options);
+  for (auto& need : validation_needs(options)) all.push_back(std::move(need));
+  all.push_back(capabilities_of(task.objective));
+  all.push_back(capabilities_of(task.spec, options.groups));
+  if (task.validation != nullptr)
+    all.push_back({.key = "dataset", .uses = {{Feature::kValidation, {"dataset"}}}});
+  const auto found = conflicts(all);
+  if (!found.empty())
+    throw Error(found[0].text, ErrorKind::kUsage).at(options.stage + ": " + found[0].key).collective();
+  if (!options.solver) return;
+  auto why = options.solver->why_not(task.objective.on_labels(), options.l2);
+  if (!why.empty()) throw Error(why, ErrorKind::kUsage).at(options.stage + ": objective").collective();
 }
 
 /// Trains the parts of the objective beside the model.
@@ -573,19 +528,11 @@ std::vector<GradientTransformPtr> all_transforms(const TrainerOptions& options) 
 
 TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
                   StateDict& state) {
-  if (options.local_steps > 1) check_local_steps(options);
+  check(options, task);
   const auto needs = task.objective.needs();
-  if (!needs.is_plain()) check_needs(options, task.objective);
   const comm::Mesh mesh(comm, options.mesh);
-  if (mesh.tensor().size() > 1) {
-    if (!options.solver) return train_split(mesh, options, task, state);
-    throw Error("a solver needs the whole model on every rank", ErrorKind::kUsage)
-        .at(options.stage)
-        .expected("mesh.tensor = 1")
-        .got(std::to_string(options.mesh.tensor))
-        .collective();
-  }
-  if (options.solver) return solve(comm, options, task, state);
+  if (mesh.tensor().size() > 1) return train_split(mesh, options, task, state);
+  if (options.solver) return options.solver->solve(comm, options, task, state);
   if (!needs.parts.empty()) return train_with_parts(mesh, options, task, needs, state);
   return Run(mesh, nullptr, options, task, state).execute();
 }

@@ -87,7 +87,7 @@ void train_or_fail(const comm::Comm& world, std::string_view place) {
   options.stage = "stage";
   options.epochs = 4;
   options.batch_size = failing == "set-up" ? 33 : 32;
-  options.optimizer = {.learning_rate = 0.01};
+  options.optimizer = train::make_optimizer({{"learning_rate", 0.01}});
   const std::atomic<bool> stop{false};
   std::filesystem::path directory = fmt::format("failing_rank_{}_{}_{}", place, world.size(), world.rank());
   std::filesystem::remove_all(directory);

@@ -27,7 +27,8 @@ Computed compute(const comm::Comm& comm, int shards, int threads, int step,
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(comm, 70, spec.input, spec.classes);
   const auto batch = std::int64_t{4} * shards;
-  GradientEngine engine(comm, spec, *objective, {batch, shards, threads, 5, {}, false, overlap});
+  GradientEngine engine(comm, spec, *objective,
+                        {{.shards = shards, .threads = threads, .overlap = overlap}, batch, 5});
   data::BatchLoader loader(dataset, {batch, shards, engine.range(), 5}, step);
   const auto state = nn::initial_state(spec, 3);
   const auto result = engine.compute(state, loader.next(), false);
@@ -43,7 +44,7 @@ Computed compute_batch(const comm::Comm& comm, bool sync, int shards) {
   std::erase_if(spec.layers, [](const auto& layer) { return layer.kind == "dropout"; });
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(comm, 70, spec.input, spec.classes);
-  GradientEngine engine(comm, spec, *objective, {.batch_size = 32, .shards = shards});
+  GradientEngine engine(comm, spec, *objective, {{.shards = shards}, 32});
   data::BatchLoader loader(dataset, {32, shards, engine.range(), 5});
   const auto result = engine.compute(nn::initial_state(spec, 3), loader.next(), false);
   const auto arena = engine.gradient().arena();
@@ -122,7 +123,7 @@ TEST(GradientEngine, SharedStatisticsAreThoseOfTheWholeBatch) {
 TEST(GradientEngine, SharedStatisticsNeedAPowerOfTwoOfShards) {
   const auto self = comm::Comm::self();
   const auto objective = nn::make_cross_entropy();
-  const EngineOptions six{.batch_size = 24, .shards = 6};
+  const EngineOptions six{{.shards = 6}, 24};
   EXPECT_THROW(GradientEngine(self, small_net(4, true), *objective, six), Error);
   EXPECT_EQ(engine_memory(small_net(4, false), six, 2).total(),
             engine_memory(small_net(4, true), six, 2).total());
@@ -134,7 +135,7 @@ TEST(GradientEngine, SharedStatisticsNeedAPowerOfTwoOfShards) {
 
 /// All shards of a rank are computed at once, whatever they need.
 TEST(GradientEngine, SharedStatisticsTakeAllShardsAtOnce) {
-  const EngineOptions options{.batch_size = 8 * 4096, .shards = 8, .threads = 4};
+  const EngineOptions options{{.threads = 4}, 8 * 4096};
   EXPECT_EQ(shards_at_once(small_net(4, true), options, 2), 4);
   EXPECT_LT(shards_at_once(small_net(4, false), options, 1), 8);
   EXPECT_EQ(shards_at_once(small_net(4, true), options, 1), 8);
@@ -152,7 +153,7 @@ TEST(GradientEngine, TheMeanOverTheBatchHoweverItIsCut) {
   const auto dataset = made_up_dataset(self, 70, spec.input, spec.classes);
   const auto state = nn::initial_state(spec, 3);
   const auto gradient = [&](int shards) {
-    GradientEngine engine(self, spec, *objective, {32, shards, 1, 5});
+    GradientEngine engine(self, spec, *objective, {{.shards = shards}, 32, 5});
     data::BatchLoader loader(dataset, {32, shards, engine.range(), 5}, 2);
     const auto result = engine.compute(state, loader.next(), false);
     std::vector<float> values(engine.gradient().arena().begin(), engine.gradient().arena().end());
@@ -173,7 +174,7 @@ TEST(GradientEngine, ClassWeightsAreThoseOfTheWholeBatch) {
   const auto state = nn::initial_state(spec, 3);
   const auto compute_with = [&](const std::vector<double>& class_weights) {
     const auto objective = nn::make_objective(SettingTable{{"class_weights", class_weights}});
-    GradientEngine engine(world, spec, *objective, {24, 24, 1, 5});
+    GradientEngine engine(world, spec, *objective, {{.shards = 24}, 24, 5});
     data::BatchLoader loader(dataset, {24, 24, engine.range(), 5}, 2);
     return engine.compute(state, loader.next(), false);
   };
@@ -198,7 +199,7 @@ TEST(GradientEngine, OneRankThatWantsToStopStopsAll) {
   const auto spec = small_net();
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(world, 70, spec.input, spec.classes);
-  GradientEngine engine(world, spec, *objective, {24, 24, 1, 5});
+  GradientEngine engine(world, spec, *objective, {{.shards = 24}, 24, 5});
   data::BatchLoader loader(dataset, {24, 24, engine.range(), 5});
   const auto state = nn::initial_state(spec, 3);
   const bool last = world.rank() == world.size() - 1;
@@ -215,14 +216,14 @@ TEST(GradientEngine, ATailOfOneSampleUsesRunningStatistics) {
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(self, 49, spec.input, 3);
   const auto state = nn::initial_state(spec, 3);
-  GradientEngine engine(self, spec, *objective, {16, 8, 1, 5});
+  GradientEngine engine(self, spec, *objective, {{}, 16, 5});
   data::BatchLoader loader(dataset, {16, 8, engine.range(), 5}, 3);
   const auto result = engine.compute(state, loader.next(), false);
   EXPECT_TRUE(std::isfinite(result.loss));
   for (const float change : engine.gradient().values("bn1.running_var")) EXPECT_EQ(change, 0);
   for (const float g : engine.gradient().values("bn1.weight")) EXPECT_TRUE(std::isfinite(g));
   // A whole batch of such shards never learns statistics: that is an error.
-  EXPECT_THROW(GradientEngine(self, spec, *objective, {8, 8, 1, 5}), Error);
+  EXPECT_THROW(GradientEngine(self, spec, *objective, {{}, 8, 5}), Error);
 }
 
 /// The sum over what chance drew, divided by what was expected; also of nothing, and of more than a full batch.
@@ -264,7 +265,7 @@ TEST(GradientEngine, ABatchOfAnySizeIsDividedByTheExpectedOne) {
 TEST(GradientEngine, RefusesWhatCannotBeCut) {
   const auto objective = nn::make_cross_entropy();
   const auto self = comm::Comm::self();
-  EXPECT_THROW(GradientEngine(self, small_net(), *objective, {30, 8, 1, 0, {}}), Error);
+  EXPECT_THROW(GradientEngine(self, small_net(), *objective, {{}, 30}), Error);
 }
 
 }  // namespace

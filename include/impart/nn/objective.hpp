@@ -135,7 +135,7 @@ class Objective {
 /// nothing else is known, it is the loss on labels alone.
 class JointObjective : public Objective {
  public:
-  explicit JointObjective(std::unique_ptr<Objective> labels) : labels_(std::move(labels)) {}
+  explicit JointObjective(std::shared_ptr<const Objective> labels) : labels_(std::move(labels)) {}
 
   double evaluate(std::span<const float> outputs, const Targets& targets, std::int64_t classes, float scale,
                   std::span<float> gradient) const final {
@@ -148,7 +148,7 @@ class JointObjective : public Objective {
   double on_labels(const ShardView& shard, double factor) const;
 
  private:
-  std::unique_ptr<Objective> labels_;
+  std::shared_ptr<const Objective> labels_;
 };
 
 /// Losses of one row z of outputs with the target t, one-hot or a mixture, by name.

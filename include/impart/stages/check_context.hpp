@@ -11,7 +11,7 @@
 #include "impart/core/problems.hpp"
 #include "impart/stages/deck.hpp"
 #include "impart/stages/stage.hpp"
-#include "impart/stages/training.hpp"
+#include "impart/train/read_training.hpp"
 
 namespace impart::stages {
 
@@ -72,7 +72,7 @@ class CheckContext {
   /// The model that `reference` names, if any, as the start of one that must be of the same architecture.
   void init(const std::string& path, const std::string& reference, const nn::ModelSpec& spec);
   /// Training of `spec` at the stage `path`: dataset, shapes, batch, mesh, memory.
-  void training(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
+  void training(const std::string& path, const train::Training& settings, const nn::ModelSpec& spec,
                 Trainees trainees = Trainees::kRanks);
   /// A pass over a dataset for the statistics of `spec`, in batches of so many samples: shards, memory.
   void recalibration(const std::string& path, const nn::ModelSpec& spec, std::int64_t batch_size);
@@ -88,18 +88,20 @@ class CheckContext {
  private:
   std::optional<DatasetOutline> open(const DatasetEntry& dataset);
   [[nodiscard]] const Stage& stage_at(const std::string& path) const;
-  void check_augment(const std::string& path, const TrainingSettings& settings);
-  std::optional<comm::MeshShape> check_mesh(const std::string& path, const TrainingSettings& settings,
+  void check_samples(const std::string& path, const train::Training& training, const DatasetOutline& data);
+  void check_methods(const std::string& path, const train::Training& training, const nn::ModelSpec& spec,
+                     const DatasetOutline* data);
+  std::optional<comm::MeshShape> check_mesh(const std::string& path, const train::Training& settings,
                                             const nn::ModelSpec& spec, Trainees trainees);
-  void check_updates(const std::string& path, const TrainingSettings& settings, std::int64_t samples);
+  void check_updates(const std::string& path, const train::Training& settings, std::int64_t samples);
   void check_split(const std::string& path, const comm::MeshShape& mesh, const nn::ModelSpec& spec);
   void check_shards(const std::string& path, const char* key, std::int64_t batch_size, int shards,
                     const nn::ModelSpec& spec, std::span<const train::ParameterGroup> groups);
   /// Bytes of a rank.
   [[nodiscard]] std::size_t memory_limit() const;
-  void check_sync(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
+  void check_sync(const std::string& path, const train::Training& settings, const nn::ModelSpec& spec,
                   const comm::MeshShape& mesh, Trainees trainees);
-  void check_needs(const std::string& path, const TrainingSettings& settings, const nn::ModelSpec& spec,
+  void check_needs(const std::string& path, const train::Training& settings, const nn::ModelSpec& spec,
                    Trainees trainees);
 
   const Deck& deck_;

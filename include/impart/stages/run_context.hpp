@@ -19,7 +19,7 @@
 #include "impart/share/federate/federate.hpp"
 #include "impart/stages/deck.hpp"
 #include "impart/stages/stage.hpp"
-#include "impart/stages/training.hpp"
+#include "impart/train/read_training.hpp"
 
 namespace impart::stages {
 
@@ -56,16 +56,18 @@ class RunContext {
   /// Read once in a run, and shared by its stages. Collective at the first call for a name.
   const data::DataParts& data(const std::string& name);
   /// What `settings` say is trained on: a slice of the training part, or all of it. Collective, as `data`.
-  data::DatasetPtr training_data(const TrainingSettings& settings);
+  data::DatasetPtr training_data(const train::Training& settings);
   /// Where training starts: at the values of `init`, or if that is empty, at those of the seed. Collective.
   StateDict initial_state(const nn::ModelSpec& spec, const std::string& init,
-                          const TrainingSettings& settings);
+                          const train::Training& settings);
   /// The model of an earlier stage or a file. Collective at the first call for a name.
   const share::Model& model(const std::string& reference);
 
+  /// What the run decides for all that it trains.
+  [[nodiscard]] train::Execution execution() const;
   /// What to tell the Trainer, beside its task.
   [[nodiscard]] train::TrainerOptions trainer_options(const std::string& stage,
-                                                      const TrainingSettings& settings) const;
+                                                      const train::Training& settings) const;
   /// train::seconds_per_sample, measured once in a run for models that are alike. Local.
   double seconds_per_sample(const nn::ModelSpec& spec, std::int64_t batch);
   /// Logs the events of `stage`.
@@ -105,13 +107,13 @@ share::Model read_model(const comm::Comm& comm, const std::filesystem::path& pat
 void require_same_characters(RunContext& context, const std::string& reference, const std::string& dataset);
 
 /// Trains `state` as `settings` say, and makes the result of a stage of it. Collective.
-StageResult train_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,
+StageResult train_model(RunContext& context, const std::string& stage, const train::Training& settings,
                         const nn::ModelSpec& spec, const nn::Objective& objective,
                         const data::DatasetPtr& data, StateDict state);
 
 /// The same with a federation of `clients`; of `options`, rounds and fraction_fit count. `algorithm`: null for
 /// a cyclic transfer. Collective.
-StageResult federate_model(RunContext& context, const std::string& stage, const TrainingSettings& settings,
+StageResult federate_model(RunContext& context, const std::string& stage, const train::Training& settings,
                            const nn::ModelSpec& spec, share::FederateOptions options,
                            const share::FederatedAlgorithm* algorithm, std::vector<data::DatasetPtr> clients,
                            StateDict state);
@@ -121,10 +123,10 @@ std::vector<data::DatasetPtr> cut(const comm::Comm& comm, const data::DatasetPtr
                                   const std::function<std::vector<data::Indices>()>& deal);
 
 /// Seconds of one core for the steps of `settings`, as Stage::cost.
-double training_cost(RunContext& context, const TrainingSettings& settings, const nn::ModelSpec& spec);
+double training_cost(RunContext& context, const train::Training& settings, const nn::ModelSpec& spec);
 
 /// As Stage::least_ranks, of training by all ranks together: an nn::synced_layer needs two.
-int least_training_ranks(const TrainingSettings& settings, const nn::ModelSpec& spec);
+int least_training_ranks(const train::Training& settings, const nn::ModelSpec& spec);
 
 /// "validation.accuracy" ... of `model` on the dataset's validation part; nothing without a dataset.
 /// Collective.

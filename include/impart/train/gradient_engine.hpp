@@ -13,25 +13,33 @@
 
 #include "impart/comm/comm.hpp"
 #include "impart/comm/reduction.hpp"
+#include "impart/core/progress.hpp"
 #include "impart/core/state_dict.hpp"
 #include "impart/core/worker_team.hpp"
 #include "impart/data/batch_loader.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/nn/objective.hpp"
-#include "impart/train/optimizer.hpp"
+#include "impart/train/trained_parameters.hpp"
 
 namespace impart::train {
 
-struct EngineOptions {
-  std::int64_t batch_size = 0;  ///< global; of the first stream of data
-  int shards = 8;
-  int threads = 1;  ///< of this rank; each computes shards of its own. 1 is used with an nn::synced_layer
-  std::uint64_t seed = 0;
-  std::function<bool(const std::string& parameter)> trainable = {};  ///< as nn::NetworkOptions
-  bool has_parts = false;  ///< other ranks, that `comm` does not hold, have other parts of the tensors
+/// What a whole run decides for all that it trains.
+struct Execution {
+  int shards = 8;  ///< of a global batch
+  /// Of this rank; each computes shards of its own. 1 is used where tensors are split, or with an
+  /// nn::synced_layer.
+  int threads = 1;
   comm::Overlap overlap = comm::Overlap::kAuto;
   bool reproducible = true;  ///< false: ranks' gradients are added in any order
   int drift_check = 0;       ///< steps from one check that ranks have equal weights to the next; 0: never
+  ProgressMode progress = ProgressMode::kNone;
+};
+
+struct EngineOptions : Execution {
+  std::int64_t batch_size = 64;  ///< global; of the first stream of data
+  std::uint64_t seed = 0;
+  IsTrained trainable = {};  ///< as nn::NetworkOptions
+  bool has_parts = false;    ///< other ranks, that the engine does not know, have other parts of the tensors
   /// Global batch sizes of the further streams that the objective reads (data::Stream), each a multiple of
   /// the shards.
   std::vector<std::int64_t> more_batches = {};

@@ -76,7 +76,7 @@ class CoralWorker final : public nn::ObjectiveWorker {
 /// n - 1 (Sun and Saenko 2016, "Deep CORAL", eq. 1 to 3). A batch has the mean over its shards.
 class Coral final : public nn::JointObjective {
  public:
-  Coral(CoralOptions options, std::unique_ptr<nn::Objective> labels)
+  Coral(CoralOptions options, std::shared_ptr<const nn::Objective> labels)
       : JointObjective(std::move(labels)), options_(std::move(options)) {}
 
   [[nodiscard]] std::string_view kind() const override { return "coral"; }
@@ -101,7 +101,7 @@ class CoralLoss final : public AdaptLoss {
     if (!options_.layer.empty()) nn::layer_shape(spec, options_.layer);
   }
   [[nodiscard]] std::unique_ptr<nn::Objective> objective(
-      const nn::ModelSpec& /*spec*/, std::unique_ptr<nn::Objective> labels) const override {
+      const nn::ModelSpec& /*spec*/, std::shared_ptr<const nn::Objective> labels) const override {
     return std::make_unique<Coral>(options_, std::move(labels));
   }
 

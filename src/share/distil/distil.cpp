@@ -11,7 +11,7 @@ namespace {
 
 class Distillation final : public nn::Objective {
  public:
-  Distillation(const Tensor& teacher, const DistilOptions& options, std::unique_ptr<nn::Objective> labels)
+  Distillation(const Tensor& teacher, const DistilOptions& options, std::shared_ptr<const nn::Objective> labels)
       : teacher_(teacher), options_(options), labels_(std::move(labels)) {}
 
   [[nodiscard]] std::string_view kind() const override { return "distillation"; }
@@ -42,13 +42,13 @@ class Distillation final : public nn::Objective {
  private:
   const Tensor& teacher_;
   DistilOptions options_;
-  std::unique_ptr<nn::Objective> labels_;
+  std::shared_ptr<const nn::Objective> labels_;
 };
 
 }  // namespace
 
 std::unique_ptr<nn::Objective> make_distillation(const Tensor& teacher, const DistilOptions& options,
-                                                 std::unique_ptr<nn::Objective> labels) {
+                                                 std::shared_ptr<const nn::Objective> labels) {
   if (!(options.kd_weight >= 0 && options.kd_weight <= 1)) {
     throw Error("kd_weight is outside its range", ErrorKind::kUsage)
         .expected("0 to 1")

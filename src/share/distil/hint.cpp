@@ -45,13 +45,19 @@ nn::ModelSpec projection_of(const Shape& student, const Shape& teacher) {
       .got(fmt::format("{} and {}", student.str(), teacher.str()));
 }
 
+nn::NetworkOptions tapped(const std::string& layer) {
+  nn::NetworkOptions options;
+  options.taps.push_back(layer);
+  return options;
+}
+
 class HintWorker final : public nn::ObjectiveWorker {
  public:
   HintWorker(const nn::JointObjective& objective, const HintOptions& options, const Teacher& teacher,
              const nn::ModelSpec& projection)
       : objective_(objective),
         options_(options),
-        teacher_(*teacher.spec, {.taps = {options.teacher_layer}}),
+        teacher_(*teacher.spec, tapped(options.teacher_layer)),
         projection_(projection, {.training = true, .inner = true}) {
     teacher_.load(*teacher.state);
   }
@@ -97,7 +103,7 @@ class HintWorker final : public nn::ObjectiveWorker {
 /// linear (Romero et al. 2015, "FitNets: hints for thin deep nets", eq. 3).
 class Hint final : public nn::JointObjective {
  public:
-  Hint(HintOptions options, Teacher teacher, nn::ModelSpec projection, std::unique_ptr<nn::Objective> labels)
+  Hint(HintOptions options, Teacher teacher, nn::ModelSpec projection, std::shared_ptr<const nn::Objective> labels)
       : JointObjective(std::move(labels)),
         options_(std::move(options)),
         teacher_(teacher),

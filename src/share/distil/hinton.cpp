@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "impart/share/distil.hpp"
+#include "impart/share/distil/distil.hpp"
 #include "share/distil/distil_losses.hpp"
 
 namespace impart::share {

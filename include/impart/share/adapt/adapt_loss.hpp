@@ -19,7 +19,7 @@ class AdaptLoss {
   virtual void check(const nn::ModelSpec& /*spec*/) const {}
   /// REQUIRES: check passes. `labels`: what the source's labels are worth.
   [[nodiscard]] virtual std::unique_ptr<nn::Objective> objective(
-      const nn::ModelSpec& spec, std::unique_ptr<nn::Objective> labels) const = 0;
+      const nn::ModelSpec& spec, std::shared_ptr<const nn::Objective> labels) const = 0;
 };
 
 /// coral.

@@ -19,6 +19,6 @@ struct DistilOptions {
 /// Throws Error (usage) for another, and for options outside their ranges.
 std::unique_ptr<nn::Objective> make_distillation(
     const Tensor& teacher, const DistilOptions& options,
-    std::unique_ptr<nn::Objective> labels = nn::make_cross_entropy());
+    std::shared_ptr<const nn::Objective> labels = nn::make_cross_entropy());
 
 }  // namespace impart::share

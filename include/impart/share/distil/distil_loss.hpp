@@ -26,7 +26,7 @@ struct DistilInputs {
   /// Of each row of the training data (and, of sequences, each of its labels): the mean of the teachers'
   /// probabilities at DistilLoss::table_temperature, (rows, classes). Null where that is nothing.
   const Tensor* probabilities = nullptr;
-  std::unique_ptr<nn::Objective> labels = nn::make_cross_entropy();  ///< what the labels are worth
+  std::shared_ptr<const nn::Objective> labels = nn::make_cross_entropy();  ///< what the labels are worth
 };
 
 /// A loss with its settings. Immutable.
