@@ -15,15 +15,16 @@
 #include <string>
 #include <string_view>
 
+#include "impart/app/commands.hpp"
+#include "impart/app/options.hpp"
+#include "impart/app/process.hpp"
 #include "impart/comm/comm.hpp"
 #include "impart/comm/watch.hpp"
 #include "impart/core/counted.hpp"
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
-#include "impart/stages/commands.hpp"
-#include "impart/stages/options.hpp"
-#include "impart/stages/process.hpp"
-#include "impart/stages/runner.hpp"
+#include "impart/runner/runner.hpp"
+#include "impart/runner/version.hpp"
 
 namespace {
 
@@ -48,22 +49,22 @@ int report_problems(const std::vector<std::string>& problems, const std::filesys
 }
 
 // Every rank has the same command line, so all of them fail together.
-stages::Options read_options(int argc, char** argv) {
+app::Options read_options(int argc, char** argv) {
   try {
-    return stages::parse_options(argc, argv);
+    return app::parse_options(argc, argv);
   } catch (Error& e) {
     throw std::move(e).collective();
   }
 }
 
-int run(const comm::Comm& world, const stages::Options& options) {
+int run(const comm::Comm& world, const app::Options& options) {
   const auto node = world.split_by_node();
   comm::Watchdog watchdog(world, node);
 
   // 4. The deck: read by one rank, so that all have the same.
   Problems problems;
-  const auto text = stages::read_deck_text(world, options.deck);
-  const auto deck = stages::read_deck(options, text, problems);
+  const auto text = app::read_deck_text(world, options.deck);
+  const auto deck = app::read_deck(options, text, problems);
 
   // 5. The check: everything that is wrong is told now, before hours of work.
   stages::CheckOptions limits;
@@ -71,35 +72,35 @@ int run(const comm::Comm& world, const stages::Options& options) {
   limits.ranks_of_node = node.size();
   limits.threads = options.threads;
   limits.only = options.only;
-  if (world.is_root() && !options.fresh) limits.finished = stages::finished_stages(deck);
-  const auto found = stages::check_together(world, deck, limits, std::move(problems));
+  if (world.is_root() && !options.fresh) limits.finished = runner::finished_stages(deck);
+  const auto found = runner::check_together(world, deck, limits, std::move(problems));
   if (!found.empty()) return world.is_root() ? report_problems(found, options.deck) : kWrongUsage;
 
   // 6. The stages. A signal stops them at a step boundary.
   watchdog.set_limits({.warning = deck.run.stall_warning, .abort = deck.run.stall_abort});
-  const auto report = stages::run_deck(world, deck,
+  const auto report = runner::run_deck(world, deck,
                                        {.only = options.only,
                                         .fresh = options.fresh,
                                         .trace = options.trace,
                                         .threads = options.threads,
                                         .progress = options.progress,
-                                        .stop = &stages::stop_on_signals()});
+                                        .stop = &app::stop_on_signals()});
 
   // 7. What each stage has brought.
-  if (world.is_root()) print(stages::closing_table(report));
+  if (world.is_root()) print(runner::closing_table(report));
   if (report.stopped) log::info("stopped; the same command continues the run");
   return report.stopped ? kStopped : kDone;
 }
 
 // The same check on a login node, which has no ranks.
-int check(const stages::Options& options) {
+int check(const app::Options& options) {
   Problems problems;
-  const auto deck = stages::read_deck(options, stages::read_deck_text(options.deck), problems);
+  const auto deck = app::read_deck(options, app::read_deck_text(options.deck), problems);
   stages::CheckOptions limits;
   limits.ranks = options.ranks;
   limits.ranks_known = options.ranks_known;
   limits.memory_per_rank = options.memory_per_rank;
-  const auto notes = stages::check_deck(deck, limits, problems);
+  const auto notes = runner::check_deck(deck, limits, problems);
   if (!problems.empty()) return report_problems(problems.lines(), options.deck);
   for (const auto& note : notes) print(note + "\n");
   print(options.deck.string() + ": no problems found for " + counted(options.ranks, "rank") + "\n");
@@ -110,23 +111,23 @@ int run_command(const comm::Comm* world, int argc, char** argv) {
   // 2. Options.
   auto options = read_options(argc, argv);
   switch (options.command) {
-    case stages::Command::kHelp:
+    case app::Command::kHelp:
       print(options.help);
       return argc < 2 ? kWrongUsage : kDone;
-    case stages::Command::kVersion:
-      print(stages::version_line() + "\n");
+    case app::Command::kVersion:
+      print(runner::version_line() + "\n");
       return kDone;
-    case stages::Command::kCheck:
+    case app::Command::kCheck:
       return check(options);
     default:
       break;
   }
 
   // 3. The cores of this rank.
-  options.threads = stages::use_cores(*world, options.threads);
-  if (options.command == stages::Command::kRun) return run(*world, options);
-  const auto result = options.command == stages::Command::kPredict ? stages::predict(*world, options)
-                                                                   : stages::bench(*world, options);
+  options.threads = app::use_cores(*world, options.threads);
+  if (options.command == app::Command::kRun) return run(*world, options);
+  const auto result =
+      options.command == app::Command::kPredict ? app::predict(*world, options) : app::bench(*world, options);
   if (world->is_root()) print(result);
   return kDone;
 }
@@ -137,9 +138,9 @@ int main(int argc, char** argv) {
   // 1. MPI, before the `try`, so that handlers can still speak. The commands of a login node do without.
   std::optional<comm::MpiSession> session;
   std::optional<comm::Comm> world;
-  if (!stages::runs_without_mpi(argc, argv)) {
+  if (!app::runs_without_mpi(argc, argv)) {
     // From here on a signal stops a run in good order, even while MPI starts.
-    if (std::string_view(argv[1]) == "run") stages::stop_on_signals();
+    if (std::string_view(argv[1]) == "run") app::stop_on_signals();
     session.emplace(&argc, &argv);
     world.emplace(comm::Comm::world());
     log::configure(world->rank(), world->size());

@@ -1,13 +1,16 @@
 // GoogleTest's main with MPI around it. Every rank runs every test; the failures of all ranks are printed by
-// rank 0, tagged with their rank, and a failure anywhere fails the program everywhere.
+// rank 0, tagged with their rank, and a failure anywhere fails the program everywhere. It counts as skipped only
+// when no rank has run anything.
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
 #include "impart/comm/comm.hpp"
 #include "impart/core/log.hpp"
+#include "test_outcome.hpp"
 
 namespace {
 
@@ -38,11 +41,15 @@ int main(int argc, char** argv) {
   auto* collector = new Collector;  // the list of listeners owns it
   listeners.Append(collector);
 
-  int failed = RUN_ALL_TESTS();
+  using impart::testing_support::kFailed;
+  using impart::testing_support::kPassed;
+  using impart::testing_support::kSkipped;
+  const int mine = impart::testing_support::outcome(RUN_ALL_TESTS());
   const auto texts = world.gather_strings(collector->failures(), "test failures");
   for (std::size_t rank = 1; rank < texts.size(); ++rank) {
     if (!texts[rank].empty()) std::fprintf(stderr, "[rank %zu] %s", rank, texts[rank].c_str());
   }
-  world.max_in_place(std::span(&failed, 1), "test result");
-  return failed;
+  const auto of_all = world.gather_all(mine, "test outcomes");
+  if (std::ranges::count(of_all, kFailed) > 0) return kFailed;
+  return std::ranges::count(of_all, kSkipped) == world.size() ? kSkipped : kPassed;
 }

@@ -185,7 +185,7 @@ std::string stage_text(const std::string& stage_json) {
   // A run's record holds the models and datasets beside the stage; a bare stage is fine, too.
   if (json.is_object() && json.contains("stage") && json["stage"].is_object()) json = Json(json["stage"]);
   if (!json.is_object() || !json.contains("name") || !json["name"].is_string()) return "unknown";
-  const auto name = json["name"].get<std::string>();
+  auto name = json["name"].get<std::string>();
   if (!json.contains("kind") || !json["kind"].is_string()) return name;
   return fmt::format("{} ({})", name, json["kind"].get<std::string>());
 }

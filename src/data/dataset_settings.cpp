@@ -84,7 +84,7 @@ DatasetSettings read_dataset_settings(Settings& settings, const io::PathResolver
   const auto classes = between(2, 1 << 20);
   constexpr std::string_view kClasses =
       "how many there are; csv, hdf5 and text must say it, when they have labels";
-  if (dataset.format != nullptr && traits.labels && !traits.names_classes) {
+  if (dataset.format != nullptr && traits.labels && !traits.knows_classes) {
     settings.require("classes", dataset.classes, classes, kClasses);
   } else {
     settings.read("classes", dataset.classes, classes, kClasses);

@@ -1,7 +1,6 @@
 #include "impart/metrics/classification.hpp"
 
 #include <algorithm>
-#include <numeric>
 
 namespace impart::metrics {
 
@@ -14,17 +13,6 @@ void ConfusionMatrix::add(std::int32_t label, std::int32_t prediction) {
 
 void ConfusionMatrix::merge(const ConfusionMatrix& other) {
   for (std::size_t i = 0; i < counts_.size(); ++i) counts_[i] += other.counts_[i];
-}
-
-std::int64_t ConfusionMatrix::count() const {
-  return std::accumulate(counts_.begin(), counts_.end(), std::int64_t{0});
-}
-
-double ConfusionMatrix::accuracy() const {
-  std::int64_t right = 0;
-  for (std::size_t c = 0; c < classes_; ++c) right += at(c, c);
-  const auto n = count();
-  return n == 0 ? 0 : static_cast<double>(right) / static_cast<double>(n);
 }
 
 double ConfusionMatrix::f1_macro() const {

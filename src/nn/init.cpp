@@ -9,6 +9,7 @@
 #include "impart/core/rng.hpp"
 #include "impart/nn/layer.hpp"
 #include "impart/nn/network.hpp"
+#include "impart/nn/part_network.hpp"
 #include "impart/nn/spec.hpp"
 
 namespace impart::nn {
@@ -31,8 +32,10 @@ std::vector<LayerTensors> tensors_of(const ModelSpec& given) {
   return all;
 }
 
-void fill(const ParameterSpec& tensor, const std::string& full_name, std::uint64_t seed,
-          std::span<float> values) {
+}  // namespace
+
+void initialise(const ParameterSpec& tensor, std::string_view full_name, std::uint64_t seed,
+                std::span<float> values) {
   Rng rng(seed, "init", name_id(full_name));
   const auto normal = [&](double deviation) {
     for (float& v : values) v = static_cast<float>(deviation * rng.normal());
@@ -67,6 +70,8 @@ void fill(const ParameterSpec& tensor, const std::string& full_name, std::uint64
   }
 }
 
+namespace {
+
 void fill_layer(const LayerTensors& layer, std::uint64_t seed, StateDict& state) {
   for (const auto& tensor : layer.tensors) {
     const std::string name = layer.layer + "." + tensor.name;
@@ -76,7 +81,7 @@ void fill_layer(const LayerTensors& layer, std::uint64_t seed, StateDict& state)
           .expected(tensor.shape.str())
           .got(std::to_string(values.size()) + " values");
     }
-    fill(tensor, name, seed, values);
+    initialise(tensor, name, seed, values);
   }
 }
 
@@ -90,6 +95,17 @@ StateLayoutPtr state_layout(const ModelSpec& spec) {
     }
   }
   return std::make_shared<const StateLayout>(std::move(entries));
+}
+
+std::vector<ParameterSpec> part_tensors(const ModelSpec& spec) {
+  std::vector<ParameterSpec> parts;
+  for (const auto& layer : tensors_of(spec)) {
+    for (auto tensor : layer.tensors) {
+      tensor.name = layer.layer + "." + tensor.name;
+      parts.push_back(std::move(tensor));
+    }
+  }
+  return parts;
 }
 
 StateDict initial_state(const ModelSpec& spec, std::uint64_t seed) {

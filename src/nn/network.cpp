@@ -32,6 +32,7 @@ struct Memory {
   std::size_t summed = kNone;          // the input whose gradient that is
   std::vector<KeptBytes*> kept;        // the layer's own values, and
   std::vector<std::size_t> kept_arrays;
+  std::size_t root = 0;    // the node whose memory the output lies in
   std::span<float> value;  // the output
   std::vector<std::span<const float>> inputs;
   std::vector<std::span<const float>> state;
@@ -50,6 +51,7 @@ struct Network::Impl {
   void plan_kept();
   void plan_gradients();
   void make_room();
+  void use(Workspace& workspace);
   void bind(const StateLayout& layout, const std::string& what) const;
   void find_parameters(const StateLayout& layout);
   void run_node(std::size_t i, const Pass& pass);
@@ -71,8 +73,12 @@ struct Network::Impl {
     while (shares_memory(i)) i = static_cast<std::size_t>(graph.nodes[i].inputs[0]);
     return i;
   }
+  /// The first `size` values of an array of the plan, in the workspace that is used.
+  [[nodiscard]] std::span<float> array(std::size_t number, std::size_t size) const {
+    return at->block_.span().subspan(plan.offset(number), size);
+  }
   [[nodiscard]] std::span<const float> value_of(int node) const {
-    return node == kInputNode ? first_input : memory[static_cast<std::size_t>(node)].value;
+    return node == kInputNode ? at->first_input_ : memory[static_cast<std::size_t>(node)].value;
   }
   // Moments of the plan: the input's reorder, each node forward, the loss, each node backward.
   [[nodiscard]] int forward_moment(std::size_t i) const { return static_cast<int>(i) + 1; }
@@ -88,8 +94,9 @@ struct Network::Impl {
   Scratch scratch;
   MemoryPlan plan;
   std::size_t images_array = kNone;
-  AlignedBuffer<float> block;  // what the plan laid out
-  std::span<const float> first_input;
+  std::size_t input_gradient_array = kNone;
+  Workspace home;                // the network's own, and
+  Workspace* at = &home;         // the one that is used
   std::vector<LayerTime> times;  // of each node; empty when nobody asks
 };
 
@@ -101,7 +108,7 @@ Network::Impl::Impl(const ModelSpec& given, std::int64_t batch_size, const Netwo
     throw Error("a network's batch is cut into a power of two of equal shards")
         .got(fmt::format("{} samples, {} shards", batch, options.shards));
   }
-  graph = make_graph(given, batch, options.trainable);
+  graph = make_graph(given, batch, options);
   memory.resize(graph.nodes.size());
   set_up(options);
   plan_values();
@@ -139,7 +146,7 @@ bool Network::Impl::shares_memory(std::size_t i) const {
   const auto& node = graph.nodes[i];
   if (!node.layer->in_place() || node.inputs.size() != 1 || node.inputs[0] == kInputNode) return false;
   const auto& input = graph.nodes[static_cast<std::size_t>(node.inputs[0])];
-  if (input.readers.size() != 1) return false;
+  if (input.readers.size() != 1 || input.tapped) return false;
   return !training || (!node.layer->needs().inputs && !input.layer->needs().output);
 }
 
@@ -161,9 +168,12 @@ void Network::Impl::plan_values() {
     const int own = forward_moment(i);
     if (owner == i) memory[i].value_array = plan.add(elements(node.output), own, own);
     const bool last = i + 1 == graph.nodes.size();
-    const int kept = backward && node.layer->needs().output ? backward_moment(i) : last ? loss_moment() : own;
+    const int kept = backward && node.layer->needs().output ? backward_moment(i)
+                     : last || node.tapped                  ? loss_moment()
+                                                            : own;
     plan.extend(memory[owner].value_array, own, kept);
   }
+  if (std::ranges::count(graph.taps, kInputNode) > 0) input_needed = std::max(input_needed, loss_moment());
   if (graph.reorder_input) images_array = plan.add(elements(graph.input), 0, input_needed);
 }
 
@@ -179,22 +189,30 @@ void Network::Impl::plan_kept() {
   }
 }
 
-// The gradient of an output lives from its last reader's backward pass, which writes it, to its own node's.
+// The gradient of an output lives from its last reader's backward pass, which writes it, to its own node's;
+// of a tapped one, from the loss on.
 void Network::Impl::plan_gradients() {
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const auto& node = graph.nodes[i];
+    if (!node.tapped || !node.needs_gradient) continue;
+    memory[i].gradient_array = plan.add(elements(node.output), loss_moment(), backward_moment(i));
+  }
   for (std::size_t i = graph.nodes.size(); i-- > 0;) {
     const auto& node = graph.nodes[i];
     if (!node.needs_gradient) continue;
     const int now = backward_moment(i);
     for (std::size_t k = 0; k < node.inputs.size(); ++k) {
       if (!graph.needs_gradient(node.inputs[k])) continue;
-      const auto input = static_cast<std::size_t>(node.inputs[k]);
+      const bool is_input = node.inputs[k] == kInputNode;
+      const auto input = static_cast<std::size_t>(is_input ? 0 : node.inputs[k]);
+      const int needed = backward_moment(input) + (is_input ? 1 : 0);  // the caller reads the input's
       const std::size_t size = elements(node.input_shapes[k]);
-      auto& array = memory[input].gradient_array;
+      auto& array = is_input ? input_gradient_array : memory[input].gradient_array;
       if (shares_memory(i)) {
         array = memory[i].gradient_array;
-        if (array != kNone) plan.extend(array, now, backward_moment(input));
+        if (array != kNone) plan.extend(array, now, needed);
       } else if (array == kNone) {
-        array = plan.add(size, now, backward_moment(input));
+        array = plan.add(size, now, needed);
       } else if (!node.layer->adds_gradients()) {
         auto& sum = memory[i].sum_array;
         if (sum == kNone || plan.size(sum) < size) sum = plan.add(size, now, now);
@@ -205,14 +223,10 @@ void Network::Impl::plan_gradients() {
 
 void Network::Impl::make_room() {
   scratch.allocate();
-  block = AlignedBuffer<float>(plan.total());
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const auto& node = graph.nodes[i];
     auto& mine = memory[i];
-    mine.value = block.span().subspan(plan.offset(memory[root(i)].value_array), elements(node.output));
-    for (std::size_t k = 0; k < mine.kept.size(); ++k) {
-      mine.kept[k]->place(reinterpret_cast<std::byte*>(block.data() + plan.offset(mine.kept_arrays[k])));
-    }
+    mine.root = root(i);
     mine.inputs.resize(node.inputs.size());
     mine.state.resize(node.tensors.size());
     mine.gradients.resize(node.tensors.size());
@@ -225,6 +239,20 @@ void Network::Impl::make_room() {
       } else {
         mine.summed = k;
       }
+    }
+  }
+}
+
+// Lays values, and what layers keep, where `workspace` has room for them.
+void Network::Impl::use(Workspace& workspace) {
+  at = &workspace;
+  for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
+    const auto& node = graph.nodes[i];
+    auto& mine = memory[i];
+    mine.value = array(memory[mine.root].value_array, elements(node.output));
+    for (std::size_t k = 0; k < node.inputs.size(); ++k) mine.inputs[k] = value_of(node.inputs[k]);
+    for (std::size_t k = 0; k < mine.kept.size(); ++k) {
+      mine.kept[k]->place(reinterpret_cast<std::byte*>(array(mine.kept_arrays[k], 0).data()));
     }
   }
 }
@@ -263,11 +291,11 @@ void Network::Impl::start(std::span<const float> input) {
         .expected(fmt::format("{} ({} values)", graph.input.str(), graph.input.elements()))
         .got(fmt::format("{} values", input.size()));
   }
-  first_input = input;
+  at->first_input_ = input;
   if (!graph.reorder_input) return;
-  const auto images = block.span().subspan(plan.offset(images_array), input.size());
+  const auto images = array(images_array, input.size());
   transpose_images(input.data(), batch, graph.input[1], graph.input[2] * graph.input[3], images.data());
-  first_input = images;
+  at->first_input_ = images;
 }
 
 void Network::Impl::run_node(std::size_t i, const Pass& pass) {
@@ -281,25 +309,27 @@ void Network::Impl::backward_node(std::size_t i, const Pass& pass, std::span<flo
                                   StateDict& gradients) {
   const auto& node = graph.nodes[i];
   auto& mine = memory[i];
-  const auto gradient_of = [&](std::size_t n) {
-    const auto size = elements(graph.nodes[n].output);
-    const auto array = memory[n].gradient_array;
-    return array == kNone ? grad_output.first(size) : block.span().subspan(plan.offset(array), size);
+  const auto gradient_of = [&](int n) {
+    if (n == kInputNode) return array(input_gradient_array, elements(graph.input));
+    const auto number = static_cast<std::size_t>(n);
+    const auto size = elements(graph.nodes[number].output);
+    const auto gradient = memory[number].gradient_array;
+    return gradient == kNone ? grad_output.first(size) : array(gradient, size);
   };
   for (std::size_t k = 0; k < node.inputs.size(); ++k) {
     if (!graph.needs_gradient(node.inputs[k])) continue;
-    const auto to = gradient_of(static_cast<std::size_t>(node.inputs[k]));
-    mine.grad_inputs[k].values =
-        k == mine.summed ? block.span().subspan(plan.offset(mine.sum_array), to.size()) : to;
+    const auto to = gradient_of(node.inputs[k]);
+    mine.grad_inputs[k].values = k == mine.summed ? array(mine.sum_array, to.size()) : to;
   }
   for (std::size_t k = 0; k < node.tensors.size() && node.trainable; ++k) {
     mine.gradients[k] = gradients.values(node.tensors[k]);
   }
   timed(i, &LayerTime::backward_seconds, [&] {
-    node.layer->backward(pass, {mine.inputs, mine.value, gradient_of(i), mine.grad_inputs, mine.gradients});
+    node.layer->backward(
+        pass, {mine.inputs, mine.value, gradient_of(static_cast<int>(i)), mine.grad_inputs, mine.gradients});
   });
   if (mine.summed == kNone) return;
-  const auto to = gradient_of(static_cast<std::size_t>(node.inputs[mine.summed]));
+  const auto to = gradient_of(node.inputs[mine.summed]);
   const auto from = mine.grad_inputs[mine.summed].values;
   for (std::size_t j = 0; j < to.size(); ++j) to[j] += from[j];
 }
@@ -308,7 +338,26 @@ Network::Network(const ModelSpec& spec, std::int64_t batch, NetworkOptions optio
   use_one_kernel_thread();
   impl_ = std::make_unique<Impl>(spec, batch, options);
   impl_->make_room();
+  impl_->home = workspace();
+  impl_->use(impl_->home);
 }
+
+Workspace Network::workspace() const {
+  Workspace made;
+  made.block_ = AlignedBuffer<float>(impl_->plan.total());
+  return made;
+}
+
+void Network::use(Workspace& workspace) {
+  if (workspace.block_.span().size() != impl_->plan.total()) {
+    throw Error("a workspace of another network")
+        .expected(fmt::format("room for {} values", impl_->plan.total()))
+        .got(std::to_string(workspace.block_.span().size()));
+  }
+  impl_->use(workspace);
+}
+
+Workspace& Network::own_workspace() noexcept { return impl_->home; }
 
 Network::Network(Network&&) noexcept = default;
 Network& Network::operator=(Network&&) noexcept = default;
@@ -381,6 +430,24 @@ void Network::backward(const Pass& pass, std::span<float> grad_output, StateDict
     if (net.graph.nodes[i].needs_gradient) net.backward_node(i, pass, grad_output, gradients);
     if (final_from) final_from(net.memory[i].parameters_before);
   }
+}
+
+std::span<const float> Network::tap(std::size_t k) const { return impl_->value_of(impl_->graph.taps.at(k)); }
+
+std::span<float> Network::tap_gradient(std::size_t k) {
+  auto& net = *impl_;
+  const int node = net.graph.taps.at(k);
+  if (!net.training || node == kInputNode || !net.graph.needs_gradient(node)) return {};
+  const auto& mine = net.memory[static_cast<std::size_t>(node)];
+  return net.array(mine.gradient_array, mine.value.size());
+}
+
+std::span<const float> Network::input_gradient() const {
+  const auto& net = *impl_;
+  if (net.input_gradient_array == kNone) {
+    throw Error("the network has no gradient of its input").hint("build it with `inner` and `training`");
+  }
+  return net.array(net.input_gradient_array, elements(net.graph.input));
 }
 
 std::optional<std::string> Network::first_not_finite(const Pass& pass, std::span<const float> input) {

@@ -97,7 +97,7 @@ void check_input(const ModelSpec& spec) {
                   std::to_string(kMaxExtent))
         .got(spec.input.str());
   }
-  if (spec.classes < 1) {
+  if (spec.classes < 1 && spec.classes != kAnyOutput) {
     throw Error("bad value of `classes`", ErrorKind::kUsage)
         .expected("at least 1")
         .got(std::to_string(spec.classes));
@@ -171,6 +171,7 @@ void check_all_read(const ModelSpec& spec, std::span<const std::vector<int>> inp
 
 void check_output(const ModelSpec& spec, const Shape& output) {
   const auto rank = output.rank();
+  if (spec.classes == kAnyOutput) return;
   if ((rank == 1 || rank == 2) && output[rank - 1] == spec.classes) return;
   throw Error("the last layer's output does not fit `classes`", ErrorKind::kUsage)
       .at(fmt::format("layer '{}' ({})", spec.layers.back().name, spec.layers.back().kind))

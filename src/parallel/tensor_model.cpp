@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -62,6 +63,13 @@ TensorModel::TensorModel(const nn::ModelSpec& spec, const comm::Comm& tensor)
       plan_(plan_on_all(spec, tensor, axis_)) {}
 
 TensorModel::Training TensorModel::training(const nn::Objective& objective) const {
+  if (!objective.needs().is_plain()) {
+    throw Error("an objective that taps layers, has parts or reads several streams needs the whole model",
+                ErrorKind::kUsage)
+        .expected("mesh.tensor = 1")
+        .got(std::to_string(tensor_.size()))
+        .collective();
+  }
   if (whole_.classes >= kSplitClasses && tensor_.size() > 1) {
     auto local = plan_tensors(whole_, plan_.part, axis_, true).local;
     auto loss = make_split_cross_entropy(objective, plan_.part, axis_);

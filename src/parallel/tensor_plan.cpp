@@ -189,7 +189,7 @@ class Planner {
 
   /// The name under which to read the output of layer `k` (-1: the model's input) split or whole.
   std::string input(int k, bool split) {
-    const auto name = k < 0 ? std::string(nn::kModelInput) : whole_.layers[static_cast<std::size_t>(k)].name;
+    auto name = k < 0 ? std::string(nn::kModelInput) : whole_.layers[static_cast<std::size_t>(k)].name;
     if (is_split(k) == split) return name;
     auto& converted = converted_[k];
     if (!converted.empty()) return converted;

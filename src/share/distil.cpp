@@ -15,6 +15,7 @@ class Distillation final : public nn::Objective {
       : teacher_(teacher), options_(options), labels_(std::move(labels)) {}
 
   [[nodiscard]] std::string_view kind() const override { return "distillation"; }
+  [[nodiscard]] nn::ObjectiveNeeds needs() const override { return {.rows = true}; }
 
   double evaluate(std::span<const float> outputs, const nn::Targets& targets, std::int64_t classes,
                   float scale, std::span<float> gradient) const override {

@@ -259,14 +259,15 @@ Tensor probabilities(const comm::Comm& comm, const Model& model, const data::Dat
 }
 
 std::map<std::string, double> evaluate(const comm::Comm& comm, const Model& model,
-                                       const data::DatasetPtr& dataset, int threads) {
+                                       const data::DatasetPtr& dataset, int threads,
+                                       std::span<const metrics::MetricPtr> wanted) {
   // Cross entropy of softmax(log p) is -log p: the objective that takes outputs serves for probabilities,
   // too.
   auto outputs = probabilities(comm, model, dataset, 1.0, threads);
   for (auto& p : outputs.values()) p = std::log(std::max(p, 1e-30F));
   // A text's labels are those of the model's vocabulary, too.
   return train::classification_metrics(outputs, *inputs_of(model.members.front(), dataset),
-                                       *nn::make_cross_entropy());
+                                       *nn::make_cross_entropy(), wanted);
 }
 
 }  // namespace impart::share

@@ -1,4 +1,4 @@
-#include "stages/check_context.hpp"
+#include "impart/stages/check_context.hpp"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -14,9 +14,8 @@
 #include "impart/io/checkpoint.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/parallel/tensor_plan.hpp"
+#include "impart/stages/ranks.hpp"
 #include "impart/train/gradient_engine.hpp"
-#include "stages/data_source.hpp"
-#include "stages/rank_groups.hpp"
 #include "stages/training_needs.hpp"
 
 namespace impart::stages {
@@ -50,37 +49,16 @@ std::optional<std::string> lonely_batch_norm(const nn::ModelSpec& spec,
 }
 
 // Throws Error when the settings don't fit what the file says of itself.
-DatasetOutline outline_of(const DatasetSettings& settings, const io::SampleInfo& info) {
-  const auto limit = settings.limit[static_cast<std::size_t>(Part::kTrain)];
-  DatasetOutline outline{info.shape,
+DatasetOutline outline_of(const data::DatasetSettings& settings, const io::SampleInfo& info) {
+  const auto limit = settings.limit[static_cast<std::size_t>(data::Part::kTrain)];
+  DatasetOutline outline{data::check_samples(settings, info),
                          settings.classes,
                          info.samples,
                          limit > 0 ? limit * settings.classes : data::cut(settings.split[0], info.samples),
                          info.labels_per_sample,
                          {}};
-  for (std::size_t part = 0; part < kPartNames.size(); ++part)
+  for (std::size_t part = 0; part < data::kPartNames.size(); ++part)
     outline.has_part[part] = settings.split[part] > 0;
-  const auto characters = static_cast<int>(info.vocabulary.size());
-  if (settings.format == DataFormat::kText && settings.classes != characters) {
-    throw Error("`classes` is not the number of characters")
-        .expected(fmt::format("{}, the distinct bytes of the {}", characters,
-                              settings.vocabulary.empty() ? "text" : "vocabulary"))
-        .got(std::to_string(settings.classes));
-  }
-  const bool limited = std::ranges::any_of(settings.limit, [](std::int64_t n) { return n != 0; });
-  if (limited && info.labels_per_sample == 0) throw Error("`limit` counts labels, and there are none");
-  if (settings.resize.rank() == 2) {
-    if (info.shape.rank() != 3) {
-      throw Error("only images can be resized").expected("samples of shape (C, H, W)").got(info.shape.str());
-    }
-    outline.shape = Shape{info.shape[0], settings.resize[0], settings.resize[1]};
-  }
-  const auto channels = static_cast<std::size_t>(data::channels_of(outline.shape));
-  if (!settings.mean.empty() && settings.mean.size() != channels) {
-    throw Error("`normalise` does not fit the channels")
-        .expected(fmt::format("{} means and deviations for samples of {}", channels, outline.shape.str()))
-        .got(std::to_string(settings.mean.size()));
-  }
   return outline;
 }
 
@@ -88,30 +66,35 @@ DatasetOutline outline_of(const DatasetSettings& settings, const io::SampleInfo&
 
 CheckContext::CheckContext(const Deck& deck, const CheckOptions& options, Problems& problems)
     : deck_(deck), options_(options), problems_(problems) {
-  for (const auto& settings : deck.datasets) datasets_.emplace(settings.name, open(settings));
+  for (const auto& dataset : deck.datasets) datasets_.emplace(dataset.name, open(dataset));
 }
 
 void CheckContext::problem(const std::string& path, std::string_view text) {
   problems_.add(deck_.places, path, text);
 }
 
-bool CheckContext::will_run(const StageSettings& stage) const {
+bool CheckContext::will_run(const Stage& stage) const {
   const auto& only = options_.only;
   const auto& finished = options_.finished;
-  return (only.empty() || std::ranges::find(only, stage.name) != only.end()) &&
-         std::ranges::find(finished, stage.name) == finished.end();
+  return (only.empty() || std::ranges::find(only, stage.name()) != only.end()) &&
+         std::ranges::find(finished, stage.name()) == finished.end();
 }
 
-std::optional<DatasetOutline> CheckContext::open(const DatasetSettings& settings) {
-  if (settings.files.empty()) return std::nullopt;
+const Stage& CheckContext::stage_at(const std::string& path) const {
+  return **std::ranges::find(deck_.stages, path, [](const auto& stage) { return stage->path(); });
+}
+
+std::optional<DatasetOutline> CheckContext::open(const DatasetEntry& dataset) {
+  const auto& settings = dataset.settings;
+  if (settings.format == nullptr || settings.format->files().empty()) return std::nullopt;
   try {
-    const auto source = open_source(settings);
+    const auto source = settings.format->open();
     const auto& info = source->info();
     auto outline = outline_of(settings, info);
     data_bytes_ += info.bytes() + static_cast<std::size_t>(info.labels()) * sizeof(std::int32_t);
     return outline;
   } catch (const Error& e) {
-    problem("dataset." + settings.name, e.what());
+    problem("dataset." + dataset.name, e.what());
     return std::nullopt;
   }
 }
@@ -132,7 +115,7 @@ const DatasetOutline* CheckContext::dataset(const std::string& path, const std::
   const auto found = datasets_.find(name);
   if (found == datasets_.end()) {
     problem(path, fmt::format("there is no [dataset.{}]{}", name,
-                              near_name(name, deck_.datasets, &DatasetSettings::name)));
+                              near_name(name, deck_.datasets, &DatasetEntry::name)));
     return nullptr;
   }
   return found->second ? &*found->second : nullptr;
@@ -155,11 +138,13 @@ const ModelOutline* CheckContext::artifact(const std::string& path, const std::s
     }
     return outline ? &*outline : nullptr;
   }
-  if (std::ranges::find(deck_.stages, reference, &StageSettings::name) != deck_.stages.end()) {
+  if (deck_.find_stage(reference) != nullptr) {
     problem(path, fmt::format("stage '{}' does not come before this one (move it up)", reference));
   } else {
-    problem(path, fmt::format("there is no stage '{}'{}", reference,
-                              near_name(reference, deck_.stages, &StageSettings::name)));
+    std::vector<std::string_view> names;
+    for (const auto& stage : deck_.stages) names.push_back(stage->name());
+    const auto hint = suggestion(reference, names);
+    problem(path, fmt::format("there is no stage '{}'{}", reference, hint.empty() ? "" : " (" + hint + ")"));
   }
   return nullptr;
 }
@@ -204,10 +189,18 @@ void CheckContext::match(const std::string& path, const nn::ModelSpec& spec, con
 }
 
 void CheckContext::need_part(const std::string& path, const std::string& dataset_name,
-                             const DatasetOutline& dataset, Part part) {
-  if (part == Part::kAll || dataset.has_part[static_cast<std::size_t>(part)]) return;
-  problem(path,
-          fmt::format("dataset '{}' has no {} part (give it one in `split`)", dataset_name, part_name(part)));
+                             const DatasetOutline& dataset, data::Part part) {
+  if (part == data::Part::kAll || dataset.has_part[static_cast<std::size_t>(part)]) return;
+  problem(path, fmt::format("dataset '{}' has no {} part (give it one in `split`)", dataset_name,
+                            data::part_name(part)));
+}
+
+void CheckContext::measured(const std::string& path, const std::string& dataset_name,
+                            const nn::ModelSpec& spec) {
+  if (const auto* data = dataset(path, dataset_name)) {
+    match(path, spec, *data, dataset_name);
+    need_part(path, dataset_name, *data, data::Part::kValidation);
+  }
 }
 
 // The mesh of the stage at `path`, when its ranks, the shards and the model allow it.
@@ -215,9 +208,9 @@ std::optional<comm::MeshShape> CheckContext::check_mesh(const std::string& path,
                                                         const TrainingSettings& settings,
                                                         const nn::ModelSpec& spec, Trainees trainees) {
   if (trainees != Trainees::kRanks) return comm::MeshShape{.data = 1};
-  const auto stage = std::ranges::find(deck_.stages, path, &StageSettings::path);
+  const auto& stage = stage_at(path);
   const int shards = deck_.run.shards;
-  const int wanted = wanted_ranks(*stage, options_.ranks, shards);
+  const int wanted = wanted_ranks(stage, options_.ranks, shards);
   if (wanted > options_.ranks) return std::nullopt;  // told where the stage says it
   if (settings.solver && settings.mesh.tensor > 1) {
     problem(path + ".mesh", "a solver needs the whole model on every rank: tensor = 1");
@@ -231,11 +224,11 @@ std::optional<comm::MeshShape> CheckContext::check_mesh(const std::string& path,
     const auto mesh =
         comm::fit_mesh(settings.mesh, wanted > 0 ? wanted : comm::largest_rank_count(shards, options_.ranks));
     const auto why = why_not_ranks(mesh.data, shards,
-                                   settings.mesh.data > 0 ? "mesh.data"
-                                   : stage->ranks > 0     ? "`ranks`"
-                                                          : "`mpirun -n`");
+                                   settings.mesh.data > 0     ? "mesh.data"
+                                   : stage.common().ranks > 0 ? "`ranks`"
+                                                              : "`mpirun -n`");
     if (why.empty()) return mesh;
-    const bool told = mesh.tensor == 1 && (stage->ranks >= 1 || !splits_tensors(deck_));
+    const bool told = mesh.tensor == 1 && (stage.common().ranks >= 1 || !splits_tensors(deck_));
     if (!told) problem(path + ".mesh", "ranks of the data axis: " + why);
   } catch (const Error& e) {
     problem(path + ".mesh", e.what());
@@ -313,7 +306,7 @@ void CheckContext::recalibration(const std::string& path, const nn::ModelSpec& s
     problem(path, e.what());
   }
   if (batch_size % shards != 0) return;
-  if (!will_run(*std::ranges::find(deck_.stages, path, &StageSettings::path))) return;
+  if (!will_run(stage_at(path))) return;
   const auto ranks = comm::largest_rank_count(shards, options_.ranks);
   const auto memory = data_bytes_ + nn::state_layout(spec)->arena_size() * sizeof(float) +
                       train::engine_memory(spec, engine, ranks).total();
@@ -326,7 +319,7 @@ void CheckContext::recalibration(const std::string& path, const nn::ModelSpec& s
 
 void CheckContext::check_needs(const std::string& path, const TrainingSettings& settings,
                                const nn::ModelSpec& spec, Trainees trainees) {
-  if (!will_run(*std::ranges::find(deck_.stages, path, &StageSettings::path))) return;
+  if (!will_run(stage_at(path))) return;
   const auto mesh = check_mesh(path, settings, spec, trainees);
   if (!mesh) return;
   if (trainees != Trainees::kClients) check_sync(path, settings, spec, *mesh, trainees);
@@ -397,7 +390,7 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
                             const nn::ModelSpec& spec, Trainees trainees) {
   if (const auto* data = dataset(path + ".dataset", settings.dataset)) {
     match(path + ".dataset", spec, *data, settings.dataset);
-    need_part(path + ".dataset", settings.dataset, *data, Part::kTrain);
+    need_part(path + ".dataset", settings.dataset, *data, data::Part::kTrain);
     if (trainees == Trainees::kRanks && !settings.solver)
       check_updates(path, settings, data->train_samples / settings.train_part.of);
     const std::pair<bool, const char*> measuring[] = {
@@ -405,7 +398,7 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
         {settings.patience > 0, ".early_stopping"},
         {settings.schedule.kind == train::ScheduleKind::kPlateau, ".schedule"}};
     for (const auto& [measures, key] : measuring) {
-      if (measures) need_part(path + key, settings.dataset, *data, Part::kValidation);
+      if (measures) need_part(path + key, settings.dataset, *data, data::Part::kValidation);
     }
   }
   const auto weights = settings.objective.class_weights.size();

@@ -1,24 +1,29 @@
-// The kinds of stages; kinds.cpp has the table.
+// The kinds of stages; stage_kinds.cpp has the table.
 #pragma once
 
 #include <memory>
-#include <optional>
 
+#include "impart/core/settings.hpp"
 #include "impart/stages/stage.hpp"
-#include "stages/toml_reader.hpp"
 
 namespace impart::stages {
 
-std::unique_ptr<Stage> make_train(const StageSettings& settings);
-std::unique_ptr<Stage> make_transfer(const StageSettings& settings);
-std::unique_ptr<Stage> make_merge(const StageSettings& settings);
-std::unique_ptr<Stage> make_ensemble(const StageSettings& settings);
-std::unique_ptr<Stage> make_distil(const StageSettings& settings);
-std::unique_ptr<Stage> make_federate(const StageSettings& settings);
-std::unique_ptr<Stage> make_evaluate(const StageSettings& settings);
+std::unique_ptr<Stage> make_train(Settings& settings, const Deck& deck);
+std::unique_ptr<Stage> make_transfer(Settings& settings, const Deck& deck);
+std::unique_ptr<Stage> make_merge(Settings& settings, const Deck& deck);
+std::unique_ptr<Stage> make_ensemble(Settings& settings, const Deck& deck);
+std::unique_ptr<Stage> make_distil(Settings& settings, const Deck& deck);
+std::unique_ptr<Stage> make_federate(Settings& settings, const Deck& deck);
+std::unique_ptr<Stage> make_evaluate(Settings& settings, const Deck& deck);
 
-/// `deck` has all but the stages from this one on. Nothing when the name is missing. A kind that is missing
-/// or unknown is left empty. Both are problems.
-std::optional<StageSettings> read_stage(TableReader& table, const Deck& deck);
+/// A list of at least so many stages or files.
+void read_inputs(Settings& settings, std::string_view key, std::vector<std::string>& inputs,
+                 std::size_t least, std::string_view text);
+/// One weight for each input, not all zero, or none.
+void read_weights(Settings& settings, std::vector<double>& weights, std::size_t inputs, const Range& range,
+                  std::string_view text);
+/// Uses of `models` with these weights (empty: all 1), and of a dataset, if it is named.
+StageUses uses_of(const std::vector<std::string>& models, const std::vector<double>& weights,
+                  const char* role, const std::string& dataset);
 
 }  // namespace impart::stages

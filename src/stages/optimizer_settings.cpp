@@ -19,26 +19,27 @@ constexpr Range kBelowOne{.low = 0, .high = 1, .high_open = true};
 constexpr Range kPart{.low = 0, .high = 1, .low_open = true};
 constexpr Range kWithinOne{.low = 0, .high = 1, .low_open = true, .high_open = true};
 
-void choose_objective(TableReader& table, std::string_view key, nn::ObjectiveKind& kind) {
+void choose_objective(Settings& table, std::string_view key, nn::ObjectiveKind& kind) {
   const auto names = nn::objective_names();
-  const auto chosen = table.choose_word(key, {names.begin(), names.end()}, static_cast<std::size_t>(kind));
+  auto chosen = static_cast<std::size_t>(kind);
+  table.choose_word(key, chosen, {names.begin(), names.end()}, "");
   kind = static_cast<nn::ObjectiveKind>(chosen);
 }
 
-void read_moments(TableReader& table, train::OptimizerOptions& optimizer) {
-  table.read("beta1", optimizer.beta1, kBelowOne);
-  table.read("beta2", optimizer.beta2, kBelowOne);
-  table.read("epsilon", optimizer.epsilon, above(0));
+void read_moments(Settings& table, train::OptimizerOptions& optimizer) {
+  table.read("beta1", optimizer.beta1, kBelowOne, "");
+  table.read("beta2", optimizer.beta2, kBelowOne, "");
+  table.read("epsilon", optimizer.epsilon, above(0), "");
 }
 
 // The settings of one kind.
-void read_rule(TableReader& table, train::OptimizerOptions& optimizer) {
-  table.read("learning_rate", optimizer.learning_rate, at_least(0));
-  table.read("weight_decay", optimizer.weight_decay, at_least(0));
+void read_rule(Settings& table, train::OptimizerOptions& optimizer) {
+  table.read("learning_rate", optimizer.learning_rate, at_least(0), "");
+  table.read("weight_decay", optimizer.weight_decay, at_least(0), "");
   switch (optimizer.kind) {
     case OptimizerKind::kSgd:
-      table.read("momentum", optimizer.momentum, kBelowOne);
-      table.read("nesterov", optimizer.nesterov);
+      table.read("momentum", optimizer.momentum, kBelowOne, "");
+      table.read("nesterov", optimizer.nesterov, "");
       if (optimizer.nesterov && optimizer.momentum == 0)
         table.problem("nesterov", "needs a momentum above 0");
       break;
@@ -48,47 +49,47 @@ void read_rule(TableReader& table, train::OptimizerOptions& optimizer) {
       read_moments(table, optimizer);
       break;
     case OptimizerKind::kRmsprop:
-      table.read("alpha", optimizer.alpha, kBelowOne);
-      table.read("momentum", optimizer.momentum, kBelowOne);
-      table.read("centered", optimizer.centered);
-      table.read("epsilon", optimizer.epsilon, above(0));
+      table.read("alpha", optimizer.alpha, kBelowOne, "");
+      table.read("momentum", optimizer.momentum, kBelowOne, "");
+      table.read("centered", optimizer.centered, "");
+      table.read("epsilon", optimizer.epsilon, above(0), "");
       break;
     case OptimizerKind::kLars:
-      table.read("momentum", optimizer.momentum, kBelowOne);
-      table.read("trust", optimizer.trust, above(0));
+      table.read("momentum", optimizer.momentum, kBelowOne, "");
+      table.read("trust", optimizer.trust, above(0), "");
       break;
   }
 }
 
-void read_clips(TableReader& table, std::vector<train::GradientTransformPtr>& transforms) {
+void read_clips(Settings& table, std::vector<train::GradientTransformPtr>& transforms) {
   double norm = 0;
   double value = 0;
-  table.read("clip_norm", norm, at_least(0));
-  table.read("clip_value", value, at_least(0));
+  table.read("clip_norm", norm, at_least(0), "");
+  table.read("clip_value", value, at_least(0), "");
   if (norm > 0) transforms.push_back(train::make_clip_norm(norm));
   if (value > 0) transforms.push_back(train::make_clip_value(value));
 }
 
-void read_solver(TableReader& table, SolverKind kind, TrainingSettings& training) {
+void read_solver(Settings& table, SolverKind kind, TrainingSettings& training) {
   auto& solver = training.solver.emplace(train::SolverOptions{.kind = kind});
   if (kind == SolverKind::kLeastSquares) {
-    table.read("ridge", solver.ridge, at_least(0));
+    table.read("ridge", solver.ridge, at_least(0), "");
     training.objective.kind = nn::ObjectiveKind::kMeanSquaredError;
     return;
   }
   if (kind == SolverKind::kNewton) training.objective.kind = nn::ObjectiveKind::kCrossEntropy;
   if (kind == SolverKind::kLbfgs) {
     solver.tolerance = 1e-5;  // no more can be told of slopes in float32
-    table.read("memory", solver.memory, between(1, 1000));
+    table.read("memory", solver.memory, between(1, 1000), "");
   }
-  table.read("l2", training.objective.l2, at_least(0));
-  table.read("tolerance", solver.tolerance, at_least(0));
-  table.read("max_iterations", solver.max_iterations, between(1, 1'000'000));
+  table.read("l2", training.objective.l2, at_least(0), "");
+  table.read("tolerance", solver.tolerance, at_least(0), "");
+  table.read("max_iterations", solver.max_iterations, between(1, 1'000'000), "");
 }
 
 }  // namespace
 
-void read_objective(TableReader& stage, nn::ObjectiveOptions& objective) {
+void read_objective(Settings& stage, nn::ObjectiveOptions& objective) {
   using enum nn::ObjectiveKind;
   if (!stage.has("objective") || stage.is_text("objective")) {
     choose_objective(stage, "objective", objective.kind);
@@ -97,25 +98,26 @@ void read_objective(TableReader& stage, nn::ObjectiveOptions& objective) {
   auto table = stage.table("objective");
   choose_objective(table, "kind", objective.kind);
   if (objective.kind == kCrossEntropy || objective.kind == kKl) {
-    table.read("label_smoothing", objective.label_smoothing, kBelowOne);
+    table.read("label_smoothing", objective.label_smoothing, kBelowOne, "");
   }
-  if (objective.kind == kCrossEntropy) table.read("class_weights", objective.class_weights, above(0));
-  if (objective.kind == kHuber) table.read("delta", objective.delta, above(0));
+  if (objective.kind == kCrossEntropy) table.read("class_weights", objective.class_weights, above(0), "");
+  if (objective.kind == kHuber) table.read("delta", objective.delta, above(0), "");
   if (objective.kind == kMulticlassHinge) {
-    table.read("margin", objective.margin, above(0));
-    table.read("power", objective.power, between(1, 2));
+    table.read("margin", objective.margin, above(0), "");
+    table.read("power", objective.power, between(1, 2), "");
   }
   if (objective.l2 > 0 && table.has("l2")) table.problem("l2", "the optimizer has an l2, too: give it once");
-  table.read("l2", objective.l2, at_least(0));
+  table.read("l2", objective.l2, at_least(0), "");
   table.finish();
 }
 
-void read_optimizer(TableReader& stage, TrainingSettings& training) {
+void read_optimizer(Settings& stage, TrainingSettings& training) {
   auto table = stage.table("optimizer");
   std::vector<std::string_view> names;
   for (const auto all : {train::optimizer_names(), train::solver_names()})
     names.insert(names.end(), all.begin(), all.end());
-  const auto chosen = table.choose_word("kind", names, 0);
+  std::size_t chosen = 0;
+  table.choose_word("kind", chosen, names, "");
   const auto optimizers = train::optimizer_names().size();
   if (chosen >= optimizers) {
     read_solver(table, static_cast<SolverKind>(chosen - optimizers), training);
@@ -127,7 +129,7 @@ void read_optimizer(TableReader& stage, TrainingSettings& training) {
   table.finish();
 }
 
-void check_solver(TableReader& stage, const TrainingSettings& training) {
+void check_solver(Settings& stage, const TrainingSettings& training) {
   if (!training.solver) return;
   const auto kind = training.solver->kind;
   const auto name = train::solver_names()[static_cast<std::size_t>(kind)];
@@ -163,7 +165,7 @@ void check_solver(TableReader& stage, const TrainingSettings& training) {
                               nn::objective_names()[static_cast<std::size_t>(objective.kind)]));
 }
 
-void read_schedule(TableReader table, train::ScheduleOptions& schedule) {
+void read_schedule(Settings table, train::ScheduleOptions& schedule) {
   table.choose("kind", schedule.kind,
                {{"constant", ScheduleKind::kConstant},
                 {"step", ScheduleKind::kStep},
@@ -171,50 +173,51 @@ void read_schedule(TableReader table, train::ScheduleOptions& schedule) {
                 {"cosine", ScheduleKind::kCosine},
                 {"polynomial", ScheduleKind::kPolynomial},
                 {"one_cycle", ScheduleKind::kOneCycle},
-                {"plateau", ScheduleKind::kPlateau}});
-  table.read("warmup_epochs", schedule.warmup_epochs, at_least(0));
+                {"plateau", ScheduleKind::kPlateau}},
+               "");
+  table.read("warmup_epochs", schedule.warmup_epochs, at_least(0), "");
   switch (schedule.kind) {
     case ScheduleKind::kConstant:
       break;
     case ScheduleKind::kStep:
-      table.read("step_epochs", schedule.step_epochs, above(0));
-      table.read("gamma", schedule.gamma, kPart);
+      table.read("step_epochs", schedule.step_epochs, above(0), "");
+      table.read("gamma", schedule.gamma, kPart, "");
       break;
     case ScheduleKind::kMultiStep:
-      table.require("milestones", schedule.milestones, above(0));
+      table.require("milestones", schedule.milestones, above(0), "");
       if (!std::ranges::is_sorted(schedule.milestones)) table.problem("milestones", "expected rising epochs");
-      table.read("gamma", schedule.gamma, kPart);
+      table.read("gamma", schedule.gamma, kPart, "");
       break;
     case ScheduleKind::kPolynomial:
-      table.read("power", schedule.power, above(0));
+      table.read("power", schedule.power, above(0), "");
       [[fallthrough]];
     case ScheduleKind::kCosine:
-      table.read("final_factor", schedule.final_factor, between(0, 1));
+      table.read("final_factor", schedule.final_factor, between(0, 1), "");
       break;
     case ScheduleKind::kOneCycle:
-      table.read("pct_start", schedule.pct_start, kWithinOne);
-      table.read("div_factor", schedule.div_factor, at_least(1));
-      table.read("final_div_factor", schedule.final_div_factor, at_least(1));
+      table.read("pct_start", schedule.pct_start, kWithinOne, "");
+      table.read("div_factor", schedule.div_factor, at_least(1), "");
+      table.read("final_div_factor", schedule.final_div_factor, at_least(1), "");
       break;
     case ScheduleKind::kPlateau:
-      table.read("factor", schedule.factor, kWithinOne);
-      table.read("patience", schedule.patience, at_least(0));
-      table.read("threshold", schedule.threshold, kBelowOne);
-      table.read("cooldown", schedule.cooldown, at_least(0));
-      table.read("min_factor", schedule.min_factor, kBelowOne);
+      table.read("factor", schedule.factor, kWithinOne, "");
+      table.read("patience", schedule.patience, at_least(0), "");
+      table.read("threshold", schedule.threshold, kBelowOne, "");
+      table.read("cooldown", schedule.cooldown, at_least(0), "");
+      table.read("min_factor", schedule.min_factor, kBelowOne, "");
       break;
   }
   table.finish();
 }
 
-void read_average(TableReader table, TrainingSettings& training) {
+void read_average(Settings table, TrainingSettings& training) {
   auto& average = training.average;
   table.choose("kind", average.kind,
-               {{"none", AverageKind::kNone}, {"ema", AverageKind::kEma}, {"swa", AverageKind::kSwa}});
-  if (average.kind == AverageKind::kEma) table.read("decay", average.decay, kBelowOne);
+               {{"none", AverageKind::kNone}, {"ema", AverageKind::kEma}, {"swa", AverageKind::kSwa}}, "");
+  if (average.kind == AverageKind::kEma) table.read("decay", average.decay, kBelowOne, "");
   if (average.kind == AverageKind::kSwa) {
-    table.read("start", average.start, kBelowOne);
-    table.read("learning_rate", average.learning_rate, above(0));
+    table.read("start", average.start, kBelowOne, "");
+    table.read("learning_rate", average.learning_rate, above(0), "");
     if (average.learning_rate > 0 && training.optimizer.learning_rate == 0)
       table.problem("learning_rate", "needs an optimizer with a learning_rate above 0");
   }

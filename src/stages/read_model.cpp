@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "impart/io/checkpoint.hpp"
-#include "stages/run_context.hpp"
+#include "impart/stages/run_context.hpp"
 
 namespace impart::stages {
 

@@ -1,4 +1,4 @@
-#include "stages/run_context.hpp"
+#include "impart/stages/run_context.hpp"
 
 #include <fmt/format.h>
 
@@ -22,24 +22,24 @@ void RunContext::use_ranks(const comm::Comm& comm, ProgressMode progress) {
   options_.progress = progress;
 }
 
-const DataParts& RunContext::data(const std::string& name) {
+const data::DataParts& RunContext::data(const std::string& name) {
   const auto found = data_.find(name);
   if (found != data_.end()) return found->second;
-  const auto& settings = *deck_.find_dataset(name);
-  auto parts = read_parts(*comm_, settings);
-  for (std::size_t part = 0; part < kPartNames.size(); ++part) {
+  const auto& settings = deck_.find_dataset(name)->settings;
+  auto parts = data::read_parts(*comm_, "dataset." + name, settings);
+  for (std::size_t part = 0; part < data::kPartNames.size(); ++part) {
     if (settings.split[part] == 0 || parts.parts[part] != nullptr) continue;
     throw Error("the part has no samples")
-        .at(fmt::format("dataset.{}: split.{}", name, kPartNames[part]))
-        .hint(settings.format == DataFormat::kText ? "a larger part, a longer text, or a smaller `context`"
-                                                   : "a larger part, or more samples")
+        .at(fmt::format("dataset.{}: split.{}", name, data::kPartNames[part]))
+        .hint(settings.format->traits().text ? "a larger part, a longer text, or a smaller `context`"
+                                             : "a larger part, or more samples")
         .collective();
   }
   return data_.emplace(name, std::move(parts)).first->second;
 }
 
 data::DatasetPtr RunContext::training_data(const TrainingSettings& settings) {
-  const auto& whole = data(settings.dataset).part(Part::kTrain);
+  const auto& whole = data(settings.dataset).part(data::Part::kTrain);
   if (settings.train_part.of == 1) return whole;
   data::DatasetPtr slice;
   comm::agree(*comm_, "train_part", [&] {
@@ -97,6 +97,7 @@ train::TrainerOptions RunContext::trainer_options(const std::string& stage,
   options.local_steps = settings.local_steps;
   options.average = train::average_of(settings.average);
   options.augment = settings.augment;
+  options.sampler = settings.sampler;
   options.monitor = settings.monitor;
   options.keep = settings.keep;
   options.patience = settings.patience;
@@ -174,7 +175,7 @@ StageResult train_model(RunContext& context, const std::string& stage, const Tra
   const train::TrainTask task{.spec = spec,
                               .objective = objective,
                               .train = data,
-                              .validation = parts.part(Part::kValidation),
+                              .validation = parts.part(data::Part::kValidation),
                               .on_event = context.event_sink(stage),
                               .stop = context.options().stop,
                               .state_directory = context.state_directory(stage),
@@ -198,7 +199,7 @@ StageResult federate_model(RunContext& context, const std::string& stage, const 
   const share::FederateTask task{.spec = spec,
                                  .objective = *objective,
                                  .clients = std::move(clients),
-                                 .validation = parts.part(Part::kValidation),
+                                 .validation = parts.part(data::Part::kValidation),
                                  .on_event = context.event_sink(stage),
                                  .stop = context.options().stop,
                                  .state_directory = context.state_directory(stage),
@@ -224,7 +225,8 @@ int least_training_ranks(const TrainingSettings& settings, const nn::ModelSpec& 
 }
 
 double training_cost(RunContext& context, const TrainingSettings& settings, const nn::ModelSpec& spec) {
-  const auto samples = context.data(settings.dataset).part(Part::kTrain)->size() / settings.train_part.of;
+  const auto samples =
+      context.data(settings.dataset).part(data::Part::kTrain)->size() / settings.train_part.of;
   const auto shard = std::max<std::int64_t>(2, settings.batch_size / context.deck().run.shards);
   return static_cast<double>(samples * settings.epochs) * context.seconds_per_sample(spec, shard);
 }
@@ -233,7 +235,7 @@ std::map<std::string, double> validation_metrics(RunContext& context, const std:
                                                  const share::Model& model) {
   std::map<std::string, double> metrics;
   if (dataset.empty()) return metrics;
-  const auto& validation = context.data(dataset).part(Part::kValidation);
+  const auto& validation = context.data(dataset).part(data::Part::kValidation);
   for (const auto& [name, value] :
        share::evaluate(context.comm(), model, validation, context.options().threads)) {
     metrics["validation." + name] = value;

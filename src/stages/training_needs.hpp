@@ -6,7 +6,7 @@
 
 #include "impart/comm/mesh.hpp"
 #include "impart/nn/spec.hpp"
-#include "impart/stages/deck.hpp"
+#include "impart/stages/training.hpp"
 
 namespace impart::stages {
 

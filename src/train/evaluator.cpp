@@ -1,6 +1,7 @@
 #include "impart/train/evaluator.hpp"
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -45,9 +46,14 @@ Tensor predict(const comm::Comm& comm, const nn::ModelSpec& spec, const StateDic
 }
 
 std::map<std::string, double> classification_metrics(const Tensor& outputs, const data::Dataset& dataset,
-                                                     const nn::Objective& objective) {
+                                                     const nn::Objective& objective,
+                                                     std::span<const metrics::MetricPtr> wanted) {
   const auto classes = static_cast<std::size_t>(dataset.classes());
-  metrics::ConfusionMatrix confusion(dataset.classes());
+  std::vector<std::unique_ptr<metrics::MetricSum>> sums;
+  for (const auto& metric : wanted) {
+    metric->check(dataset.classes());
+    sums.push_back(metric->start(dataset.classes()));
+  }
   double loss = 0;
   double weight = 0;
   std::vector<std::int32_t> labels(static_cast<std::size_t>(dataset.labels_per_sample()));
@@ -57,15 +63,17 @@ std::map<std::string, double> classification_metrics(const Tensor& outputs, cons
     dataset.labels(i, labels);
     const auto position = static_cast<std::uint64_t>(i);
     for (std::size_t k = 0; k < labels.size(); ++k) {
-      confusion.add(labels[k], metrics::argmax(rows.subspan(k * classes, classes)));
+      const auto row = rows.subspan(k * classes, classes);
+      const metrics::Answer answer{row, metrics::argmax(row), labels[k]};
+      for (auto& sum : sums) sum->add(answer);
     }
     const nn::Targets targets{.labels = labels, .rows = {&position, 1}};
     loss += objective.evaluate(rows, targets, dataset.classes(), 1.0F, {});
     weight += objective.weight(targets);
   }
-  return {{"accuracy", confusion.accuracy()},
-          {"f1_macro", confusion.f1_macro()},
-          {"loss", weight == 0 ? 0 : loss / weight}};
+  std::map<std::string, double> values{{"loss", weight == 0 ? 0 : loss / weight}};
+  for (std::size_t i = 0; i < wanted.size(); ++i) values[wanted[i]->name()] = sums[i]->value();
+  return values;
 }
 
 }  // namespace impart::train

@@ -4,6 +4,7 @@
 #include <bit>
 #include <compare>
 #include <map>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -14,7 +15,9 @@
 #include "impart/core/error.hpp"
 #include "impart/core/trace.hpp"
 #include "impart/nn/shard_tree.hpp"
+#include "impart/train/training_state.hpp"
 #include "train/drift.hpp"
+#include "train/shard_losses.hpp"
 
 namespace impart::train {
 
@@ -55,6 +58,12 @@ bool is_synced(const nn::ModelSpec& spec, const EngineOptions& options) {
   return nn::synced_layer(spec, options.trainable).has_value();
 }
 
+/// Samples of a full shard, of all streams.
+std::int64_t shard_size(const EngineOptions& options) {
+  return std::accumulate(options.more_batches.begin(), options.more_batches.end(), options.batch_size) /
+         options.shards;
+}
+
 ThreadPlan plan_threads(const nn::ModelSpec& spec, const EngineOptions& options, int ranks) {
   const int mine = comm::shards_of_rank(0, ranks, options.shards).size();
   // Where statistics are summed over ranks, one network computes all, and one thread speaks to the others.
@@ -84,13 +93,15 @@ void check_synced(const nn::ModelSpec& spec, const EngineOptions& options) {
 }
 
 // All of a thread's, as far as activations do not grow far beyond what the parameters take anyway.
-int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int ranks) {
+int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int ranks,
+                   const nn::ObjectiveNeeds& needs) {
   // Only then is what a thread has a whole part of the tree, with halves of its own.
   if (!std::has_single_bit(static_cast<unsigned>(options.shards))) return 1;
   int shards = plan_threads(spec, options, ranks).shards;
   if (is_synced(spec, options)) return shards;
-  const auto one = nn::Network::memory_of(spec, options.batch_size / options.shards,
-                                          {.training = true, .trainable = options.trainable, .tail = true});
+  const auto one = nn::Network::memory_of(
+      spec, shard_size(options),
+      {.training = true, .trainable = options.trainable, .tail = true, .taps = needs.taps});
   const auto limit = kPassBytes + 4 * nn::state_layout(spec)->arena_size() * sizeof(float);
   while (shards > 1 && one.activations * static_cast<std::size_t>(shards) > limit) shards /= 2;
   return shards;
@@ -112,7 +123,9 @@ struct Worker {
   std::map<Arrangement, Replica> replicas;
   std::vector<AlignedBuffer<float>> storage;
   std::vector<std::span<float>> stack;  // of partial sums: the reduction's arrays, and then `storage`
+  std::unique_ptr<ShardLosses> losses;
   std::vector<float> grad_output;
+  std::vector<ShardLoss> shard_losses;
   std::vector<float> tails;  // of each shard
   double forward_seconds = 0;
   double backward_seconds = 0;
@@ -125,7 +138,8 @@ struct GradientEngine::Impl {
         spec(s),
         objective(o),
         options(std::move(opt)),
-        layout(nn::state_layout(spec)),
+        needs(objective.needs()),
+        layout(training_layout(spec, needs)),
         synced((check_synced(spec, options), is_synced(spec, options))),
         range((comm::check_rank_count(comm.size(), options.shards),
                comm::shards_of_rank(comm.rank(), comm.size(), options.shards))),
@@ -139,14 +153,19 @@ struct GradientEngine::Impl {
           .expected("a multiple of " + std::to_string(options.shards) + " shards")
           .got(std::to_string(options.batch_size));
     }
-    const auto shard_size = options.batch_size / options.shards;
-    at_once = shards_at_once(spec, options, comm.size());
+    if (static_cast<int>(options.more_batches.size()) + 1 != needs.streams) {
+      throw Error("the objective reads another number of streams of data", ErrorKind::kUsage)
+          .expected(std::to_string(needs.streams))
+          .got(std::to_string(options.more_batches.size() + 1));
+    }
+    at_once = shards_at_once(spec, options, comm.size(), needs);
     if (synced && comm.size() > 1) statistics = std::make_unique<StatisticsSums>(comm);
     team.run([&](int w) {
       nn::use_one_kernel_thread();
       auto& worker = workers[static_cast<std::size_t>(w)];
       make_room(w, at_once);
-      replica(worker, {shard_size, at_once, synced});
+      worker.losses = std::make_unique<ShardLosses>(objective, spec.classes);
+      replica(worker, {shard_size(options), at_once, synced});
     });
     gradient = StateDict::view(layout, reduction.sum().first(layout->arena_size()));
   }
@@ -185,14 +204,14 @@ struct GradientEngine::Impl {
     auto it = worker.replicas.find(arrangement);
     if (it == worker.replicas.end()) {
       forget_oldest(worker);
-      const bool tail =
-          arrangement.shard_size < options.batch_size / options.shards || synced != arrangement.synced;
+      const bool tail = arrangement.shard_size < shard_size(options) || synced != arrangement.synced;
       nn::Network network(spec, arrangement.shard_size * arrangement.shards,
                           {.training = true,
                            .trainable = options.trainable,
                            .tail = tail,
                            .shards = arrangement.shards,
-                           .peers = arrangement.synced ? peers() : nn::Peers{}});
+                           .peers = arrangement.synced ? peers() : nn::Peers{},
+                           .taps = needs.taps});
       it = worker.replicas.emplace(arrangement, Worker::Replica{std::move(network)}).first;
     }
     return it->second;
@@ -219,32 +238,48 @@ struct GradientEngine::Impl {
     return batch.global_size == options.batch_size;
   }
 
-  /// What computes `count` neighbouring shards from `first` on: full ones if they are several.
-  [[nodiscard]] Worker::Replica& replica_for(Worker& worker, const data::Batch& batch,
-                                             const data::ShardBatch& first, int count) const {
-    return replica(worker, {first.size, count, synced && is_full(batch)});
+  /// Samples of all streams in shard `first` of this rank.
+  [[nodiscard]] static std::int64_t samples_of(const data::Batch& batch, std::size_t first) {
+    auto samples = batch.shards[first].size;
+    for (const auto& stream : batch.more) samples += stream[first].size;
+    return samples;
   }
 
-  [[nodiscard]] nn::Pass pass_of(const data::Batch& batch, const data::ShardBatch& first, int count) const {
+  /// What computes `count` neighbouring shards from `first` on: full ones if they are several.
+  [[nodiscard]] Worker::Replica& replica_for(Worker& worker, const data::Batch& batch, std::size_t first,
+                                             int count) const {
+    return replica(worker, {samples_of(batch, first), count, synced && is_full(batch)});
+  }
+
+  [[nodiscard]] nn::Pass pass_of(const data::Batch& batch, std::size_t first, int count) const {
+    const auto& shard = batch.shards[first];
     return {true,
             options.seed,
             static_cast<std::uint64_t>(batch.step),
-            {first.sample_ids.data(), static_cast<std::size_t>(count) * first.sample_ids.size()},
-            static_cast<float>(first.size) / static_cast<float>(batch.global_size)};
+            {shard.sample_ids.data(), static_cast<std::size_t>(count * samples_of(batch, first))},
+            static_cast<float>(shard.size) / static_cast<float>(batch.global_size)};
+  }
+
+  /// The inputs of `count` neighbouring shards.
+  [[nodiscard]] std::span<const float> inputs_of(const data::Batch& batch, std::size_t first,
+                                                 int count) const {
+    const auto size = count * samples_of(batch, first) * spec.input.elements();
+    return {batch.shards[first].inputs.data(), static_cast<std::size_t>(size)};
   }
 
   /// Gradient and loss of `count` neighbouring shards, full ones if they are several, into `out`: the arena,
   /// then the tail. `final_from` is told what is final meanwhile, as Network::backward does.
-  void compute_shards(Worker& worker, const StateDict& state, const data::Batch& batch, int first, int count,
-                      std::span<float> out, const std::function<void(std::size_t)>& final_from) const {
-    const auto* shards = &batch.shards[static_cast<std::size_t>(first)];
-    if (shards->size == 0) {
+  void compute_shards(Worker& worker, const StateDict& state, const data::Batch& batch, std::size_t first,
+                      int count, std::span<float> out,
+                      const std::function<void(std::size_t)>& final_from) const {
+    const auto& shard = batch.shards[first];
+    if (shard.size == 0) {
       std::fill(out.begin(), out.end(), 0.0F);
       return;
     }
     const auto number = static_cast<std::size_t>(count);
-    auto& [network, loaded] = replica_for(worker, batch, *shards, count);
-    const auto pass = pass_of(batch, *shards, count);
+    auto& [network, loaded] = replica_for(worker, batch, first, count);
+    const auto pass = pass_of(batch, first, count);
     std::span<const float> outputs;
     {
       const Stopwatch watch(worker.forward_seconds, "forward");
@@ -253,31 +288,27 @@ struct GradientEngine::Impl {
         loaded = round;
       }
       const double waited = statistics_seconds();
-      outputs = network.forward(pass, {shards->inputs.data(), number * shards->inputs.size()});
+      outputs = network.forward(pass, inputs_of(batch, first, count));
       worker.forward_seconds -= statistics_seconds() - waited;
     }
     const Stopwatch watch(worker.backward_seconds, "backward");
     worker.grad_output.resize(outputs.size());
-    worker.tails.assign(number * kTailSize, 0.0F);
-    const auto part = outputs.size() / number;
-    const auto labels_each = static_cast<float>(shards->labels.size()) / static_cast<float>(shards->size);
+    worker.shard_losses.resize(number);
+    const auto labels_each = static_cast<float>(shard.labels.size()) / static_cast<float>(shard.size);
     const float scale = 1.0F / static_cast<float>(batch.divisor()) / labels_each;
-    for (std::size_t i = 0; i < number; ++i) {
-      const nn::Targets targets{.labels = shards[i].labels,
-                                .rows = shards[i].rows,
-                                .other_labels = shards[i].other_labels,
-                                .share = shards[i].lambda};
-      float* tail = worker.tails.data() + i * kTailSize;
-      tail[kLoss] =
-          static_cast<float>(objective.evaluate(outputs.subspan(i * part, part), targets, spec.classes, scale,
-                                                std::span(worker.grad_output).subspan(i * part, part)));
-      tail[kWeight] = static_cast<float>(objective.weight(targets));
-      tail[kLabels] = static_cast<float>(shards[i].labels.size());
-    }
     auto gradients = StateDict::view(layout, out.first(layout->arena_size()));
+    worker.losses->evaluate({batch, first, number, network, pass, outputs}, scale, worker.grad_output,
+                            gradients, worker.shard_losses);
     const double waited = statistics_seconds();
     network.backward(pass, worker.grad_output, gradients, final_from);
     worker.backward_seconds -= statistics_seconds() - waited;
+    worker.tails.assign(number * kTailSize, 0.0F);
+    for (std::size_t i = 0; i < number; ++i) {
+      float* tail = worker.tails.data() + i * kTailSize;
+      tail[kLoss] = static_cast<float>(worker.shard_losses[i].loss);
+      tail[kWeight] = static_cast<float>(worker.shard_losses[i].weight);
+      tail[kLabels] = static_cast<float>(worker.shard_losses[i].labels);
+    }
     nn::sum_in_tree(std::span(worker.tails), kTailSize);
     std::copy_n(worker.tails.begin(), kTailSize, out.last(kTailSize).begin());
   }
@@ -287,6 +318,7 @@ struct GradientEngine::Impl {
   void compute_units(int w, const StateDict& state, const data::Batch& batch, int unit, bool want_stop) {
     make_room(w, unit);
     auto& worker = workers[static_cast<std::size_t>(w)];
+    worker.losses->load(state);
     const auto units = units_of(w, unit);
     const auto buckets = reduction.buckets();
     int shard = comm::shards_of_rank(w, team.size(), range.size()).begin;
@@ -310,10 +342,11 @@ struct GradientEngine::Impl {
         reduction.advance(w);
       };
       const auto out = worker.stack[top];
-      compute_shards(worker, state, batch, shard, unit, out, [&](std::size_t final_from) {
-        while (done + 1 < buckets.size() && buckets[done].begin >= final_from) take_bucket();
-        pass_on();
-      });
+      compute_shards(worker, state, batch, static_cast<std::size_t>(shard), unit, out,
+                     [&](std::size_t final_from) {
+                       while (done + 1 < buckets.size() && buckets[done].begin >= final_from) take_bucket();
+                       pass_on();
+                     });
       const auto tail = out.last<kTailSize>();
       tail[kStop] = want_stop ? 1.0F : 0.0F;
       if (w == 0 && u == units.begin && drift.is_due(batch.step)) {
@@ -336,6 +369,7 @@ struct GradientEngine::Impl {
   nn::ModelSpec spec;
   const nn::Objective& objective;
   EngineOptions options;
+  nn::ObjectiveNeeds needs;
   StateLayoutPtr layout;
   bool synced;  // some layer's statistics are those of the whole batch
   comm::ShardRange range;
@@ -350,13 +384,17 @@ struct GradientEngine::Impl {
   double communication_seconds = 0;
 };
 
-EngineMemory engine_memory(const nn::ModelSpec& spec, const EngineOptions& options, int ranks) {
+EngineMemory engine_memory(const nn::ModelSpec& spec, const EngineOptions& options, int ranks,
+                           const nn::ObjectiveNeeds& needs) {
   const auto [threads, shards] = plan_threads(spec, options, ranks);
-  const int at_once = shards_at_once(spec, options, ranks);
-  const auto one = nn::Network::memory_of(
-      spec, options.batch_size / options.shards * at_once,
-      {.training = true, .trainable = options.trainable, .tail = true, .shards = at_once});
-  const auto arena = nn::state_layout(spec)->arena_size() * sizeof(float);
+  const int at_once = shards_at_once(spec, options, ranks, needs);
+  const auto one = nn::Network::memory_of(spec, shard_size(options) * at_once,
+                                          {.training = true,
+                                           .trainable = options.trainable,
+                                           .tail = true,
+                                           .shards = at_once,
+                                           .taps = needs.taps});
+  const auto arena = training_layout(spec, needs)->arena_size() * sizeof(float);
   const auto each = static_cast<std::size_t>(threads);
   int depth = 0;
   for (int w = 0; w < ranks * threads; ++w) {
@@ -409,12 +447,10 @@ std::optional<std::string> GradientEngine::first_not_finite(const StateDict& sta
   std::optional<std::string> first;
   // To the end, for ranks with other parts of the tensors, or of the batch, do so, too.
   for (std::size_t i = 0; i < batch.shards.size(); i += number) {
-    const auto& shard = batch.shards[i];
-    if (shard.size == 0) continue;
-    auto& network = engine.replica_for(engine.workers[0], batch, shard, unit).network;
+    if (batch.shards[i].size == 0) continue;
+    auto& network = engine.replica_for(engine.workers[0], batch, i, unit).network;
     network.load(state);
-    auto layer = network.first_not_finite(engine.pass_of(batch, shard, unit),
-                                          {shard.inputs.data(), number * shard.inputs.size()});
+    auto layer = network.first_not_finite(engine.pass_of(batch, i, unit), engine.inputs_of(batch, i, unit));
     if (!first) first = std::move(layer);
   }
   return first;

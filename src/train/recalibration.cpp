@@ -22,7 +22,8 @@ nn::ModelSpec without_memory(nn::ModelSpec spec) {
 }  // namespace
 
 void recalibrate_batch_norm(const comm::Comm& comm, const nn::ModelSpec& spec, const nn::Objective& objective,
-                            const EngineOptions& options, const data::DatasetPtr& data, StateDict& state) {
+                            const EngineOptions& options, const data::DatasetPtr& data, StateDict& state,
+                            const std::vector<data::Stream>& more) {
   if (state.buffers().empty()) return;
   GradientEngine engine(comm, without_memory(spec), objective, options);
   data::BatchLoader loader(data, {options.batch_size,
@@ -30,7 +31,8 @@ void recalibrate_batch_norm(const comm::Comm& comm, const nn::ModelSpec& spec, c
                                   engine.range(),
                                   options.seed,
                                   data::make_sampler("sequential"),
-                                  {}});
+                                  {},
+                                  more});
   const auto batches = std::max<std::int64_t>(1, data->size() / options.batch_size);
   std::vector<double> sums(state.buffers().size());
   for (std::int64_t i = 0; i < batches; ++i) {

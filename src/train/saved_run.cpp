@@ -7,14 +7,19 @@
 namespace impart::train {
 
 SavedRun::SavedRun(const comm::Comm& comm, const comm::MeshShape& mesh, const nn::ModelSpec& spec,
-                   std::filesystem::path directory, std::string key)
-    : comm_(comm), mesh_(mesh), spec_(spec), directory_(std::move(directory)), key_(std::move(key)) {}
+                   std::filesystem::path directory, std::string key, StateLayoutPtr layout)
+    : comm_(comm),
+      mesh_(mesh),
+      spec_(spec),
+      directory_(std::move(directory)),
+      key_(std::move(key)),
+      layout_(layout ? std::move(layout) : nn::state_layout(spec)) {}
 
 std::optional<std::pair<std::filesystem::path, io::Checkpoint>> SavedRun::newest() const {
   if (directory_.empty()) return std::nullopt;
   auto found = io::read_newest(directory_);
   if (!found || found->second.lineage.stage != key_ || !found->second.progress) return std::nullopt;
-  if (const auto difference = nn::state_layout(spec_)->difference(found->second.state.layout())) {
+  if (const auto difference = layout_->difference(found->second.state.layout())) {
     throw Error("a saved state of another model").at(found->first.string()).got(*difference);
   }
   return found;

@@ -19,6 +19,7 @@
 #include "impart/train/local_workers.hpp"
 #include "impart/train/recalibration.hpp"
 #include "impart/train/saved_run.hpp"
+#include "impart/train/training_state.hpp"
 #include "train/recorder.hpp"
 
 namespace impart::train {
@@ -52,7 +53,7 @@ class Run {
         transforms_(all_transforms(options), state.layout_ptr()),
         average_(options.average, options.epochs),
         saved_(comm_, mesh.shape(), split == nullptr ? task.spec : split->whole, task.state_directory,
-               task.state_key),
+               task.state_key, split == nullptr ? state.layout_ptr() : nullptr),
         steps_per_epoch_(data::steps_per_epoch(task.train->size(), options.batch_size)),
         updates_per_epoch_((steps_per_epoch_ + options.accumulate - 1) / options.accumulate),
         total_steps_(steps_per_epoch_ * options.epochs),
@@ -85,7 +86,7 @@ class Run {
     data::BatchLoader loader(task_.train,
                              {options_.batch_size, options_.shards,
                               comm::shards_of_rank(data_.rank(), data_.size(), options_.shards),
-                              options_.seed, options_.sampler, options_.augment},
+                              options_.seed, options_.sampler, options_.augment, task_.more},
                              step_);
     while (step_ < total_steps_) {
       const auto start = Clock::now();
@@ -221,7 +222,8 @@ class Run {
     if (average_.state().empty()) return;
     state_.copy_from(average_.state());
     if (options_.average->use() != Average::Use::kFinal) return;
-    recalibrate_batch_norm(data_, task_.spec, task_.objective, engine_options(), task_.train, state_);
+    recalibrate_batch_norm(data_, task_.spec, task_.objective, engine_options(), task_.train, state_,
+                           task_.more);
     measure();
   }
 
@@ -409,10 +411,17 @@ class Run {
     return workers_ ? workers_->seconds() : engine_->seconds();
   }
 
+  [[nodiscard]] std::vector<std::int64_t> more_batches() const {
+    std::vector<std::int64_t> sizes;
+    for (const auto& stream : task_.more) sizes.push_back(stream.batch_size);
+    return sizes;
+  }
+
   [[nodiscard]] EngineOptions engine_options() const {
     auto engine = static_cast<const EngineOptions&>(options_);
     engine.trainable = [this](const std::string& name) { return !group_of(options_.groups, name).frozen; };
     engine.has_parts = split_ != nullptr;
+    engine.more_batches = more_batches();
     return engine;
   }
 
@@ -474,6 +483,15 @@ void check(const TrainerOptions& options, const TrainTask& task) {
   if (!why.empty()) throw Error(why, ErrorKind::kUsage).at(options.stage + ": objective").collective();
 }
 
+/// Trains the parts of the objective beside the model.
+TrainResult train_with_parts(const comm::Mesh& mesh, const TrainerOptions& options, const TrainTask& task,
+                             const nn::ObjectiveNeeds& needs, StateDict& state) {
+  auto all = training_state(task.spec, needs, state, options.seed);
+  auto result = Run(mesh, nullptr, options, task, all).execute();
+  take_model(all, state);
+  return result;
+}
+
 /// Trains the parts of the model, and puts them together.
 TrainResult train_split(const comm::Mesh& mesh, TrainerOptions options, const TrainTask& task,
                         StateDict& state) {
@@ -511,9 +529,11 @@ std::vector<GradientTransformPtr> all_transforms(const TrainerOptions& options) 
 TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
                   StateDict& state) {
   check(options, task);
+  const auto needs = task.objective.needs();
   const comm::Mesh mesh(comm, options.mesh);
   if (mesh.tensor().size() > 1) return train_split(mesh, options, task, state);
   if (options.solver) return options.solver->solve(comm, options, task, state);
+  if (!needs.parts.empty()) return train_with_parts(mesh, options, task, needs, state);
   return Run(mesh, nullptr, options, task, state).execute();
 }
 

@@ -3,9 +3,9 @@
 
 They speak over gloo. Prints one JSON object. Each rank and each process has one core and one thread; data,
 optimizer and counting are those of versus_torch.py. The number to look at is the median of the rounds'
-ratios. Run it with Debian's Python, which sees python3-torch:
+ratios.
 
-    /usr/bin/python3 tests/bench/versus_ddp.py --model resnet18
+    tests/bench/versus_ddp.py --model resnet18
 """
 import argparse
 import json
@@ -16,6 +16,8 @@ import statistics
 import subprocess
 import sys
 import time
+
+import debian_python
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Samples of a rank, and timed steps of a run.
@@ -112,6 +114,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--torch-only", action="store_true", help="one process of PyTorch, told who it is by RANK")
     options = parser.parse_args()
+    debian_python.need("torch")
     batch, steps = MODELS[options.model]
     options.batch = options.batch or batch
     options.steps = options.steps or steps

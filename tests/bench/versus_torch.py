@@ -3,10 +3,9 @@
 
 Both train on synthetic data with SGD (momentum 0.9) and cross entropy, in processes of their own that are
 pinned to the same core. A round is one run of each, so that a machine that slows down for a while slows down
-both; the number to look at is the median of the rounds' ratios. Run it with Debian's Python, which sees
-python3-torch:
+both; the number to look at is the median of the rounds' ratios.
 
-    /usr/bin/python3 tests/bench/versus_torch.py --rounds 5
+    tests/bench/versus_torch.py --rounds 5
 """
 import argparse
 import json
@@ -15,6 +14,8 @@ import pathlib
 import statistics
 import subprocess
 import sys
+
+import debian_python
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -149,6 +150,8 @@ def main():
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), help="the core both are bound to")
     parser.add_argument("--torch-only", action="store_true", help="one run of PyTorch alone, in this process")
     options = parser.parse_args()
+    if not (options.threads or options.shards):
+        debian_python.need("torch")
     chosen = set_defaults(options, options.model)
     if options.all:
         every = [set_defaults(options, model) for model in ALL]

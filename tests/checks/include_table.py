@@ -26,7 +26,9 @@ TABLE = {
     **BASE,
     "share": set(BASE),
     "stages": set(BASE) | {"share"},
-    "main": {"core", "comm", "metrics", "stages"},
+    "runner": set(BASE) | {"share", "stages"},
+    "app": set(BASE) | {"share", "stages", "runner"},
+    "main": {"core", "comm", "stages", "runner", "app"},
 }
 
 # They cost seconds in each file that includes them, and none of their types belongs to a public interface.

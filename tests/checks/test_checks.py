@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Shows that each check can fail: runs it on made-up trees, with and without a mistake."""
+import json
 import pathlib
 import shutil
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -9,6 +11,8 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import include_table
 import source_format
+import static_analysis
+import test_list
 import top_level
 
 
@@ -98,7 +102,6 @@ class TopLevel(Tree):
         self.assertEqual(top_level.problems(self.root), ["LICENSE: is missing"])
 
 
-@unittest.skipUnless(shutil.which("clang-format"), "clang-format is not installed")
 class SourceFormat(Tree):
     def test_finds_the_line(self):
         self.write(".clang-format", "BasedOnStyle: Google\n")
@@ -107,6 +110,80 @@ class SourceFormat(Tree):
         self.write("src/bad.cpp", "int good() { return 1; }\nint  bad(){ return 1; }\n")
         self.assertEqual(source_format.problems(self.root, "clang-format"),
                          (["src/bad.cpp:2: not as clang-format writes it"], 2))
+
+    def test_fails_without_clang_format(self):
+        script = pathlib.Path(source_format.__file__)
+        done = subprocess.run([sys.executable, script, self.root, "no-such-clang-format"], capture_output=True,
+                              text=True)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("tools/setup --test", done.stderr)
+
+
+class StaticAnalysis(Tree):
+    def setUp(self):
+        super().setUp()
+        self.root = self.root.resolve()
+        self.build = self.root / "build"
+        self.write(".clang-tidy", "Checks: '-*,modernize-use-nullptr'\nWarningsAsErrors: '*'\n")
+        self.write("include/impart/a.hpp", "inline int a() { return 1; }\n")
+        self.write("src/good.cpp", '#include "impart/a.hpp"\nint* good() { return a() == 1 ? nullptr : nullptr; }\n')
+        commands = [{"directory": str(self.root), "file": f"{folder}/{name}.cpp",
+                     "command": f"c++ -Iinclude -c {folder}/{name}.cpp"}
+                    for folder, name in (("src", "good"), ("tests", "not_ours"))]
+        self.write("build/compile_commands.json", json.dumps(commands))
+
+    def run_check(self):
+        """The findings, and how many files were read."""
+        for cache in (static_analysis.contents, static_analysis.included):
+            cache.cache_clear()
+        found, read, count = static_analysis.findings(self.root, self.build, shutil.which("clang-tidy"),
+                                                      self.build / "passed")
+        self.assertEqual(count, 1)
+        return found, read
+
+    def test_reads_what_has_changed(self):
+        self.assertEqual(self.run_check(), ([], 1))
+        self.assertEqual(self.run_check(), ([], 0))
+        self.write("include/impart/a.hpp", "inline int a() { return 2; }\n")
+        self.assertEqual(self.run_check(), ([], 1))
+
+    def test_a_finding_stays(self):
+        self.write("src/good.cpp", "int* bad() { return 0; }\n")
+        for _ in range(2):
+            found, read = self.run_check()
+            self.assertEqual((len(found), read), (1, 1))
+            self.assertIn("src/good.cpp:1:21: error: use nullptr", found[0])
+
+    def test_fails_without_clang_tidy(self):
+        script = pathlib.Path(static_analysis.__file__)
+        done = subprocess.run([sys.executable, script, self.root, self.build, "no-such-clang-tidy"],
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("tools/setup --test", done.stderr)
+
+
+class TestList(unittest.TestCase):
+    README = "Text.\n\nLabels: `unit` (no MPI),\n`long`.\n\n`other`\n"
+
+    def expect(self, *wanted, labels=("unit", "long"), **properties):
+        properties = {"TIMEOUT": 1.0, "LABELS": list(labels)} | properties
+        test = {"name": "it", "properties": [{"name": k, "value": v} for k, v in properties.items() if v]}
+        self.assertEqual(test_list.problems([test], test_list.documented_labels(self.README)), list(wanted))
+
+    def test_what_it_should_be(self):
+        self.expect()
+
+    def test_patterns_that_hide_failures(self):
+        self.expect("it: SKIP_REGULAR_EXPRESSION hides a failure", SKIP_REGULAR_EXPRESSION=["SKIPPED"])
+        self.expect("it: PASS_REGULAR_EXPRESSION hides a failure", PASS_REGULAR_EXPRESSION=["passed"])
+
+    def test_labels(self):
+        self.expect("label 'long': no test has it", labels=["unit"])
+        self.expect("label 'slow': tests/README.md does not name it", labels=["unit", "long", "slow"])
+        self.expect("it: has no label", "label 'long': no test has it", "label 'unit': no test has it", labels=())
+
+    def test_a_test_that_may_hang(self):
+        self.expect("it: has no TIMEOUT", TIMEOUT=None)
 
 
 if __name__ == "__main__":

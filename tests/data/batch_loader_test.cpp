@@ -77,6 +77,60 @@ TEST(BatchLoader, StartsInTheMiddleAsIfItHadServedTheStepsBefore) {
   }
 }
 
+/// Of two streams: an epoch is one of the first, the second's batches are all full, and neither depends on
+/// the ranks or on where the loader starts.
+TEST(BatchLoader, StreamsAreReadSideBySide) {
+  const auto world = comm::Comm::world();
+  const auto source = made_up_dataset(world, 37, Shape{3}, 5);
+  const auto target = made_up_dataset(world, 29, Shape{3}, 5, 8);
+  const auto options = [&](int rank, int ranks) {
+    auto made = options_of(rank, ranks, 8);
+    made.more = {{.dataset = target, .batch_size = 12, .labelled = false}};
+    return made;
+  };
+  BatchLoader alone(source, options_of(0, 1, 8));
+  BatchLoader all(source, options(0, 1));
+  BatchLoader mine(source, options(world.rank(), world.size()));
+  BatchLoader later(source, options(0, 1), 7);
+  const auto range = comm::shards_of_rank(world.rank(), world.size(), kShards);
+  std::map<std::uint64_t, int> seen;
+  for (int step = 0; step < 12; ++step) {
+    const auto& first = alone.next();
+    const auto& whole = all.next();
+    const auto& part = mine.next();
+    EXPECT_EQ(whole.global_size, first.global_size);
+    ASSERT_EQ(whole.more.size(), 1U);
+    const auto* from = whole.shards[0].inputs.data();
+    for (std::size_t i = 0; i < kShards; ++i) {
+      const auto& a = whole.shards[i];
+      const auto& b = whole.more[0][i];
+      EXPECT_TRUE(std::equal(a.rows.begin(), a.rows.end(), first.shards[i].rows.begin()));
+      EXPECT_EQ(b.size, 3);
+      EXPECT_TRUE(b.labels.empty());
+      EXPECT_EQ(a.inputs.data(), from) << "one array of all";
+      EXPECT_EQ(b.inputs.data(), from + a.inputs.size());
+      EXPECT_EQ(b.sample_ids.data(), a.sample_ids.data() + a.sample_ids.size());
+      from += a.inputs.size() + b.inputs.size();
+      std::vector<float> sample(3);
+      target->get(static_cast<std::int64_t>(b.rows[1]), sample);
+      EXPECT_TRUE(std::equal(sample.begin(), sample.end(), b.inputs.begin() + 3));
+      for (const auto row : b.rows) ++seen[row];
+    }
+    for (int shard = range.begin; shard < range.end; ++shard) {
+      const auto& a = part.more[0][static_cast<std::size_t>(shard - range.begin)];
+      const auto& b = whole.more[0][static_cast<std::size_t>(shard)];
+      EXPECT_TRUE(std::equal(a.rows.begin(), a.rows.end(), b.rows.begin(), b.rows.end()));
+    }
+    if (step < 7) continue;
+    const auto& continued = later.next();
+    EXPECT_TRUE(std::equal(whole.more[0][2].rows.begin(), whole.more[0][2].rows.end(),
+                           continued.more[0][2].rows.begin()));
+  }
+  // Two batches of 12 a round: 24 of the 29, others each time.
+  EXPECT_GT(seen.size(), 24U);
+  for (const auto& [row, times] : seen) EXPECT_LE(times, 6) << row;
+}
+
 TEST(BatchLoader, SequencesBringAllTheirLabels) {
   const auto dataset = testing_support::made_up_sequences(comm::Comm::world(), 13, 5, 7);
   BatchLoader loader(dataset, options_of(0, 1, 8));

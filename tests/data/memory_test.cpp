@@ -71,7 +71,7 @@ TEST(Memory, ADatasetOnceANodeAndTwoBatchesARank) {
 
   // A global batch of 2,048 samples is 32 MiB as floats.
   const auto range = comm::shards_of_rank(world.rank(), world.size(), 4);
-  BatchLoader loader(dataset, {2048, 4, range, 1, true});
+  BatchLoader loader(dataset, {2048, 4, range, 1});
   for (int step = 0; step < 4; ++step) loader.next();
   const auto loading = memory_of_all(world);
   EXPECT_GE(loading - loaded, 60 * kMiB);

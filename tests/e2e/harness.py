@@ -15,6 +15,7 @@ import unittest
 IMPART = os.environ["IMPART"]
 IMPART_CKPT = os.environ["IMPART_CKPT"]
 MPIEXEC = os.environ["IMPART_MPIEXEC"]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SECONDS = 60  # a run that takes longer hangs
 
 CLASSES = 4
@@ -182,3 +183,20 @@ class EndToEnd(unittest.TestCase):
             if summary:
                 self.assertEqual(code, 2)
                 self.assertFalse((self.dir / "runs").exists(), "nothing should have been started")
+
+
+class OfInputs(EndToEnd):
+    """A test of the decks in inputs/."""
+
+    def check_deck(self, name):
+        done = subprocess.run([IMPART, "check", ROOT / "inputs" / name, "--ranks", "2"], capture_output=True, text=True,
+                              timeout=SECONDS)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def run_short(self, name, *settings):
+        """The losses of the deck's first stage, epoch by epoch."""
+        arguments = [part for setting in settings for part in ("--set", setting)]
+        self.run_deck(2, "--threads", 1, *arguments, deck=ROOT / "inputs" / name)
+        directory = next((self.dir / "runs").iterdir())
+        events = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+        return [event["value"] for event in events if event["name"] == "train.loss"], directory

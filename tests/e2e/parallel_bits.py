@@ -111,6 +111,7 @@ class Trials:
         self.options = options
         self.folder = folder
         self.environment = dict(os.environ, OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_mpi_yield_when_idle="1",
+                                PRTE_MCA_rmaps_default_mapping_policy=":oversubscribe",
                                 OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
         self.failures = []
 

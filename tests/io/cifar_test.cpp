@@ -88,7 +88,7 @@ TEST(Cifar, WrongSettings) {
   }
 }
 
-TEST(CifarData, FirstBatch) {
+TEST(SharedData, FirstBatchOfCifar) {
   IMPART_NEEDS_DATA("cifar10");
   const auto samples = read_all(*open_cifar({shared_data("cifar10/data_batch_1.bin.gz")}));
   EXPECT_EQ(samples.info.samples, 10'000);

@@ -172,9 +172,8 @@ TEST_F(Csv, AFileThatChangesAfterItWasOpened) {
 }
 
 TEST(CsvData, Optdigits) {
-  IMPART_NEEDS_DATA("optdigits");
   const auto samples =
-      read_all(*open_csv(shared_data("optdigits/optdigits.tra"), {false, "-1", Shape{1, 8, 8}, ','}));
+      read_all(*open_csv(shipped_data("optdigits/optdigits.tra"), {false, "-1", Shape{1, 8, 8}, ','}));
   EXPECT_EQ(samples.info.samples, 3823);
   EXPECT_EQ(samples.labels.front(), 0);
   EXPECT_EQ(samples.number(2), 6);

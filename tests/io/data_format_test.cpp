@@ -46,7 +46,7 @@ TEST(DataFormat, SaysWhatItReadsAndWhetherThereAreLabels) {
   const Read idx("idx", {{"images", "a"}, {"labels", "b"}});
   EXPECT_THAT(idx.problems.lines(), IsEmpty());
   EXPECT_THAT(idx.made->files(), ElementsAre("a", "b"));
-  EXPECT_TRUE(idx.made->traits().labels && idx.made->traits().names_classes);
+  EXPECT_TRUE(idx.made->traits().labels && idx.made->traits().knows_classes);
   EXPECT_FALSE(Read("idx", {{"images", "a"}}).made->traits().labels);
 
   const Read csv("csv", {{"file", "a"}, {"label", ""}, {"header", true}, {"separator", ";"}});

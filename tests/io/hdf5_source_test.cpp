@@ -166,7 +166,7 @@ TEST_F(Hdf5, HugeClaims) {
   EXPECT_THAT(error(), AllOf(HasSubstr("/train/data"), HasSubstr("claims more values than the file holds")));
 }
 
-TEST(Hdf5Data, Usps) {
+TEST(SharedData, UspsAsHdf5) {
   IMPART_NEEDS_DATA("usps");
   const auto samples =
       read_all(*open_hdf5(shared_data("usps/usps.h5"), "/test/data", "/test/target", Shape{1, 16, 16}));

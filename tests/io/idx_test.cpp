@@ -143,9 +143,8 @@ TEST_F(Idx, MemoryOfTheWrongSizeIsRefused) {
 }
 
 TEST(IdxData, MnistTestImages) {
-  IMPART_NEEDS_DATA("mnist");
-  const auto samples = read_all(*open_idx(shared_data("mnist/t10k-images-idx3-ubyte.gz"),
-                                          shared_data("mnist/t10k-labels-idx1-ubyte.gz")));
+  const auto samples = read_all(*open_idx(shipped_data("mnist/t10k-images-idx3-ubyte.gz"),
+                                          shipped_data("mnist/t10k-labels-idx1-ubyte.gz")));
   EXPECT_EQ(samples.info.samples, 10'000);
   EXPECT_EQ(samples.info.shape, (Shape{1, 28, 28}));
   EXPECT_THAT(std::vector(samples.labels.begin(), samples.labels.begin() + 5), ElementsAre(7, 2, 1, 0, 4));

@@ -30,13 +30,16 @@ inline Samples read_all(SampleSource& source) {
   return samples;
 }
 
+inline std::filesystem::path shipped_data(const std::string& name) {
+  return std::filesystem::path(IMPART_SOURCE_DIR) / "inputs/data" / name;
+}
 inline std::filesystem::path shared_data(const std::string& name) {
   return std::filesystem::path(IMPART_SHARED_DATA) / name;
 }
 
 }  // namespace impart::io
 
-/// Skips the test when a file of the shared data is absent.
+/// Skips the test, one of the suite SharedData, when a file of the shared data is absent.
 #define IMPART_NEEDS_DATA(name)                                \
   if (!std::filesystem::exists(impart::io::shared_data(name))) \
   GTEST_SKIP() << impart::io::shared_data(name)                \

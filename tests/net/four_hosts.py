@@ -107,7 +107,11 @@ exec ip netns exec "$space" unshare --uts sh -c 'hostname "$0" && exec sh -c "$1
                    'hostname host0 && exec "$@"', "sh", "mpirun", "-n", str(ranks * self.count), "--host", hosts]
         for name, value in parameters.items():
             command += ["--mca", name, str(value)]
-        environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+        # Open MPI 5 starts its ranks by PRRTE, which has other names, and warns of what it does not know.
+        launcher = {"plm_ssh_agent": self.agent, "plm_ssh_no_tree_spawn": 1, "prte_keep_fqdn_hostnames": 1,
+                    "prte_if_include": "eth0", "hwloc_default_binding_policy": "none"}
+        launcher = {f"PRTE_MCA_{name}": str(value) for name, value in launcher.items()}
+        environment = dict(os.environ, **launcher, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
                            OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
         done = subprocess.run([*command, *map(str, words)], env=environment, stdin=subprocess.DEVNULL, cwd=cwd,
                               capture_output=True, text=True, timeout=300)

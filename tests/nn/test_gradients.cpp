@@ -140,16 +140,23 @@ TEST_P(Gradients, EightShardsAtOnceAreShardByShard) {
   }
 }
 
-TEST_P(Gradients, AreAddedWhereTheLayerSaysSo) {
+TEST_P(Gradients, OverwriteOrAreAddedWhereTheLayerSaysSo) {
   const auto& p = GetParam();
   LoneLayer lone(p.spec, p.samples(), p.batch, {.trainable = p.trainable, .absorbed = p.absorbed});
-  if (lone.inputs.size() == 1 && !lone.layer->adds_gradients()) return;  // the network adds
-  ASSERT_TRUE(lone.layer->adds_gradients()) << "the network adds for one input alone";
   fill_inputs(lone);
   const auto probe = normal_values(lone.output.size(), 2);
   lone.forward();
   lone.backward({probe.begin(), probe.end()});
   auto sums = lone.grad_inputs;
+  for (auto& grad : lone.grad_inputs) std::ranges::fill(grad, 1e3F);
+  lone.backward({probe.begin(), probe.end()});
+  for (std::size_t k = 0; k < sums.size(); ++k) {
+    EXPECT_TRUE(bit_equal(lone.grad_inputs[k], sums[k])) << "input " << k << " without `add`";
+  }
+  if (lone.inputs.size() > 1) {
+    EXPECT_TRUE(lone.layer->adds_gradients()) << "the network adds for one input alone";
+  }
+  if (!lone.layer->adds_gradients()) return;
   for (std::size_t k = 0; k < sums.size(); ++k) {
     const auto before = normal_values(sums[k].size(), 3 + k);
     std::copy(before.begin(), before.end(), lone.grad_inputs[k].begin());

@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <set>
+#include <string>
 #include <thread>
 
 #include "impart/core/error.hpp"
@@ -51,6 +53,68 @@ TrainingPass train_once(const ModelSpec& spec, const StateDict& state, std::span
 
 bool bit_equal(std::span<const float> a, std::span<const float> b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+/// Whatever comes between a micro-batch's passes, in another workspace, its gradients keep their bits.
+void expect_micro_batches_keep_apart(const ModelSpec& spec, std::span<const float> first,
+                                     std::span<const float> second, std::size_t batch) {
+  const auto state = initial_state(spec, 3);
+  const auto ids = counted(batch);
+  const Pass pass{.training = true, .seed = 11, .step = 4, .sample_ids = ids};
+  Network network(spec, static_cast<std::int64_t>(batch), {.training = true});
+  network.load(state);
+  auto other = network.workspace();
+  const auto step = [&](std::span<const float> input) {
+    const auto output = network.forward(pass, input);
+    std::vector<float> grad(output.begin(), output.end());
+    StateDict gradients(state.layout_ptr());
+    network.backward(pass, grad, gradients);
+    return gradients;
+  };
+  const auto of_first = step(first);
+  const auto of_second = step(second);
+  EXPECT_FALSE(bit_equal(of_first.arena(), of_second.arena()));
+
+  const auto a = network.forward(pass, first);
+  std::vector<float> grad_a(a.begin(), a.end());
+  network.use(other);
+  const auto b = network.forward(pass, second);
+  std::vector<float> grad_b(b.begin(), b.end());
+  EXPECT_TRUE(bit_equal(a, grad_a)) << "still there";
+  network.use(network.own_workspace());
+  StateDict gradients(state.layout_ptr());
+  network.backward(pass, grad_a, gradients);
+  EXPECT_TRUE(bit_equal(gradients.arena(), of_first.arena()));
+  network.use(other);
+  network.backward(pass, grad_b, gradients);
+  EXPECT_TRUE(bit_equal(gradients.arena(), of_second.arena()));
+}
+
+TEST(Workspace, SeveralMicroBatchesUnderWay) {
+  const auto images =
+      model({3, 8, 8}, 4,
+            {conv2d(6, 3), layer("batch_norm"), layer("relu"), pool("max_pool2d", 2, 2), conv2d(8, 3),
+             layer("group_norm", {{"groups", whole(2)}}), layer("gelu"), layer("flatten"), dense(12),
+             layer("dropout", {{"rate", 0.5}}), layer("relu"), dense(4)});
+  const auto size = static_cast<std::size_t>(6 * images.input.elements());
+  expect_micro_batches_keep_apart(images, normal_values(size, 1), normal_values(size, 2), 6);
+
+  const auto sequences = model({5}, 7,
+                               {layer("embedding", {{"vocabulary", whole(7)}, {"width", whole(8)}}),
+                                attention(2, true, 0.2), layer("layer_norm"), dense(7)});
+  std::vector<float> first(30);
+  std::vector<float> second(30);
+  for (std::size_t i = 0; i < 30; ++i) {
+    first[i] = static_cast<float>(i % 7);
+    second[i] = static_cast<float>((i * i + 1) % 7);
+  }
+  expect_micro_batches_keep_apart(sequences, first, second, 6);
+}
+
+TEST(Workspace, OfAnotherNetworkIsRefused) {
+  Network network(digits_cnn(), 2);
+  auto other = Network(digits_cnn(), 3).workspace();
+  EXPECT_THROW(network.use(other), Error);
 }
 
 TEST(InitialState, HasTheVarianceOfItsRule) {
@@ -386,6 +450,22 @@ TEST(Network, TimesItsLayersWhenAsked) {
     EXPECT_GT(layer.forward_seconds, 0) << layer.layer;
     EXPECT_EQ(layer.backward_seconds, 0) << layer.layer;
   }
+}
+
+TEST(InstructionSet, TheVariableLowersTheLevel) {
+  const char* before = std::getenv("ONEDNN_MAX_CPU_ISA");
+  const std::string kept = before == nullptr ? "" : before;
+  const auto level_with = [](const char* limit) {
+    setenv("ONEDNN_MAX_CPU_ISA", limit, 1);
+    return isa_level();
+  };
+  EXPECT_EQ(level_with("AVX2"), 0);
+  EXPECT_EQ(level_with("AVX2_VNNI"), 0);
+  EXPECT_EQ(level_with("AVX512_CORE_FP16"), level_with("AVX512_CORE_BF16"));
+  EXPECT_EQ(level_with("AVX10_1_512"), level_with("AVX512_CORE_BF16"));
+  EXPECT_LE(level_with("AVX512_CORE"), level_with("AVX512_CORE_BF16"));
+  EXPECT_LE(level_with("AVX512_CORE_BF16"), level_with("ALL"));
+  before == nullptr ? unsetenv("ONEDNN_MAX_CPU_ISA") : setenv("ONEDNN_MAX_CPU_ISA", kept.c_str(), 1);
 }
 
 }  // namespace

@@ -197,10 +197,28 @@ TEST_F(SplitModel, SumsPartsOfTensorsAndNotWholeOnes) {
   EXPECT_FALSE(split.any(false));
 }
 
+/// A loss that looks into the model.
+class Tapping final : public nn::JointObjective {
+ public:
+  Tapping() : JointObjective(nn::make_cross_entropy()) {}
+  [[nodiscard]] std::string_view kind() const override { return "tapping"; }
+  [[nodiscard]] nn::ObjectiveNeeds needs() const override { return {.taps = {"dense1"}}; }
+};
+
+TEST_F(SplitModel, ObjectivesThatLookIntoTheModelAreRefused) {
+  const TensorModel split(model({4}, 4, {dense(8), dense(4)}), world_);
+  EXPECT_THROW(static_cast<void>(split.training(Tapping())), Error);
+  EXPECT_EQ(split.training(*nn::make_cross_entropy()).objective, nullptr);
+}
+
 TEST_F(SplitModel, WhatCannotBeSplitIsRefusedOnAllRanks) {
-  if (world_.size() == 1) return;
+  const auto odd = model({3}, 5, {dense(5)});
+  if (world_.size() == 1) {  // which has nothing to split
+    EXPECT_EQ(TensorModel(odd, world_).spec(), odd);
+    return;
+  }
   try {
-    const TensorModel split(model({3}, 5, {dense(5)}), world_);
+    const TensorModel split(odd, world_);
     FAIL() << "split anyway";
   } catch (const Error& e) {
     EXPECT_TRUE(e.is_collective());

@@ -6,11 +6,13 @@
 #include <filesystem>
 #include <fstream>
 
-#include "impart/stages/runner.hpp"
-#include "stages/run_record.hpp"
-#include "stages/stage_key.hpp"
+#include "impart/runner/runner.hpp"
+#include "runner/run_record.hpp"
+#include "runner/stage_key.hpp"
 
 namespace impart::stages {
+
+using namespace runner;
 namespace {
 
 namespace fs = std::filesystem;
@@ -122,8 +124,7 @@ TEST_F(Check, AMergeIsRecalibratedOnDataThatFit) {
 TEST_F(Check, StagesSayWhatTheyDo) {
   Problems none;
   const auto what = [&](const std::string& stage) {
-    return make_stage(deck(std::string(kDeck) + "[[stage]]\nname = 's'\n" + stage, none).stages.back())
-        ->describe();
+    return deck(std::string(kDeck) + "[[stage]]\nname = 's'\n" + stage, none).stages.back()->describe();
   };
   EXPECT_EQ(what("kind = 'train'\nmodel = 'net'\ndataset = 'rows'\norder = 'cyclic'\nparts = 2"),
             "train net on 2 parts of rows, 1 round");
@@ -519,7 +520,7 @@ TEST_F(Check, KeysFollowWhatBearsOnTheResult) {
   Problems none;
   const auto key = [&](const std::string& text, const std::string& digest = "1") {
     const auto read = deck(text, none);
-    return stage_key(read, *make_stage(read.stages.at(0)), {{"init", digest}}, {{"rows", "2"}});
+    return stage_key(read, *read.stages.at(0), {{"init", digest}}, {{"rows", "2"}});
   };
   const std::string text = kDeck;
   const auto with = [&](const std::string& more) {
@@ -545,7 +546,7 @@ TEST_F(Check, SaysWhichSettingsHaveChanged) {
   Problems none;
   const auto settings = [&](const std::string& text) {
     const auto read = deck(text, none);
-    return resolved_settings(read, *make_stage(read.stages.at(0)));
+    return resolved_settings(read, *read.stages.at(0));
   };
   const std::string text = kDeck;
   auto other = text;

@@ -3,10 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "impart/app/options.hpp"
 #include "impart/core/error.hpp"
-#include "impart/stages/options.hpp"
 
-namespace impart::stages {
+namespace impart::app {
 namespace {
 
 using testing::ElementsAre;
@@ -86,4 +86,4 @@ TEST(Options, WhatIsWrongIsTold) {
 }
 
 }  // namespace
-}  // namespace impart::stages
+}  // namespace impart::app

@@ -1,9 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "impart/stages/process.hpp"
+#include "impart/app/process.hpp"
 
-namespace impart::stages {
+namespace impart::app {
 namespace {
 
 using testing::HasSubstr;
@@ -38,4 +38,4 @@ TEST(Cores, TooManyRanksOrThreadsAreMadeFewer) {
 }
 
 }  // namespace
-}  // namespace impart::stages
+}  // namespace impart::app

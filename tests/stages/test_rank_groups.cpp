@@ -1,9 +1,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "stages/rank_groups.hpp"
+#include "runner/rank_groups.hpp"
 
-namespace impart::stages {
+#include "impart/stages/ranks.hpp"
+
+namespace impart::runner {
 namespace {
 
 using testing::ElementsAre;
@@ -64,21 +66,34 @@ TEST(RankGroups, NoGroupIsTooSmallForItsStages) {
   expect_group(waits[0], 1, {0});
 }
 
+class AStage final : public stages::Stage {
+ public:
+  explicit AStage(comm::MeshShape mesh) : mesh_(mesh) {}
+  [[nodiscard]] stages::StageUses uses() const override { return {}; }
+  [[nodiscard]] std::string describe() const override { return ""; }
+  [[nodiscard]] comm::MeshShape mesh() const override { return mesh_; }
+  std::optional<stages::ModelOutline> check(stages::CheckContext& /*context*/) const override { return {}; }
+  stages::StageResult run(stages::RunContext& /*context*/) const override { return {}; }
+
+ private:
+  comm::MeshShape mesh_;
+};
+
 TEST(RankGroups, SizesAreThoseThatTheShardsAllow) {
   const auto groups = deal_ranks({{0, 1.0, 0}, {1, 1.0, 0}}, 8, 2);
   ASSERT_EQ(groups.size(), 2U);
   EXPECT_EQ(groups[0].ranks, 2);
-  StageSettings stage;
-  stage.settings = TrainSettings{};
-  for (const auto& [setting, wanted] : {std::pair{0.3, 2}, {0.01, 1}, {3.0, 3}, {0.0, 0}}) {
-    stage.ranks = setting;
-    EXPECT_EQ(wanted_ranks(stage, 8, 8), wanted) << setting;
+  const auto wanted = [](double setting, comm::MeshShape mesh) {
+    AStage stage(mesh);
+    stage.set_common({"", "", "", setting, ""});
+    return stages::wanted_ranks(stage, 8, 8);
+  };
+  for (const auto& [setting, expected] : {std::pair{0.3, 2}, {0.01, 1}, {3.0, 3}, {0.0, 0}}) {
+    EXPECT_EQ(wanted(setting, {}), expected) << setting;
   }
-  std::get<TrainSettings>(stage.settings).training.mesh.tensor = 2;  // whoever has a mesh has all ranks
-  EXPECT_EQ(wanted_ranks(stage, 8, 8), 8);
-  stage.ranks = 4;
-  EXPECT_EQ(wanted_ranks(stage, 8, 8), 4);
+  EXPECT_EQ(wanted(0, {.tensor = 2}), 8);  // whoever has a mesh has all ranks
+  EXPECT_EQ(wanted(4, {.tensor = 2}), 4);
 }
 
 }  // namespace
-}  // namespace impart::stages
+}  // namespace impart::runner

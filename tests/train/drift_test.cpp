@@ -59,11 +59,14 @@ TEST_F(Drift, IsDueEveryFewSteps) {
 }
 
 TEST_F(Drift, AFlippedBitIsFoundAndNamed) {
-  if (world_.size() == 1) GTEST_SKIP() << "one rank cannot differ from others";
   DriftCheck drift(world_, 10);
   EXPECT_EQ(check(drift, state_, 10), "");
   if (world_.rank() == world_.size() - 1) flip(state_, "dense1.weight");
   const auto text = check(drift, state_, 20);
+  if (world_.size() == 1) {
+    EXPECT_EQ(text, "") << "one rank cannot differ from others";
+    return;
+  }
   EXPECT_THAT(text, testing::HasSubstr("step 20"));
   EXPECT_THAT(text, testing::HasSubstr("as at step 10"));
   EXPECT_THAT(text, testing::HasSubstr("'dense1.weight'"));
@@ -72,17 +75,20 @@ TEST_F(Drift, AFlippedBitIsFoundAndNamed) {
   }
 }
 
+/// Unless there are no others: then the change is everybody's.
 TEST_F(Drift, TwoRanksThatDifferInTheSameWayAreFoundSoon) {
-  if (world_.size() < 4) GTEST_SKIP() << "needs ranks that stay equal";
   DriftCheck drift(world_, 1);
   if (world_.rank() < 2) flip(state_, "conv1.weight");
   std::string text;
   for (int step = 0; step < 4 && text.empty(); ++step) text = check(drift, state_, step);
-  EXPECT_THAT(text, testing::HasSubstr("'conv1.weight'"));
+  if (world_.size() > 2) {
+    EXPECT_THAT(text, testing::HasSubstr("'conv1.weight'"));
+  } else {
+    EXPECT_EQ(text, "");
+  }
 }
 
 TEST_F(Drift, TheEngineFindsIt) {
-  if (world_.size() == 1) GTEST_SKIP() << "one rank cannot differ from others";
   const auto spec = testing_support::small_net();
   const auto objective = nn::make_cross_entropy();
   const auto data = testing_support::made_up_dataset(world_, 64, spec.input, spec.classes);
@@ -91,6 +97,10 @@ TEST_F(Drift, TheEngineFindsIt) {
   engine.compute(state_, loader.next(), false);
   engine.compute(state_, loader.next(), false);
   if (world_.rank() == 0) flip(state_, "dense2.bias");
+  if (world_.size() == 1) {
+    EXPECT_NO_THROW(engine.compute(state_, loader.next(), false)) << "one rank cannot differ from others";
+    return;
+  }
   try {
     engine.compute(state_, loader.next(), false);
     FAIL() << "the difference was not found";

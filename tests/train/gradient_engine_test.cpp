@@ -89,7 +89,10 @@ TEST(GradientEngine, SameBitsForAnyNumberOfRanksAndThreads) {
 TEST(GradientEngine, SameBitsForAnyNumberOfRanksThatShareStatistics) {
   const auto world = comm::Comm::world();
   constexpr int kShards = 8;
-  if (kShards % world.size() != 0) GTEST_SKIP() << "shards are powers of two";
+  if (kShards % world.size() != 0) {
+    EXPECT_THROW(compute(world, kShards, 1, 0, comm::Overlap::kAuto, true), Error);
+    return;
+  }
   for (const int step : {0, 2}) {
     const auto alone = compute(comm::Comm::self(), kShards, 1, step, comm::Overlap::kAuto, true);
     const auto apart = compute(comm::Comm::self(), kShards, 1, step);
@@ -105,7 +108,10 @@ TEST(GradientEngine, SameBitsForAnyNumberOfRanksThatShareStatistics) {
 /// A batch that is one shard is what all ranks' shards are together: loss, gradient, and running statistics.
 TEST(GradientEngine, SharedStatisticsAreThoseOfTheWholeBatch) {
   const auto world = comm::Comm::world();
-  if (8 % world.size() != 0) GTEST_SKIP() << "shards are powers of two";
+  if (8 % world.size() != 0) {
+    EXPECT_THROW(compute_batch(world, true, 8), Error);
+    return;
+  }
   const auto together = compute_batch(world, true, 8);
   const auto whole = compute_batch(comm::Comm::self(), false, 1);
   const auto apart = compute_batch(comm::Comm::self(), false, 8);
@@ -218,6 +224,42 @@ TEST(GradientEngine, ATailOfOneSampleUsesRunningStatistics) {
   for (const float g : engine.gradient().values("bn1.weight")) EXPECT_TRUE(std::isfinite(g));
   // A whole batch of such shards never learns statistics: that is an error.
   EXPECT_THROW(GradientEngine(self, spec, *objective, {{}, 8, 5}), Error);
+}
+
+/// The sum over what chance drew, divided by what was expected; also of nothing, and of more than a full batch.
+TEST(GradientEngine, ABatchOfAnySizeIsDividedByTheExpectedOne) {
+  const auto world = comm::Comm::world();
+  const int shards = world.size() == 3 ? 6 : 8;
+  const auto spec = small_net();
+  const auto objective = nn::make_cross_entropy();
+  const auto dataset = made_up_dataset(world, 150, spec.input, spec.classes);
+  const auto state = nn::initial_state(spec, 3);
+  GradientEngine engine(world, spec, *objective, {{.shards = shards}, shards, 5});
+  data::BatchLoader loader(dataset, {shards, shards, engine.range(), 5, data::make_sampler("poisson")});
+  bool has_many = false;
+  for (int step = 0; step < 20; ++step) {
+    auto batch = loader.next();
+    const auto result = engine.compute(state, batch, false);
+    ASSERT_EQ(result.weight, static_cast<double>(batch.global_size));
+    has_many |= batch.global_size > shards;
+    const auto sum = engine.gradient().clone();
+    const auto factor = static_cast<float>(batch.expected_size) / static_cast<float>(batch.global_size);
+    batch.expected_size = 0;
+    EXPECT_EQ(engine.compute(state, batch, false).loss, result.loss);
+    const auto mean = engine.gradient().parameters();
+    for (std::size_t i = 0; i < mean.size(); ++i) {
+      ASSERT_NEAR(sum.parameters()[i] * factor, mean[i], 1e-5 * (1 + std::fabs(mean[i])));
+    }
+  }
+  EXPECT_TRUE(has_many);
+
+  data::Batch none;
+  none.expected_size = shards;
+  none.shards.resize(static_cast<std::size_t>(engine.range().size()));
+  const auto result = engine.compute(state, none, false);
+  EXPECT_EQ(result.loss, 0);
+  EXPECT_EQ(result.weight, 0);
+  for (const float g : engine.gradient().arena()) ASSERT_EQ(g, 0);
 }
 
 TEST(GradientEngine, RefusesWhatCannotBeCut) {

@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 
 #include "impart/core/error.hpp"
+#include "impart/data/batch_loader.hpp"
 #include "impart/nn/network.hpp"
 #include "memory_source.hpp"
 #include "train/small_net.hpp"
@@ -85,6 +87,53 @@ TEST_F(Training, LearnsAndGivesTheSameBitsOnAnyNumberOfRanks) {
   EXPECT_EQ(alone.result.metrics, together.result.metrics);
 }
 
+TEST_F(Training, AnySamplerGivesTheSameBitsOnAnyNumberOfRanks) {
+  options_.batch_size = 16;
+  options_.augment = {data::make_augmentation({{"kind", "noise"}})};
+  for (const auto kind : data::samplers().names()) {
+    options_.sampler = data::make_sampler(kind);
+    options_.threads = 1;
+    const auto alone = run(comm::Comm::self());
+    EXPECT_GT(alone.result.metrics.at("validation.accuracy"), 0.9) << kind;
+    options_.threads = 2;
+    const auto together = run(world_);
+    expect_equal(alone.state, together.state);
+    EXPECT_EQ(alone.result.metrics, together.result.metrics) << kind;
+  }
+}
+
+/// A Poisson sampler that expects two samples often draws none.
+TEST_F(Training, EmptyBatchesAreSteps) {
+  options_.batch_size = 2;
+  options_.shards = 2;
+  if (world_.size() > 2) return;
+  options_.sampler = data::make_sampler("poisson");
+  data::BatchLoader loader(made_up_dataset(world_, 150, spec_.input, 4),
+                           {2, 2, {0, 2}, 11, options_.sampler});
+  bool has_none = false;
+  for (int step = 0; step < 75; ++step) has_none |= loader.next().global_size == 0;
+  EXPECT_TRUE(has_none);
+  for (const int together : {1, 2}) {
+    for (const bool local : {false, true}) {
+      options_.accumulate = local ? 1 : together;
+      options_.local_steps = local ? together : 1;
+      const auto alone = run(comm::Comm::self());
+      expect_equal(alone.state, run(world_).state);
+      EXPECT_TRUE(std::isfinite(alone.result.metrics.at("train.loss")));
+      for (const float value : alone.state.arena()) ASSERT_TRUE(std::isfinite(value));
+    }
+  }
+}
+
+/// Their statistics are those of the whole batch only when all its shards are full.
+TEST_F(Training, RefusesSyncedStatisticsOfBatchesOfAnySize) {
+  spec_ = small_net(4, true);
+  options_.sampler = data::make_sampler("poisson");
+  EXPECT_THROW(run(world_), Error);
+  options_.sampler = data::make_sampler("balanced");
+  EXPECT_NO_THROW(run(world_));
+}
+
 TEST_F(Training, AugmentedGivesTheSameBitsOnAnyNumberOfRanks) {
   const auto plain = run(comm::Comm::self());
   options_.augment = {data::make_augmentation({{"kind", "noise"}}),
@@ -94,6 +143,21 @@ TEST_F(Training, AugmentedGivesTheSameBitsOnAnyNumberOfRanks) {
   EXPECT_NE(plain.result.metrics.at("train.loss"), alone.result.metrics.at("train.loss"));
   options_.threads = 2;
   expect_equal(alone.state, run(world_).state);
+}
+
+TEST_F(Training, AMeshThatTheRanksDoNotFillIsRefusedOnAllOfThem) {
+  const auto expect_refused = [&](const comm::MeshShape& mesh, const std::string& why) {
+    options_.mesh = mesh;
+    try {
+      run(world_);
+      FAIL() << "trained although " << why;
+    } catch (const Error& e) {
+      EXPECT_TRUE(e.is_collective());
+      EXPECT_NE(std::string(e.what()).find(why), std::string::npos) << e.what();
+    }
+  };
+  expect_refused({.data = world_.size() + 1}, "the mesh");
+  expect_refused({.tensor = 3 * world_.size()}, "does not divide");
 }
 
 TEST_F(Training, StoppedAndContinuedEqualsUninterrupted) {

@@ -14,11 +14,11 @@
 
 namespace impart::data {
 
-/// The samples of one shard: views that stay valid as long as their Batch.
+/// The samples of one shard, of one stream: views that stay valid as long as their Batch.
 struct ShardBatch {
   std::int64_t size = 0;                      ///< samples; 0 in the tail of an epoch, or of a small batch
   std::span<const float> inputs;              ///< (size, sample shape)
-  std::span<const std::int32_t> labels;       ///< (size, labels per sample)
+  std::span<const std::int32_t> labels;       ///< (size, labels per sample); empty: of a stream without
   std::span<const std::uint64_t> sample_ids;  ///< (size)
   std::span<const std::uint64_t> rows;        ///< (size), positions in the dataset
   /// (size), where augmentation mixes samples, and else empty: the target is lambda *
@@ -27,8 +27,8 @@ struct ShardBatch {
   std::span<const float> lambda = {};
 };
 
-/// One step's samples of one rank. The shards' arrays lie one behind another in memory, so that neighbouring
-/// shards can be taken as one array.
+/// One step's samples of one rank. The shards' inputs and ids lie one behind another in memory, in each shard
+/// those of its streams, so that a shard, or neighbouring ones, can be taken as one array.
 struct Batch {
   std::int64_t step = 0;
   std::int64_t global_size = 0;    ///< samples of all ranks together; 0 is a batch, too
@@ -37,9 +37,23 @@ struct Batch {
   /// 0: by `global_size`.
   std::int64_t expected_size = 0;
 
+  /// Of each further stream, its part of each shard.
+  std::vector<std::vector<ShardBatch>> more = {};
+
   [[nodiscard]] std::int64_t divisor() const noexcept {
     return expected_size > 0 ? expected_size : global_size;
   }
+};
+
+/// A stream of data that is read beside the first one, as the target domain of an adaptation is. It does not
+/// decide what an epoch is. All its batches are full: what is left over at the end of a round through its
+/// samples is left out in that round.
+struct Stream {
+  DatasetPtr dataset;
+  std::int64_t batch_size = 0;                ///< global; a multiple of the shards
+  SamplerPtr sampler = {};                    ///< as LoaderOptions; none whose batches vary
+  std::vector<AugmentationPtr> augment = {};  ///< as LoaderOptions
+  bool labelled = true;                       ///< false: nobody is to see its labels
 };
 
 struct LoaderOptions {
@@ -49,6 +63,9 @@ struct LoaderOptions {
   std::uint64_t seed = 0;
   SamplerPtr sampler = {};                    ///< which samples make a step; null: kDefaultSampler
   std::vector<AugmentationPtr> augment = {};  ///< of every sample; empty: samples as they are
+  /// With samples of the same shape. The samples of each are a pure function of the seed, its place in this
+  /// list, and the step.
+  std::vector<Stream> more = {};
 };
 
 /// Endless. Shards are filled in order, so that in a batch that is not full, as the last of an epoch, all but
@@ -57,8 +74,8 @@ struct LoaderOptions {
 class BatchLoader {
  public:
   /// Starts at global step `first_step`, as if it had served the steps before. Throws as Augmenter and
-  /// Sampler::check do.
-  BatchLoader(DatasetPtr dataset, LoaderOptions options, std::int64_t first_step = 0);
+  /// Sampler::check do, and for a further stream that does not fit.
+  BatchLoader(const DatasetPtr& dataset, LoaderOptions options, std::int64_t first_step = 0);
   BatchLoader(const BatchLoader&) = delete;
   BatchLoader& operator=(const BatchLoader&) = delete;
   ~BatchLoader();

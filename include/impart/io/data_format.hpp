@@ -18,11 +18,11 @@ namespace impart::io {
 /// What a file's name in the settings stands for: of a deck, a path relative to the deck's directory.
 using PathResolver = std::function<std::filesystem::path(const std::string& file)>;
 
-/// What holds for a data set before its files are seen. All but `labels` and `names_classes` are those of
+/// What holds for a data set before its files are seen. All but `labels` and `knows_classes` are those of
 /// images and rows; a format for something else says so.
 struct DataTraits {
   bool labels = true;          ///< the samples have labels
-  bool names_classes = false;  ///< how many classes there are is known: `classes` need not be set
+  bool knows_classes = false;  ///< how many classes there are: `classes` need not be set
   /// The values are indices of a vocabulary, and no quantities: there is nothing to scale, to normalise or to
   /// resize, and samples have no class of which there could be a limit.
   bool text = false;

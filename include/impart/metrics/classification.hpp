@@ -1,16 +1,13 @@
-// Classification metrics as sums that can be merged: never means of means.
+// Counts of what was predicted of which class.
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <span>
-#include <string>
 #include <vector>
 
 namespace impart::metrics {
 
-/// Counts of (label, prediction), from which accuracy and F1 follow. Two of them, over different samples, add
-/// up.
+/// Counts of (label, prediction), from which F1 follows. Two of them, over different samples, add up.
 class ConfusionMatrix {
  public:
   explicit ConfusionMatrix(int classes);
@@ -18,8 +15,6 @@ class ConfusionMatrix {
   void add(std::int32_t label, std::int32_t prediction);
   void merge(const ConfusionMatrix& other);  ///< REQUIRES: the same number of classes
 
-  [[nodiscard]] std::int64_t count() const;
-  [[nodiscard]] double accuracy() const;  ///< 0 without samples
   /// Mean over classes of 2 TP / (2 TP + FP + FN), as scikit-learn's f1_score(average="macro"); a class that
   /// neither occurs nor is predicted is left out.
   [[nodiscard]] double f1_macro() const;

@@ -1,14 +1,19 @@
-// Objective: the loss of one batch and its gradient with respect to the network's output.
+// Objective: the loss of one batch and its gradient with respect to the network's output, or to more of what
+// the network computes.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "impart/core/registry.hpp"
 #include "impart/core/setting_value.hpp"
+#include "impart/core/state_dict.hpp"
+#include "impart/nn/layer.hpp"
 
 namespace impart::nn {
 
@@ -32,10 +37,78 @@ struct CrossEntropyOptions {
   std::vector<double> class_weights = {};
 };
 
-/// A loss. Pure: one object may serve several threads.
+/// What an objective needs beside the outputs and labels of one stream of data: what a trainer must provide,
+/// and what others must know that cannot.
+struct ObjectiveNeeds {
+  /// Layers whose outputs it reads, as NetworkOptions::taps.
+  std::vector<std::string> taps = {};
+  /// Tensors of its own, by their full names ("hint.projection.weight"), which no model's layer has. They are
+  /// trained with the model's, and are no part of the model that is left.
+  std::vector<ParameterSpec> parts = {};
+  int streams = 1;           ///< of data, each with a domain of its own; an epoch is one of the first
+  bool whole_shard = false;  ///< has statistics over samples: only a whole shard at once makes sense
+  bool rows = false;         ///< reads Targets::rows, and tables that are kept beside the dataset
+
+  /// Outputs and labels alone, or tables beside them.
+  [[nodiscard]] bool is_plain() const noexcept {
+    return taps.empty() && parts.empty() && streams == 1 && !whole_shard;
+  }
+};
+
+/// The output of a tapped layer for one stream's samples of a shard, as layers have it: (N, H, W, C), (N, F)
+/// or (N, T, F).
+struct Tapped {
+  std::span<const float> values;
+  /// d(loss)/d(values), zeros at first, to be added to; empty: not needed.
+  std::span<float> gradient;
+};
+
+/// One stream's samples of a shard, and what the network makes of them.
+struct StreamView {
+  std::int64_t samples = 0;
+  Targets targets;                            ///< no labels: the stream has none
+  std::span<const float> inputs;              ///< (N, input shape), row-major
+  std::span<const std::uint64_t> sample_ids;  ///< (N)
+  std::span<const float> outputs;             ///< (R, classes)
+  std::span<float> gradient;                  ///< of the outputs, zeros at first
+  std::span<const Tapped> taps;               ///< of each of ObjectiveNeeds::taps
+};
+
+/// One shard, as an objective with a worker sees it. The network has computed all streams' samples as one
+/// batch, the first stream's in front. The first stream has samples; a further one as many as its own batch
+/// gives a shard.
+struct ShardView {
+  std::span<const StreamView> streams;
+  std::int64_t classes = 0;
+  float scale = 1;  ///< factor of all gradients, those of parts, too
+  Pass pass;        ///< `sample_ids` are of all streams
+  /// Of ObjectiveNeeds::parts, zeros at first. Of a buffer it is the change, as Layer::backward gives it.
+  /// Null: there are no parts.
+  StateDict* part_gradients = nullptr;
+};
+
+/// What an objective has for each thread: scratch memory, networks of its parts.
+class ObjectiveWorker {
+ public:
+  virtual ~ObjectiveWorker() = default;
+  /// Values, of the model and of the parts, have changed. `state` outlives the calls of `evaluate` that
+  /// follow.
+  virtual void load(const StateDict& /*state*/) {}
+  /// The sum of the losses of the first stream's rows, as Objective::evaluate returns it. A value that
+  /// belongs to the shard rather than to rows counts Objective::weight times, so that a batch's loss has the
+  /// mean over its shards; and so does its gradient.
+  virtual double evaluate(const ShardView& shard) = 0;
+};
+
+/// A loss. One object may serve several threads: it has no state but what its workers have.
 class Objective {
  public:
   virtual ~Objective() = default;
+
+  [[nodiscard]] virtual ObjectiveNeeds needs() const { return {}; }
+  /// What computes this loss in a thread; it may borrow this object. Null: `evaluate` does, and there is
+  /// nothing more to it.
+  [[nodiscard]] virtual std::unique_ptr<ObjectiveWorker> worker() const { return nullptr; }
 
   /// `outputs`: (R, classes). Returns the sum (not the mean) of the rows' losses, and writes `scale` times
   /// the sum's gradient to `gradient` (R, classes), unless that is empty. The caller gives 1 / (rows of the
@@ -56,6 +129,26 @@ class Objective {
   [[nodiscard]] virtual const CrossEntropyOptions* as_cross_entropy() const { return nullptr; }
   /// The part that needs nothing but labels, for data of which nothing else is known.
   [[nodiscard]] virtual const Objective& on_labels() const { return *this; }
+};
+
+/// A loss on the first stream's labels, and something beside it that a worker computes. Of data of which
+/// nothing else is known, it is the loss on labels alone.
+class JointObjective : public Objective {
+ public:
+  explicit JointObjective(std::unique_ptr<Objective> labels) : labels_(std::move(labels)) {}
+
+  double evaluate(std::span<const float> outputs, const Targets& targets, std::int64_t classes, float scale,
+                  std::span<float> gradient) const final {
+    return labels_->evaluate(outputs, targets, classes, scale, gradient);
+  }
+  [[nodiscard]] double weight(const Targets& targets) const final { return labels_->weight(targets); }
+  [[nodiscard]] const Objective& on_labels() const final { return labels_->on_labels(); }
+
+  /// `factor` times the loss on labels, and its gradient.
+  double on_labels(const ShardView& shard, double factor) const;
+
+ private:
+  std::unique_ptr<Objective> labels_;
 };
 
 /// Losses of one row z of outputs with the target t, one-hot or a mixture, by name.

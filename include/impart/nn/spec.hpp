@@ -21,6 +21,9 @@ using SettingList = std::vector<std::pair<std::string, SettingValue>>;
 /// Name under which layers read the model's input.
 inline constexpr std::string_view kModelInput = "input";
 
+/// As ModelSpec::classes: any output will do. Of a network that only makes part of an objective.
+inline constexpr int kAnyOutput = -1;
+
 class Layer;
 struct LayerSpec;
 using LayerMaker = std::function<std::unique_ptr<Layer>(const LayerSpec& spec)>;

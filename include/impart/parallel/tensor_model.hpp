@@ -31,7 +31,7 @@ class TensorModel {
   };
   /// Fewer are gathered as fast as their sums are exchanged.
   static constexpr int kSplitClasses = 512;
-  /// Borrows `objective`.
+  /// Borrows `objective`. Throws Error (usage) when that sees more of the model than its outputs.
   [[nodiscard]] Training training(const nn::Objective& objective) const;
 
   /// This rank's part of values that belong to the whole model, or to some of its tensors.

@@ -13,6 +13,7 @@
 #include "impart/core/state_dict.hpp"
 #include "impart/data/dataset.hpp"
 #include "impart/io/checkpoint.hpp"
+#include "impart/metrics/metric.hpp"
 #include "impart/nn/spec.hpp"
 
 namespace impart::share {
@@ -77,8 +78,9 @@ data::DatasetPtr inputs_of(const Member& member, const data::DatasetPtr& dataset
 Tensor probabilities(const comm::Comm& comm, const Model& model, const data::DatasetPtr& dataset,
                      double temperature, int threads);
 
-/// "accuracy", "loss" (cross entropy) and "f1_macro" of `model` over `dataset`. Collective.
-std::map<std::string, double> evaluate(const comm::Comm& comm, const Model& model,
-                                       const data::DatasetPtr& dataset, int threads);
+/// "loss" (cross entropy) and `wanted` of `model` over `dataset`. Collective.
+std::map<std::string, double> evaluate(
+    const comm::Comm& comm, const Model& model, const data::DatasetPtr& dataset, int threads,
+    std::span<const metrics::MetricPtr> wanted = metrics::default_metrics());
 
 }  // namespace impart::share

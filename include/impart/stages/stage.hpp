@@ -1,4 +1,5 @@
-// Stage: one step of a deck. Settings are in the stage, the state of the run is in the context.
+// Stage: one step of a deck. A kind of stage is one file: its settings, its check, its run. Settings are in the
+// stage, the state of the run is in the context.
 #pragma once
 
 #include <map>
@@ -8,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "impart/comm/mesh.hpp"
+#include "impart/core/registry.hpp"
 #include "impart/io/checkpoint.hpp"
 #include "impart/nn/spec.hpp"
 #include "impart/share/model.hpp"
@@ -18,6 +21,17 @@ namespace impart::stages {
 
 class CheckContext;
 class RunContext;
+
+/// What every stage has, of whatever kind.
+struct StageCommon {
+  std::string name;
+  std::string kind;  ///< empty when it is missing or unknown, which is a problem
+  std::string path;  ///< "stage.teacher": where its problems are reported
+  /// How many ranks run it, beside stages that it does not depend on: a number, or a part below 1 of all. 0:
+  /// as suits its cost.
+  double ranks = 0;
+  std::string resolved;  ///< JSON of all settings, defaults too
+};
 
 /// What is known of a model before it exists.
 struct ModelOutline {
@@ -56,7 +70,13 @@ struct RankTime {
   train::TrainSeconds seconds;
 };
 
-/// What a stage leaves: a model, or measurements.
+/// What a stage leaves in the run directory. Whoever keeps, reuses or traces artifacts knows these types, and no
+/// kind of stage.
+enum class ArtifactType : std::uint8_t {
+  kModel,  ///< a checkpoint: StageResult::model
+  kTable,  ///< rows of metrics: StageResult::measurements
+};
+
 struct StageResult {
   bool stopped = false;  ///< by a signal; its state is saved, and there is no artifact yet
   std::optional<share::Model> model;
@@ -71,17 +91,25 @@ struct StageResult {
 
 class Stage {
  public:
-  explicit Stage(StageSettings common) : common_(std::move(common)) {}
+  Stage() = default;
   virtual ~Stage() = default;
   Stage(const Stage&) = delete;
   Stage& operator=(const Stage&) = delete;
 
   [[nodiscard]] const std::string& name() const noexcept { return common_.name; }
-  [[nodiscard]] const StageSettings& common() const noexcept { return common_; }
+  [[nodiscard]] const std::string& path() const noexcept { return common_.path; }
+  [[nodiscard]] const StageCommon& common() const noexcept { return common_; }
+  /// Once, by whoever has read it.
+  void set_common(StageCommon common) { common_ = std::move(common); }
 
   [[nodiscard]] virtual StageUses uses() const = 0;
   /// What it does, in a few words for the closing table: "distil small from ensemble".
   [[nodiscard]] virtual std::string describe() const = 0;
+  [[nodiscard]] virtual ArtifactType leaves() const { return ArtifactType::kModel; }
+  /// Name of the [model.*] whose weights it leaves; empty when the deck does not say it.
+  [[nodiscard]] virtual std::string model(const Deck& /*deck*/) const { return ""; }
+  /// How it lays a model over its ranks.
+  [[nodiscard]] virtual comm::MeshShape mesh() const { return {}; }
   /// Adds what is wrong to the context's problems. Returns what the stage will leave; nothing when it leaves
   /// no model, or when that cannot be known for a problem already told. Makes no MPI calls.
   virtual std::optional<ModelOutline> check(CheckContext& context) const = 0;
@@ -93,13 +121,18 @@ class Stage {
   virtual StageResult run(RunContext& context) const = 0;
 
  private:
-  StageSettings common_;
+  StageCommon common_;
 };
 
-/// The stage that `settings` describe.
-std::unique_ptr<Stage> make_stage(const StageSettings& settings);
+/// The kinds of stages that a deck may have; each is made from its settings and from what stands in front of it in
+/// the deck.
+using StageKinds = Registry<std::unique_ptr<Stage>, const Deck&>;
+const StageKinds& stage_kinds();
 
-/// The kinds of stages that a deck may have.
-std::vector<std::string_view> stage_kinds();
+/// Reads what every stage has, and its kind's settings; null without a name, which is a problem. A stage of a
+/// missing or unknown kind (a problem, too) does nothing. `deck` has all but the stages from this one on.
+std::shared_ptr<const Stage> read_stage(Settings& settings, const Deck& deck);
+/// Reads `name`, `kind` and `ranks`, as read_stage does; for the reference.
+void document_stage(Settings& settings);
 
 }  // namespace impart::stages

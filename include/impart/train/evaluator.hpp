@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 
 #include "impart/comm/comm.hpp"
 #include "impart/core/state_dict.hpp"
 #include "impart/core/tensor.hpp"
 #include "impart/data/dataset.hpp"
+#include "impart/metrics/metric.hpp"
 #include "impart/nn/objective.hpp"
 #include "impart/nn/spec.hpp"
 
@@ -23,9 +25,10 @@ inline constexpr std::int64_t kEvaluationBatch = 64;
 Tensor predict(const comm::Comm& comm, const nn::ModelSpec& spec, const StateDict& state,
                const data::Dataset& dataset, int threads);
 
-/// "accuracy", "loss" and "f1_macro" of outputs, a row for each label, against the labels of `dataset`.
-/// Local; the same bits wherever the outputs are the same. `outputs` are whatever `objective` takes.
-std::map<std::string, double> classification_metrics(const Tensor& outputs, const data::Dataset& dataset,
-                                                     const nn::Objective& objective);
+/// "loss" and `wanted` of outputs, a row for each label, against the labels of `dataset`. Local; the same bits
+/// wherever the outputs are the same. `outputs` are whatever `objective` takes. Throws as Metric::check does.
+std::map<std::string, double> classification_metrics(
+    const Tensor& outputs, const data::Dataset& dataset, const nn::Objective& objective,
+    std::span<const metrics::MetricPtr> wanted = metrics::default_metrics());
 
 }  // namespace impart::train

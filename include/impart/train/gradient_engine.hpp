@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "impart/comm/comm.hpp"
 #include "impart/comm/reduction.hpp"
@@ -35,10 +36,13 @@ struct Execution {
 };
 
 struct EngineOptions : Execution {
-  std::int64_t batch_size = 64;  ///< global
+  std::int64_t batch_size = 64;  ///< global; of the first stream of data
   std::uint64_t seed = 0;
   IsTrained trainable = {};  ///< as nn::NetworkOptions
   bool has_parts = false;    ///< other ranks, that the engine does not know, have other parts of the tensors
+  /// Global batch sizes of the further streams that the objective reads (data::Stream), each a multiple of
+  /// the shards.
+  std::vector<std::int64_t> more_batches = {};
 };
 
 /// Throws Error (usage) when the model has an nn::synced_layer and the shards are not a power of two.
@@ -46,8 +50,9 @@ void check_synced(const nn::ModelSpec& spec, const EngineOptions& options);
 
 /// How many shards a network of one of `ranks` ranks computes at once: weights are then read, and gradients
 /// written, once for all of them. The result is the same bits for any choice. All of the rank's with an
-/// nn::synced_layer.
-int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int ranks);
+/// nn::synced_layer. `needs`: of the objective.
+int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int ranks,
+                   const nn::ObjectiveNeeds& needs = {});
 
 /// What one global batch gave.
 struct StepResult {
@@ -70,16 +75,21 @@ struct EngineMemory {
   std::size_t scratch = 0;
   [[nodiscard]] std::size_t total() const noexcept { return gradients + activations + scratch; }
 };
-EngineMemory engine_memory(const nn::ModelSpec& spec, const EngineOptions& options, int ranks);
+EngineMemory engine_memory(const nn::ModelSpec& spec, const EngineOptions& options, int ranks,
+                           const nn::ObjectiveNeeds& needs = {});
 
 /// Owns the networks of this rank's threads and the arrays in which gradients are summed. Collective over
-/// `comm`.
+/// `comm`. States and gradients are laid out by training_layout: with the objective's parts.
+///
+/// A shard is computed as one batch of the samples of all its streams, so that a batch norm's statistics are
+/// those of all of them.
 ///
 /// Statistics of an nn::synced_layer are those of the whole batch, over all ranks. The last batch of an
 /// epoch, when it is not full, has shards of unequal size: there they are each shard's own.
 class GradientEngine {
  public:
-  /// Borrows `comm` and `objective`. Throws as comm::check_rank_count, check_synced and nn::check_model do.
+  /// Borrows `comm` and `objective`. Throws as comm::check_rank_count, check_synced, training_layout and
+  /// nn::Network do, and when `more_batches` are not those of the objective's streams.
   GradientEngine(const comm::Comm& comm, const nn::ModelSpec& spec, const nn::Objective& objective,
                  EngineOptions options);
   ~GradientEngine();

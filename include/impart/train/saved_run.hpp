@@ -20,9 +20,9 @@ namespace impart::train {
 class SavedRun {
  public:
   /// Borrows `comm` and `spec`, the whole model. `mesh` is for lineage. `key` says whose states these are:
-  /// those of another key are not continued.
+  /// those of another key are not continued. `layout`: of the states; null: the model's.
   SavedRun(const comm::Comm& comm, const comm::MeshShape& mesh, const nn::ModelSpec& spec,
-           std::filesystem::path directory, std::string key);
+           std::filesystem::path directory, std::string key, StateLayoutPtr layout = nullptr);
 
   /// The newest state, with its path; throws Error when it holds another model. Local.
   [[nodiscard]] std::optional<std::pair<std::filesystem::path, io::Checkpoint>> newest() const;
@@ -46,6 +46,7 @@ class SavedRun {
   const nn::ModelSpec& spec_;
   std::filesystem::path directory_;
   std::string key_;
+  StateLayoutPtr layout_;
   io::CheckpointWriter writer_;
 };
 

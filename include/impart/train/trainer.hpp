@@ -15,6 +15,7 @@
 #include "impart/comm/mesh.hpp"
 #include "impart/core/state_dict.hpp"
 #include "impart/data/augment.hpp"
+#include "impart/data/batch_loader.hpp"
 #include "impart/data/dataset.hpp"
 #include "impart/data/sampler.hpp"
 #include "impart/io/checkpoint.hpp"
@@ -101,6 +102,8 @@ struct TrainTask {
   std::filesystem::path state_directory;
   /// Identity of the run that the saved state belongs to; a state with another one is not continued.
   std::string state_key;
+  /// The further streams that the objective reads, in its order (nn::ObjectiveNeeds::streams).
+  std::vector<data::Stream> more = {};
 };
 
 enum class TrainEnd : std::uint8_t { kFinished, kEarly, kStopped };
@@ -136,7 +139,10 @@ struct TrainResult {
 /// another order; a state that one mesh has saved continues on any other. When stopped, the state is on disk
 /// (if there is a state directory), and the same call continues there.
 ///
-/// Throws Error: options that don't fit (usage), a loss that is not finite (names stage, step and layer), a
+/// `state` is the model's. The parts of the objective are trained beside it, from initial values that are a
+/// function of the seed, are saved with it where training can continue, and are gone at the end.
+///
+/// Throws Error: options that don't fit, or an objective with needs that they cannot meet (usage), a loss that is not finite (names stage, step and layer), a
 /// state that cannot be written. `state` is then undefined.
 TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
                   StateDict& state);

@@ -9,6 +9,8 @@ namespace {
 constexpr Registry<SamplerPtr>::Entry kSamplers[] = {
     {"shuffled", "each sample once an epoch, in a new order in each", make_shuffled},
     {"sequential", "each sample once an epoch, in the order of the data", make_sequential},
+    {"balanced", "each class equally often, however many samples it has", make_balanced},
+    {"poisson", "each sample joins with probability batch_size / samples, by itself", make_poisson},
 };
 
 }  // namespace

@@ -7,5 +7,7 @@ namespace impart::data {
 
 SamplerPtr make_shuffled(Settings& settings);
 SamplerPtr make_sequential(Settings& settings);
+SamplerPtr make_balanced(Settings& settings);
+SamplerPtr make_poisson(Settings& settings);
 
 }  // namespace impart::data

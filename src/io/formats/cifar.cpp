@@ -82,7 +82,7 @@ class Cifar final : public DataFormat {
     settings.read("shape", shape_, "of one sample: channels, height, width");
   }
 
-  [[nodiscard]] DataTraits traits() const override { return {.names_classes = true}; }
+  [[nodiscard]] DataTraits traits() const override { return {.knows_classes = true}; }
   [[nodiscard]] std::vector<fs::path> files() const override { return files_; }
 
  private:

@@ -113,7 +113,7 @@ class Idx final : public DataFormat {
         labels_(read_file(settings, "labels", resolve, "the file of labels; empty: there are none")) {}
 
   [[nodiscard]] DataTraits traits() const override {
-    return {.labels = !labels_.empty(), .names_classes = true};
+    return {.labels = !labels_.empty(), .knows_classes = true};
   }
   [[nodiscard]] std::vector<fs::path> files() const override {
     return labels_.empty() ? std::vector{images_} : std::vector{images_, labels_};

@@ -74,10 +74,9 @@ struct Shapes {
   }
 
   [[nodiscard]] dnnl::convolution_forward::primitive_desc forward(const dnnl::primitive_attr& with) const {
-    const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_training,
-                                               dnnl::algorithm::convolution_direct, x, any_weight, bias, y,
-                                               strides, dilation, padding, padding);
-    return {desc, with, cpu_engine()};
+    return forward_desc<dnnl::convolution_forward>(with, dnnl::prop_kind::forward_training,
+                                                   dnnl::algorithm::convolution_direct, x, any_weight, bias,
+                                                   y, strides, dilation, padding, padding);
   }
 
   Desc x, y, weight, any_weight, bias;
@@ -90,11 +89,7 @@ class OnednnForward final : public ConvForward {
       : geometry_(g), bias_(options.bias) {
     const Shapes shapes(g, options.bias);
     auto attributes = user_scratchpad();
-    if (options.relu) {
-      dnnl::post_ops after;
-      after.append_eltwise(1.0F, dnnl::algorithm::eltwise_relu, 0.0F, 0.0F);
-      attributes.set_post_ops(after);
-    }
+    if (options.relu) attributes.set_post_ops(rectified());
     const auto desc = shapes.forward(attributes);
     call_ = Call(dnnl::convolution_forward(desc), desc.scratchpad_desc(), scratch);
     weight_.emplace(shapes.weight, desc.weights_desc(), scratch);
@@ -130,11 +125,9 @@ class OnednnBackwardData final : public ConvBackwardData {
  public:
   OnednnBackwardData(const ConvGeometry& g, Scratch& scratch) : geometry_(g), scratch_(&scratch) {
     const Shapes shapes(g, false);
-    const dnnl::convolution_backward_data::desc desc(dnnl::algorithm::convolution_direct, shapes.x,
-                                                     shapes.any_weight, shapes.y, shapes.strides,
-                                                     shapes.dilation, shapes.padding, shapes.padding);
-    const dnnl::convolution_backward_data::primitive_desc pd(desc, user_scratchpad(), cpu_engine(),
-                                                             shapes.forward(user_scratchpad()));
+    const auto pd = backward_desc<dnnl::convolution_backward_data>(
+        user_scratchpad(), shapes.forward(user_scratchpad()), dnnl::algorithm::convolution_direct, shapes.x,
+        shapes.any_weight, shapes.y, shapes.strides, shapes.dilation, shapes.padding, shapes.padding);
     call_ = Call(dnnl::convolution_backward_data(pd), pd.scratchpad_desc(), scratch);
     weight_.emplace(shapes.weight, pd.weights_desc(), scratch);
     call_.bind(DNNL_ARG_DIFF_DST, unowned(shapes.y));
@@ -173,11 +166,10 @@ class OnednnBackwardWeights final : public ConvBackwardWeights {
   OnednnBackwardWeights(const ConvGeometry& g, const ConvOptions& options, Scratch& scratch)
       : geometry_(g), bias_(options.bias), scratch_(&scratch) {
     const Shapes shapes(g, options.bias);
-    const dnnl::convolution_backward_weights::desc desc(
-        dnnl::algorithm::convolution_direct, shapes.x, shapes.any_weight, shapes.bias, shapes.y,
-        shapes.strides, shapes.dilation, shapes.padding, shapes.padding);
-    const dnnl::convolution_backward_weights::primitive_desc pd(desc, user_scratchpad(), cpu_engine(),
-                                                                shapes.forward(user_scratchpad()));
+    const auto pd = backward_desc<dnnl::convolution_backward_weights>(
+        user_scratchpad(), shapes.forward(user_scratchpad()), dnnl::algorithm::convolution_direct, shapes.x,
+        shapes.any_weight, shapes.bias, shapes.y, shapes.strides, shapes.dilation, shapes.padding,
+        shapes.padding);
     call_ = Call(dnnl::convolution_backward_weights(pd), pd.scratchpad_desc(), scratch);
     call_.bind(DNNL_ARG_SRC, unowned(shapes.x));
     call_.bind(DNNL_ARG_DIFF_DST, unowned(shapes.y));

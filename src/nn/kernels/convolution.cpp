@@ -12,7 +12,7 @@
 #include "nn/kernels/conv_primitives.hpp"
 #include "nn/kernels/depthwise.hpp"
 #include "nn/kernels/gemm_convolution.hpp"
-#include "nn/kernels/kernel_tables.hpp"
+#include "nn/kernels/isa.hpp"
 #include "nn/kernels/winograd.hpp"
 #include "nn/kernels/wisdom.hpp"
 

@@ -1,4 +1,5 @@
-// What all uses of oneDNN share. Only for .cpp files that build primitives.
+// What all uses of oneDNN share, and the one place that knows how versions 2 and 3 differ. Only for .cpp files
+// that build primitives.
 #pragma once
 
 #include <cstddef>
@@ -66,6 +67,42 @@ inline dnnl::primitive_attr user_scratchpad() {
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   return attributes;
+}
+
+// Version 2 has descriptors of operations, of which descriptors of primitives are made; version 3 makes those
+// of the same arguments at once.
+
+/// The descriptor of a primitive that runs forward; `operation` are its arguments in oneDNN's order.
+template <class Primitive, class... Operation>
+typename Primitive::primitive_desc forward_desc(const dnnl::primitive_attr& attributes,
+                                                const Operation&... operation) {
+#if DNNL_VERSION_MAJOR >= 3
+  return {cpu_engine(), operation..., attributes};
+#else
+  return {typename Primitive::desc(operation...), attributes, cpu_engine()};
+#endif
+}
+
+/// The same for one that runs backward; `forward` is the descriptor of what it belongs to.
+template <class Primitive, class Forward, class... Operation>
+typename Primitive::primitive_desc backward_desc(const dnnl::primitive_attr& attributes,
+                                                 const Forward& forward, const Operation&... operation) {
+#if DNNL_VERSION_MAJOR >= 3
+  return {cpu_engine(), operation..., forward, attributes};
+#else
+  return {typename Primitive::desc(operation...), attributes, cpu_engine(), forward};
+#endif
+}
+
+/// What is done to a primitive's results as they are written: rectified.
+inline dnnl::post_ops rectified() {
+  dnnl::post_ops after;
+#if DNNL_VERSION_MAJOR >= 3
+  after.append_eltwise(dnnl::algorithm::eltwise_relu, 0.0F, 0.0F);
+#else
+  after.append_eltwise(1.0F, dnnl::algorithm::eltwise_relu, 0.0F, 0.0F);
+#endif
+  return after;
 }
 
 }  // namespace impart::nn

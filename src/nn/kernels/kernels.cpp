@@ -1,9 +1,8 @@
 #include "nn/kernels/kernels.hpp"
 
-#include <oneapi/dnnl/dnnl.h>
-
 #include <algorithm>
 
+#include "nn/kernels/isa.hpp"
 #include "nn/kernels/kernel_tables.hpp"
 
 namespace impart::nn {
@@ -18,11 +17,6 @@ PoolGeometry pool_geometry(const Window& window, std::int64_t batch, const Image
   g.out_width = window.output_extent(image.width);
   g.window = window;
   return g;
-}
-
-bool have_avx512() {
-  // oneDNN's answer, so that its kernels and ours use the same instruction set, ONEDNN_MAX_CPU_ISA included.
-  return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core;
 }
 
 const KernelTable& kernels() {

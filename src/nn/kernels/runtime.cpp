@@ -1,16 +1,19 @@
 // The process's oneDNN engine, and the threads and instruction set that the libraries use.
 #include <cpuid.h>
+#include <fmt/format.h>
 #include <omp.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <string_view>
+#include <utility>
 
 #include "impart/core/clock.hpp"
 #include "impart/core/error.hpp"
 #include "impart/nn/network.hpp"
 #include "nn/kernels/dnnl_util.hpp"
+#include "nn/kernels/isa.hpp"
 #include "nn/kernels/kernels.hpp"
 
 namespace impart::nn {
@@ -63,6 +66,20 @@ constexpr std::array<IsaLevel, 5> kIsaLevels = {{
      }},
 }};
 
+// What else ONEDNN_MAX_CPU_ISA may say, version 3 included, and the level that is left of it.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kBetweenLevels = {{
+    {"AVX2_VNNI", "AVX2"},
+    {"AVX2_VNNI_2", "AVX2"},
+    {"AVX512_CORE_FP16", "AVX512_CORE_BF16"},
+    {"AVX10_1_512", "AVX512_CORE_BF16"},
+}};
+
+// An instruction set is a set of bits, which includes those of the sets that it has.
+bool onednn_uses(dnnl::cpu_isa isa) {
+  const auto bits = static_cast<unsigned>(isa);
+  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & bits) == bits;
+}
+
 }  // namespace
 
 int isa_level() {
@@ -71,12 +88,19 @@ int isa_level() {
          kIsaLevels[static_cast<std::size_t>(level) + 1].supported()) {
     ++level;
   }
-  const char* limit = std::getenv("ONEDNN_MAX_CPU_ISA");
-  for (int i = 0; limit != nullptr && i < level; ++i) {
+  const char* variable = std::getenv("ONEDNN_MAX_CPU_ISA");
+  std::string_view limit = variable == nullptr ? "" : variable;
+  for (const auto& [name, lower] : kBetweenLevels) {
+    if (name == limit) limit = lower;
+  }
+  for (int i = 0; i < level; ++i) {
     if (kIsaLevels[static_cast<std::size_t>(i)].name == limit) level = i;
   }
   return level;
 }
+
+bool have_avx512() { return onednn_uses(dnnl::cpu_isa::avx512_core); }
+bool onednn_uses_amx() { return onednn_uses(dnnl::cpu_isa::avx512_core_amx); }
 
 void limit_isa(int level) {
   const auto& wanted = kIsaLevels.at(static_cast<std::size_t>(level));
@@ -86,26 +110,26 @@ void limit_isa(int level) {
 }
 
 std::string kernel_isa() {
-  switch (dnnl::get_effective_cpu_isa()) {
-    case dnnl::cpu_isa::sse41:
-      return "sse41";
-    case dnnl::cpu_isa::avx:
-      return "avx";
-    case dnnl::cpu_isa::avx2:
-      return "avx2";
-    case dnnl::cpu_isa::avx2_vnni:
-      return "avx2_vnni";
-    case dnnl::cpu_isa::avx512_core:
-      return "avx512_core";
-    case dnnl::cpu_isa::avx512_core_vnni:
-      return "avx512_core_vnni";
-    case dnnl::cpu_isa::avx512_core_bf16:
-      return "avx512_core_bf16";
-    case dnnl::cpu_isa::avx512_core_amx:
-      return "avx512_core_amx";
-    default:
-      return "generic";
-  }
+  using Isa = dnnl::cpu_isa;
+  // oneDNN 3 knows more sets; what they add is not used in single precision, so that each counts as what it has
+  // of these.
+  constexpr std::array<std::pair<Isa, std::string_view>, 8> kNames = {{
+      {Isa::avx512_core_amx, "avx512_core_amx"},
+      {Isa::avx512_core_bf16, "avx512_core_bf16"},
+      {Isa::avx512_core_vnni, "avx512_core_vnni"},
+      {Isa::avx512_core, "avx512_core"},
+      {Isa::avx2_vnni, "avx2_vnni"},
+      {Isa::avx2, "avx2"},
+      {Isa::avx, "avx"},
+      {Isa::sse41, "sse41"},
+  }};
+  const auto* const name = std::ranges::find_if(kNames, [](const auto& n) { return onednn_uses(n.first); });
+  return std::string(name == kNames.end() ? "generic" : name->second);
+}
+
+std::string kernel_library() {
+  const auto* version = dnnl::version();
+  return fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch);
 }
 
 }  // namespace impart::nn

@@ -1,9 +1,8 @@
 // Compiled for AMX, called only where the machine has it.
 #include "nn/kernels/split_product.hpp"
 
-#include <oneapi/dnnl/dnnl.h>
-
 #include "nn/kernels/gemm.hpp"
+#include "nn/kernels/isa.hpp"
 
 #if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
 
@@ -234,9 +233,7 @@ struct alignas(64) TileShapes {
 }  // namespace
 
 bool have_amx() {
-  static const bool answer =
-      (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_amx) == dnnl_cpu_isa_avx512_core_amx &&
-      ask_for_tiles();
+  static const bool answer = onednn_uses_amx() && ask_for_tiles();
   return answer;
 }
 

@@ -67,16 +67,13 @@ class BatchNorm final : public Layer {
           .hint("raise `batch_size`, lower `shards`, or freeze the layer");
     }
     if (setup.peers.parts > 1) sum_over_peers_ = setup.peers.sum;
-    shards_.resize(static_cast<std::size_t>(setup.shards));
-    for (auto& shard : shards_) {
-      for (auto* values : {&shard.mean, &shard.variance, &shard.scale}) values->resize(channels_);
-      shard.sums.resize(2 * channels_);
-    }
+    shards_ = static_cast<std::size_t>(setup.shards);
+    setup.keep(statistics_, shards_ * 3 * channels_);
+    sums_.resize(shards_ * 2 * channels_);
     work_.resize(3 * channels_);
     partial_.resize(static_cast<std::size_t>(ShardTree::partial_floats(setup.shards, input[1])));
-    if (together_) batch_sums_.resize(shards_.size() * 2 * channels_);
-    const std::size_t of_shard = 3 * sizeof(float) + (together_ ? 4 : 2) * sizeof(double);
-    setup.scratch->count_table(shards_.size() * channels_ * of_shard +
+    if (together_) batch_sums_.resize(sums_.size());
+    setup.scratch->count_table((sums_.size() + batch_sums_.size()) * sizeof(double) +
                                (work_.size() + partial_.size()) * sizeof(float));
   }
 
@@ -94,27 +91,28 @@ class BatchNorm final : public Layer {
   [[nodiscard]] bool adds_gradients() const override { return true; }
 
   void forward(const Pass& pass, Inputs inputs, std::span<float> output) override {
-    of_batch_ = pass.training && trainable_ && measured_rows_ > 1;
+    of_batch_ = is_of_batch(pass);
     const std::size_t part = rows_ * channels_;
     if (of_batch_ && together_) measure_batch(inputs[0].data());
-    for (std::size_t s = 0; s < shards_.size(); ++s) {
+    for (std::size_t s = 0; s < shards_; ++s) {
       const float* x = inputs[0].data() + s * part;
-      find_scale(shards_[s], x);
+      find_scale(state_of(s), x);
       // The shard that has just been measured is still in the cache.
-      kernels().norm_forward(norm_of(shards_[s]), x, adds_ ? inputs[1].data() + s * part : nullptr,
+      kernels().norm_forward(norm_of(state_of(s)), x, adds_ ? inputs[1].data() + s * part : nullptr,
                              output.data() + s * part);
     }
   }
 
   void backward(const Pass& pass, const Backward& call) override {
+    of_batch_ = is_of_batch(pass);
     const bool together = of_batch_ && together_ && !call.grad_inputs[0].values.empty();
-    for (std::size_t s = 0; s < shards_.size(); ++s) {
+    for (std::size_t s = 0; s < shards_; ++s) {
       sum_gradients(s, call);
-      if (!together) write_input_gradient(s, shards_[s].sums, call);
+      if (!together) write_input_gradient(s, state_of(s).sums, call);
     }
     if (together) {
       const auto sums = sum_over_batch();
-      for (std::size_t s = 0; s < shards_.size(); ++s) write_input_gradient(s, sums, call);
+      for (std::size_t s = 0; s < shards_; ++s) write_input_gradient(s, sums, call);
     }
     if (!call.gradients[0].empty()) write_gradients(pass, call.gradients);
   }
@@ -122,20 +120,30 @@ class BatchNorm final : public Layer {
  private:
   /// What one shard was normalised by in the last forward, and sums of the backward pass.
   struct ShardState {
-    std::vector<float> mean, variance;  // (C)
-    std::vector<float> scale;           // (C), of the input's difference from the mean
-    std::vector<double> sums;           // (2, C), over rows: gradient, gradient times that difference
+    float* mean;             // (C)
+    float* variance;         // (C)
+    float* scale;            // (C), of the input's difference from the mean
+    std::span<double> sums;  // (2, C), over rows: gradient, gradient times that difference
   };
+  [[nodiscard]] ShardState state_of(std::size_t s) {
+    float* statistics = statistics_.data() + s * 3 * channels_;
+    return {statistics, statistics + channels_, statistics + 2 * channels_,
+            std::span(sums_).subspan(s * 2 * channels_, 2 * channels_)};
+  }
+  /// Whether a pass uses statistics of the batch.
+  [[nodiscard]] bool is_of_batch(const Pass& pass) const {
+    return pass.training && trainable_ && measured_rows_ > 1;
+  }
 
   /// The first input; another one is that of an "add".
   [[nodiscard]] const Shape& own_input(std::span<const Shape> inputs) const {
     return only_input(adds_ && inputs.size() == 2 && inputs[0] == inputs[1] ? inputs.first(1) : inputs);
   }
   [[nodiscard]] Norm norm_of(const ShardState& shard) const;
-  void measure(ShardState& shard, const float* x);
+  void measure(const ShardState& shard, const float* x);
   void measure_batch(const float* x);
   std::span<const double> sum_over_batch();
-  void find_scale(ShardState& shard, const float* x);
+  void find_scale(const ShardState& shard, const float* x);
   void sum_gradients(std::size_t s, const Backward& call);
   void write_input_gradient(std::size_t s, std::span<const double> sums, const Backward& call);
   void write_gradients(const Pass& pass, std::span<const std::span<float>> gradients);
@@ -147,12 +155,14 @@ class BatchNorm final : public Layer {
   bool trainable_ = true;
   bool sync_ = false;
   bool together_ = false;          // statistics are those of all shards, and of the peers'
-  bool of_batch_ = false;          // whether the last forward used statistics of the batch
+  bool of_batch_ = false;          // whether this pass uses statistics of the batch
   std::size_t rows_ = 0;           // of a shard
   std::size_t measured_rows_ = 0;  // of which the statistics are
   std::size_t channels_ = 0;
   std::span<const float> weight_, bias_, running_mean_, running_variance_;  // (C), in the caller's state
-  std::vector<ShardState> shards_;
+  std::size_t shards_ = 1;
+  Kept<float> statistics_;          // (shards, 3, C): means, variances, scales of the last forward
+  std::vector<double> sums_;        // (shards, 2, C), of a pass
   std::vector<float> work_;         // (3, C), for the kernels
   std::vector<float> partial_;      // of sums over shards
   std::vector<double> batch_sums_;  // (shards, 2, C); of all in the first
@@ -163,13 +173,13 @@ Norm BatchNorm::norm_of(const ShardState& shard) const {
   return {.rows = static_cast<std::int64_t>(rows_),
           .channels = static_cast<std::int64_t>(channels_),
           .rectifier = rectifier_,
-          .mean = shard.mean.data(),
-          .scale = shard.scale.data(),
+          .mean = shard.mean,
+          .scale = shard.scale,
           .bias = bias_.data()};
 }
 
 /// Mean and variance of the shard, into its sums.
-void BatchNorm::measure(ShardState& shard, const float* x) {
+void BatchNorm::measure(const ShardState& shard, const float* x) {
   kernels().norm_measure(static_cast<std::int64_t>(rows_), static_cast<std::int64_t>(channels_), x,
                          work_.data(), shard.sums.data());
 }
@@ -177,9 +187,10 @@ void BatchNorm::measure(ShardState& shard, const float* x) {
 /// Mean and variance of the batch, into batch_sums_: from the means of the shards' values and squares, which
 /// are equally many. A double has digits enough for a variance far below the square of the mean.
 void BatchNorm::measure_batch(const float* x) {
-  for (std::size_t s = 0; s < shards_.size(); ++s) {
-    auto& sums = shards_[s].sums;
-    measure(shards_[s], x + s * rows_ * channels_);
+  for (std::size_t s = 0; s < shards_; ++s) {
+    const auto shard = state_of(s);
+    const auto sums = shard.sums;
+    measure(shard, x + s * rows_ * channels_);
     for (std::size_t c = 0; c < channels_; ++c) sums[channels_ + c] += sums[c] * sums[c];
   }
   sum_over_batch();
@@ -195,26 +206,24 @@ void BatchNorm::measure_batch(const float* x) {
 /// The sums of all shards (2, C), those of the peers, too.
 std::span<const double> BatchNorm::sum_over_batch() {
   const std::size_t size = 2 * channels_;
-  for (std::size_t s = 0; s < shards_.size(); ++s) {
-    std::ranges::copy(shards_[s].sums, batch_sums_.begin() + static_cast<std::ptrdiff_t>(s * size));
-  }
+  std::ranges::copy(sums_, batch_sums_.begin());
   sum_in_tree(std::span(batch_sums_), size);
   const auto sums = std::span(batch_sums_).first(size);
   if (sum_over_peers_) sum_over_peers_(sums);
   return sums;
 }
 
-void BatchNorm::find_scale(ShardState& shard, const float* x) {
+void BatchNorm::find_scale(const ShardState& shard, const float* x) {
   if (of_batch_) {
     if (!together_) measure(shard, x);
-    const auto& sums = together_ ? batch_sums_ : shard.sums;
+    const auto sums = together_ ? std::span(batch_sums_) : shard.sums;
     for (std::size_t c = 0; c < channels_; ++c) {
       shard.mean[c] = static_cast<float>(sums[c]);
       shard.variance[c] = static_cast<float>(sums[channels_ + c]);
     }
   } else {
-    std::copy(running_mean_.begin(), running_mean_.end(), shard.mean.begin());
-    std::copy(running_variance_.begin(), running_variance_.end(), shard.variance.begin());
+    std::copy(running_mean_.begin(), running_mean_.end(), shard.mean);
+    std::copy(running_variance_.begin(), running_variance_.end(), shard.variance);
   }
   for (std::size_t c = 0; c < channels_; ++c) {
     shard.scale[c] = static_cast<float>(static_cast<double>(weight_[c]) /
@@ -223,7 +232,7 @@ void BatchNorm::find_scale(ShardState& shard, const float* x) {
 }
 
 void BatchNorm::sum_gradients(std::size_t s, const Backward& call) {
-  auto& shard = shards_[s];
+  const auto shard = state_of(s);
   const std::size_t part = rows_ * channels_;
   const float* x = call.inputs[0].data() + s * part;
   float* grad = call.grad_output.data() + s * part;
@@ -245,7 +254,7 @@ void BatchNorm::sum_gradients(std::size_t s, const Backward& call) {
 void BatchNorm::write_input_gradient(std::size_t s, std::span<const double> sums, const Backward& call) {
   const auto& to = call.grad_inputs[0];
   if (to.values.empty()) return;
-  const auto& shard = shards_[s];
+  const auto shard = state_of(s);
   const std::size_t offset = s * rows_ * channels_;
   // The statistics of the batch depend on the input, too; running ones do not.
   const double share = of_batch_ ? 1.0 / static_cast<double>(measured_rows_) : 0.0;
@@ -259,9 +268,9 @@ void BatchNorm::write_input_gradient(std::size_t s, std::span<const double> sums
   }
   Norm norm = norm_of(shard);
   if (adds_) norm.rectifier = Rectifier::kNone;  // `grad` has passed it
-  kernels().norm_backward(
-      norm, {.grad_scale = shard.scale.data(), .x_scale = of_difference, .offset = constant},
-      call.inputs[0].data() + offset, call.grad_output.data() + offset, to.add, to.values.data() + offset);
+  kernels().norm_backward(norm, {.grad_scale = shard.scale, .x_scale = of_difference, .offset = constant},
+                          call.inputs[0].data() + offset, call.grad_output.data() + offset, to.add,
+                          to.values.data() + offset);
 }
 
 // The running variance takes the unbiased variance of the batch, as PyTorch does.
@@ -271,7 +280,8 @@ void BatchNorm::write_gradients(const Pass& pass, std::span<const std::span<floa
   const double momentum = of_batch_ ? momentum_ : 0.0;
   const auto sum = [&](std::span<float> to, auto value) {
     ShardTree tree(static_cast<std::int64_t>(channels_), to.data(), partial_.data());
-    for (const auto& shard : shards_) {
+    for (std::size_t s = 0; s < shards_; ++s) {
+      const auto shard = state_of(s);
       float* out = tree.next();
       for (std::size_t c = 0; c < channels_; ++c) out[c] = value(shard, c);
       tree.put();

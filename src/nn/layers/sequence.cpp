@@ -45,7 +45,7 @@ class Embedding final : public Layer {
     }
     steps_ = static_cast<std::size_t>(setup.inputs[0][1]);
     shards_ = setup.shards;
-    indices_.resize(static_cast<std::size_t>(setup.inputs[0].elements()));
+    setup.keep(indices_, static_cast<std::size_t>(setup.inputs[0].elements()));
     scratch_ = setup.scratch;
     const auto partial = ShardTree::partial_floats(shards_, vocabulary_ * width_);
     if (setup.training && setup.trainable) {
@@ -94,8 +94,8 @@ class Embedding final : public Layer {
   std::int64_t width_ = 0;
   std::size_t steps_ = 1;
   std::int64_t shards_ = 1;
-  std::span<const float> table_;       // (vocabulary, width), in the caller's state
-  std::vector<std::int64_t> indices_;  // of the last forward
+  std::span<const float> table_;  // (vocabulary, width), in the caller's state
+  Kept<std::int64_t> indices_;    // of the last forward
   Scratch* scratch_ = nullptr;
 };
 

@@ -26,6 +26,12 @@ constexpr Objectives::Entry kObjectives[] = {
 
 }  // namespace
 
+double JointObjective::on_labels(const ShardView& shard, double factor) const {
+  const auto& first = shard.streams.front();
+  return factor * labels_->evaluate(first.outputs, first.targets, shard.classes,
+                                    shard.scale * static_cast<float>(factor), first.gradient);
+}
+
 const Objectives& objectives() {
   static const Objectives registry("objective", kObjectives);
   return registry;

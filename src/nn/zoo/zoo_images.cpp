@@ -181,7 +181,7 @@ std::string inverted_residual(ImageModel& net, int number, const std::string& in
   if (expansion != 1) norm_relu6(net, fmt::format("{}{}", block, step++), {.filters = inner});
   norm_relu6(net, fmt::format("{}{}", block, step++), {inner, 3, stride, inner});
   net.convolution(fmt::format("{}{}", block, step++), {.filters = outputs});
-  const auto output = net.batch_norm(fmt::format("{}{}", block, step));
+  auto output = net.batch_norm(fmt::format("{}{}", block, step));
   if (stride != 1 || inputs != outputs) return output;
   return net.model.add("add", fmt::format("features.{}.add", number), {}, {output, input});
 }

@@ -68,6 +68,13 @@ class Problem {
   }
 
   [[nodiscard]] double value() const { return values_[0]; }
+  /// True when nothing keeps the weights small, and all losses together are less than that of one sample in
+  /// doubt: then every sample is on its class's side, any multiple of the weights is better still, and there is
+  /// no minimum.
+  [[nodiscard]] bool separates() const {
+    const auto losses = static_cast<double>(data_.size()) * static_cast<double>(multinomial_ ? 1 : k_);
+    return options_.l2 == 0 && value() * losses < std::log(2.0);
+  }
   [[nodiscard]] Eigen::Map<VectorXd> slope() { return {values_.data() + 1, size()}; }
 
   /// Newton's step; or what makes the curvature singular. Uses up the curvature.
@@ -188,14 +195,16 @@ class Problem {
   std::vector<double> values_;  // value; slope (k, d); curvature
 };
 
+[[noreturn]] void fail_separated(const TrainerOptions& options) {
+  throw Error("the classes can be told apart without an error, so that the weights grow for ever")
+      .at(options.stage)
+      .hint("give the optimizer an l2 above 0")
+      .collective();
+}
+
 [[noreturn]] void fail(const TrainerOptions& options, const std::vector<Dependence>& dependent, int iteration,
                        bool with_bias) {
-  if (iteration > 0) {
-    throw Error("the classes can be told apart without an error, so that the weights grow for ever")
-        .at(options.stage)
-        .hint("give the optimizer an l2 above 0")
-        .collective();
-  }
+  if (iteration > 0) fail_separated(options);
   throw Error("the columns of the samples depend on each other, so that many solutions are equally good")
       .at(options.stage)
       .got(describe_dependences(dependent, with_bias))
@@ -255,6 +264,7 @@ TrainResult Newton::solve(const comm::Comm& comm, const TrainerOptions& options,
   int iteration = 0;
   bool converged = false;
   while (true) {
+    if (problem.separates()) fail_separated(options);
     converged = problem.slope().cwiseAbs().maxCoeff() <= ending_.tolerance;
     if (converged || iteration == ending_.max_iterations) break;
     const double value = problem.value();
