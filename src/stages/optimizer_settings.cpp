@@ -40,8 +40,10 @@ void read_rule(Settings& table, train::OptimizerOptions& optimizer) {
     case OptimizerKind::kSgd:
       table.read("momentum", optimizer.momentum, kBelowOne, "");
       table.read("nesterov", optimizer.nesterov, "");
-      if (optimizer.nesterov && optimizer.momentum == 0)
+      if (optimizer.nesterov && optimizer.momentum == 0) {
         table.problem("nesterov", "needs a momentum above 0");
+        optimizer.nesterov = false;
+      }
       break;
     case OptimizerKind::kAdam:
     case OptimizerKind::kAdamW:
