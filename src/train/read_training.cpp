@@ -97,7 +97,7 @@ void read_epochs(Settings& stage, TrainerOptions& options) {
   options.schedule = schedules().read(stage, "schedule", kDefaultSchedule, "of the learning rate");
   options.average = averages().read(stage, "average", kDefaultAverage, "of the weights along the run");
   if (options.average->has_learning_rate() && options.optimizer->learning_rate() == 0)
-    stage.table("average").problem("learning_rate", "needs an optimizer with a learning_rate above 0");
+    stage.problem("average.learning_rate", "needs an optimizer with a learning_rate above 0");
   stage.choose("keep", options.keep, {{"last", Keep::kLast}, {"best", Keep::kBest}},
                "which epoch's weights are kept");
   stage.choose("monitor", options.monitor,
@@ -198,6 +198,9 @@ Training read_training(Settings& stage, std::string_view objective, std::uint64_
   if (solver != nullptr && !solver->default_objective().empty()) objective = solver->default_objective();
   options.l2 = read_objective(stage, objective, solver == nullptr ? 0 : solver->l2(), training.objective);
   stage.read("accumulate", options.accumulate, kCount, "batches of one update");
+  auto transforms = gradient_transforms().read_list(
+      stage, "transforms", "of the gradient of each update, in this order, before it is clipped");
+  options.transforms.insert(options.transforms.begin(), transforms.begin(), transforms.end());
   options.augment = data::augmentations().read_list(stage, "augment",
                                                     "random changes of the training samples, in this order");
   options.sampler =

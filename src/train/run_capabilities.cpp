@@ -1,5 +1,7 @@
 // What the options of a training run ask for and rule out.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "impart/nn/network.hpp"
@@ -34,6 +36,12 @@ Capabilities settings_of(const TrainerOptions& options) {
   return result;
 }
 
+Capabilities varying_batch() {
+  return {
+      .key = "sampler",
+      .refuses = {{Feature::kSyncedNorm, {"statistics of the whole batch need batches of one size", true}}}};
+}
+
 Capabilities local_steps() {
   using enum Feature;
   return {
@@ -43,14 +51,6 @@ Capabilities local_steps() {
           {kAccumulate, {"every local step is an update, so that there is nothing to `accumulate`", true}},
           {kTensorAxis, {"each shard trains the whole model by itself: mesh.tensor = 1", true}},
           {kSyncedNorm, {"each shard trains by itself, and `sync` wants statistics of all", true}}}};
-}
-
-Capabilities varying_batch() {
-  return {.key = "sampler",
-          .refuses = {{Feature::kSyncedNorm,
-                       {"statistics of the whole batch need batches of one size (drop `sync`, or choose another "
-                        "`sampler`)",
-                        true}}}};
 }
 
 Capabilities final_average() {
@@ -67,8 +67,8 @@ std::vector<Capabilities> capabilities_of(const TrainerOptions& options) {
   std::vector<Capabilities> all{settings_of(options)};
   if (options.solver) all.push_back(options.solver->capabilities());
   if (options.local_steps > 1) all.push_back(local_steps());
+  if (options.sampler && options.sampler->traits().varying) all.push_back(varying_batch());
   if (options.average->use() == Average::Use::kFinal) all.push_back(final_average());
-  if (options.sampler != nullptr && options.sampler->traits().varying) all.push_back(varying_batch());
   return all;
 }
 
@@ -90,11 +90,12 @@ Capabilities capabilities_of(const nn::Objective& objective) {
   Capabilities result{.key = "objective"};
   if (&objective.on_labels() != &objective) result.uses[Feature::kTeachers] = {"objective"};
   if (objective.needs().is_plain()) return result;
-  const auto text = std::string(objective.kind()) +
-                    " looks into the model, at several streams of data, or has parts of its own: it needs an "
-                    "optimizer of the whole model";
+  result.uses[Feature::kTaps] = {"objective"};
   for (const auto feature : {Feature::kSolver, Feature::kLocalSteps, Feature::kTensorAxis})
-    result.refuses[feature] = {text};
+    result.refuses[feature] = {fmt::format(
+        "{} looks into the model, or at several streams of data, or has parts of its own: it takes "
+        "an optimizer of the whole model, with local_steps = 1 and mesh.tensor = 1",
+        objective.kind())};
   return result;
 }
 

@@ -39,9 +39,8 @@ std::pair<double, std::vector<float>> compute(const comm::Comm& comm, const nn::
                                               const char* sampler, const StateDict& state) {
   const auto batch = std::int64_t{shards} * each.first;
   const auto more = std::int64_t{shards} * each.second;
-  train::GradientEngine engine(
-      comm, spec, objective,
-      {.batch_size = batch, .shards = shards, .threads = threads, .more_batches = {more}});
+  train::GradientEngine engine(comm, spec, objective,
+                               {{.shards = shards, .threads = threads}, batch, 0, {}, false, {more}});
   data::BatchLoader loader(domains.source,
                            {batch,
                             shards,
@@ -120,7 +119,7 @@ TEST(Coral, TrainsTheSameOnAnyNumberOfRanks) {
     options.stage = "adapt";
     options.epochs = 3;
     options.batch_size = 16;
-    options.optimizer = {.learning_rate = 0.05, .momentum = 0.9};
+    options.optimizer = train::make_optimizer({{"learning_rate", 0.05}, {"momentum", 0.9}});
     auto state = nn::initial_state(spec, 1);
     train::TrainTask task{spec,    *objective, testing_support::made_up_dataset(comm, 70, spec.input, 3),
                           nullptr, {},         nullptr,
@@ -142,7 +141,7 @@ TEST(Coral, RefusesWhatDoesNotFit) {
   EXPECT_THROW(coral({{"layer", "tahn1"}})->check(spec), Error);
   EXPECT_THROW(coral({{"weight", -1}}), Error);
   const auto objective = coral({})->objective(spec, nn::make_cross_entropy());
-  EXPECT_THROW(train::GradientEngine(world, spec, *objective, {.batch_size = 16, .shards = 4}), Error);
+  EXPECT_THROW(train::GradientEngine(world, spec, *objective, {{.shards = 4}, 16}), Error);
   const auto source = testing_support::made_up_dataset(world, 20, spec.input, 3);
   const auto small = testing_support::made_up_dataset(world, 5, spec.input, 3);
   EXPECT_THROW(data::BatchLoader(source, {16, 4, {0, 4}, 5, {}, {}, {{.dataset = small, .batch_size = 8}}}),

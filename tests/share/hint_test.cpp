@@ -51,7 +51,7 @@ class Hinted : public ::testing::Test {
   std::pair<double, std::vector<float>> compute(const comm::Comm& comm, const data::DatasetPtr& data,
                                                 int shards, int threads, const StateDict& state) const {
     train::GradientEngine engine(comm, student_, *objective_,
-                                 {.batch_size = data->size(), .shards = shards, .threads = threads});
+                                 {{.shards = shards, .threads = threads}, data->size()});
     data::BatchLoader loader(data,
                              {data->size(), shards, engine.range(), 5, data::make_sampler("sequential")});
     const auto result = engine.compute(state, loader.next(), false);
@@ -115,7 +115,7 @@ TEST_F(Hinted, TheStudentComesNearerAndIsLeftWithoutTheProjection) {
     options.stage = "hints";
     options.epochs = 6;
     options.batch_size = 16;
-    options.optimizer = {.learning_rate = 0.02, .momentum = 0.9};
+    options.optimizer = train::make_optimizer({{"learning_rate", 0.02}, {"momentum", 0.9}});
     auto state = nn::initial_state(student_, 1);
     auto result =
         train::train(comm, options, {student_, *objective_, data, nullptr, {}, nullptr, {}, {}}, state);
@@ -138,7 +138,7 @@ TEST_F(Hinted, AStoppedTrainingContinuesWithItsProjection) {
   options.stage = "hints";
   options.epochs = 3;
   options.batch_size = 16;
-  options.optimizer = {.learning_rate = 0.02, .momentum = 0.9};
+  options.optimizer = train::make_optimizer({{"learning_rate", 0.02}, {"momentum", 0.9}});
   const auto train_into = [&](StateDict& state, const std::filesystem::path& states, bool stops) {
     state = nn::initial_state(student_, 1);
     std::atomic<bool> stop{stops};

@@ -234,7 +234,7 @@ TEST(GradientEngine, ABatchOfAnySizeIsDividedByTheExpectedOne) {
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(world, 150, spec.input, spec.classes);
   const auto state = nn::initial_state(spec, 3);
-  GradientEngine engine(world, spec, *objective, {shards, shards, 1, 5, {}, 0});
+  GradientEngine engine(world, spec, *objective, {{.shards = shards}, shards, 5});
   data::BatchLoader loader(dataset, {shards, shards, engine.range(), 5, data::make_sampler("poisson")});
   bool has_many = false;
   for (int step = 0; step < 20; ++step) {

@@ -52,6 +52,7 @@ TEST(ReadTraining, AllThatAStageSays) {
              SettingTable{{"kind", "rmsprop"}, {"centered", true}, {"clip_norm", 2}, {"clip_value", 1}}},
             {"objective", SettingTable{{"label_smoothing", 0.1}, {"l2", 1e-4}}},
             {"accumulate", 4},
+            {"transforms", SettingArray{SettingTable{{"kind", "proximal"}, {"mu", 0.1}}}},
             {"train_part", SettingTable{{"of", 4}, {"index", 3}}},
             {"schedule", SettingTable{{"kind", "multi_step"}, {"milestones", std::vector<double>{2, 3.5}}}},
             {"average", SettingTable{{"kind", "swa"}, {"start", 0.5}, {"learning_rate", 0.1}}},
@@ -65,9 +66,10 @@ TEST(ReadTraining, AllThatAStageSays) {
   const auto& options = training.options;
   EXPECT_EQ(options.epochs, 3);
   EXPECT_EQ(options.optimizer->slot_names().size(), 2U);
-  ASSERT_EQ(options.transforms.size(), 2U);
-  EXPECT_EQ(options.transforms[0]->name(), "clip_norm");
-  EXPECT_EQ(options.transforms[1]->name(), "clip_value");
+  ASSERT_EQ(options.transforms.size(), 3U);
+  EXPECT_EQ(options.transforms[0]->name(), "proximal");
+  EXPECT_EQ(options.transforms[1]->name(), "clip_norm");
+  EXPECT_EQ(options.transforms[2]->name(), "clip_value");
   EXPECT_DOUBLE_EQ(options.l2, 1e-4);
   EXPECT_DOUBLE_EQ(training.objective->as_cross_entropy()->label_smoothing, 0.1);
   EXPECT_EQ(training.part.index, 3);

@@ -40,6 +40,7 @@ enum class Feature : std::uint8_t {
   kTransforms,     ///< of the gradient
   kTensorAxis,     ///< tensors that are split over ranks
   kTeachers,       ///< an objective beyond labels
+  kTaps,           ///< one that looks into the model, at several streams of data, or has parts of its own
   kSyncedNorm,     ///< statistics of the whole batch, over all shards
 };
 
