@@ -395,27 +395,35 @@ std::vector<std::pair<std::string, Settings>> Settings::named_tables(std::string
   return all;
 }
 
-std::vector<Settings> Settings::tables(std::string_view key) {
+std::vector<Settings> Settings::tables(std::string_view key) { return list(key, false); }
+std::vector<Settings> Settings::kind_tables(std::string_view key) { return list(key, true); }
+
+std::vector<Settings> Settings::list(std::string_view key, bool with_words) {
   std::vector<Settings> all;
-  const auto add = [&](const SettingTable* inner, std::string inner_path) {
-    auto made = impl_->child(inner, std::move(inner_path), std::string(key) + "[]");
-    if (inner != nullptr) impl_->children.emplace_back(std::string(key) + "[]", made);
-    all.push_back(Settings(std::move(made)));
-  };
+  const auto name = std::string(key) + "[]";
   if (is_documenting()) {
-    if (impl_->docs != nullptr) add(nullptr, path(key));
+    if (impl_->docs != nullptr) all.push_back(Settings(impl_->child(nullptr, path(key), name)));
     return all;
   }
+  const std::string_view expected = with_words ? "an array of tables or strings" : "an array of tables";
   const auto* got = impl_->take(key);
   const auto* array = got == nullptr ? nullptr : got->as<SettingArray>();
-  if (got != nullptr && array == nullptr) impl_->wrong_type(key, "an array of tables", *got);
+  if (got != nullptr && array == nullptr) impl_->wrong_type(key, expected, *got);
   for (std::size_t i = 0; array != nullptr && i < array->size(); ++i) {
-    const auto* inner = (*array)[i].as<SettingTable>();
-    if (inner == nullptr) {
-      impl_->wrong_type(key, "an array of tables", (*array)[i]);
+    const auto& element = (*array)[i];
+    const auto* inner = element.as<SettingTable>();
+    const bool is_word = with_words && element.as<std::string>() != nullptr;
+    if (inner == nullptr && !is_word) {
+      impl_->wrong_type(key, expected, element);
       break;
     }
-    add(inner, element_path(path(key), *array, i));
+    auto made = impl_->child(inner, element_path(path(key), *array, i), name);
+    if (is_word) {
+      made->own = {{"kind", element}};
+      made->table = &made->own;
+    }
+    impl_->children.emplace_back(name, made);
+    all.push_back(Settings(std::move(made)));
   }
   return all;
 }

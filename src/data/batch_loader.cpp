@@ -5,17 +5,10 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
-#include <numeric>
 #include <thread>
 #include <utility>
 
-#include "impart/core/rng.hpp"
-
 namespace impart::data {
-
-std::int64_t steps_per_epoch(std::int64_t samples, std::int64_t batch_size) {
-  return (samples + batch_size - 1) / batch_size;
-}
 
 namespace {
 
@@ -26,7 +19,7 @@ struct Slot {
   std::vector<std::uint64_t> ids;
   std::vector<std::uint64_t> rows;
   std::vector<std::int32_t> other_labels;  // these two are empty when nothing is mixed
-  std::vector<float> share;
+  std::vector<float> lambda;
   Batch batch;
 };
 
@@ -36,20 +29,14 @@ struct BatchLoader::Impl {
   Impl(DatasetPtr d, LoaderOptions o, std::int64_t first_step)
       : dataset(std::move(d)),
         options(std::move(o)),
+        sampler(options.sampler ? options.sampler : make_sampler(kDefaultSampler)),
         augmenter(dataset, options.augment, options.seed),
-        steps(steps_per_epoch(dataset->size(), options.batch_size)),
         step_to_fill(first_step) {
+    sampler->check(dataset->labels_per_sample());
+    sequence = sampler->over(dataset, options.batch_size, options.seed);
     const auto samples =
         static_cast<std::size_t>(options.range.size() * (options.batch_size / options.shards));
-    for (auto& slot : slots) {
-      slot.inputs.resize(samples * static_cast<std::size_t>(dataset->sample_shape().elements()));
-      slot.labels.resize(samples * labels_each());
-      slot.ids.resize(samples);
-      slot.rows.resize(samples);
-      if (!augmenter.mixes()) continue;
-      slot.other_labels.resize(samples);
-      slot.share.resize(samples);
-    }
+    for (auto& slot : slots) make_room(slot, samples);
     thread = std::thread([this] { serve(); });
   }
 
@@ -81,46 +68,55 @@ struct BatchLoader::Impl {
     }
   }
 
-  void fill(Slot& slot, std::int64_t step) {
-    const auto epoch = step / steps;
-    if (epoch != order_epoch) {
-      order_epoch = epoch;
-      if (options.shuffle) {
-        order =
-            Rng(options.seed, "shuffle", 0, static_cast<std::uint64_t>(epoch)).permutation(dataset->size());
-      } else {
-        order.resize(static_cast<std::size_t>(dataset->size()));
-        std::iota(order.begin(), order.end(), 0);
-      }
-    }
-    const auto first = (step % steps) * options.batch_size;
-    slot.batch.step = step;
-    slot.batch.global_size = std::min(options.batch_size, dataset->size() - first);
-    slot.batch.shards.clear();
+  /// For so many samples: more than a full batch has only where its size is a matter of chance.
+  void make_room(Slot& slot, std::size_t samples) const {
+    if (samples <= slot.rows.size()) return;
+    slot.inputs.resize(samples * static_cast<std::size_t>(dataset->sample_shape().elements()));
+    slot.labels.resize(samples * labels_each());
+    slot.ids.resize(samples);
+    slot.rows.resize(samples);
+    if (!augmenter.mixes()) return;
+    slot.other_labels.resize(samples);
+    slot.lambda.resize(samples);
+  }
 
-    const auto each = options.batch_size / options.shards;
+  /// Where shard `shard` of a batch of `size` samples begins; behind the last one, where that ends.
+  [[nodiscard]] std::int64_t begin_of(int shard, std::int64_t size) const {
+    if (size > options.batch_size) return shard * size / options.shards;
+    return std::min(shard * (options.batch_size / options.shards), size);
+  }
+
+  void fill(Slot& slot, std::int64_t step) {
+    const auto draws = sequence->draws(step);
+    const auto size = static_cast<std::int64_t>(draws.size());
+    slot.batch.step = step;
+    slot.batch.global_size = size;
+    slot.batch.expected_size = sampler->traits().varying ? std::min(options.batch_size, dataset->size()) : 0;
+    slot.batch.shards.clear();
+    make_room(slot, static_cast<std::size_t>(begin_of(options.range.end, size) -
+                                             begin_of(options.range.begin, size)));
+
     std::size_t at = 0;
     for (int shard = options.range.begin; shard < options.range.end; ++shard) {
-      const auto begin = std::min(shard * each, slot.batch.global_size);
-      const auto end = std::min((shard + 1) * each, slot.batch.global_size);
       const auto start = at;
-      for (auto i = begin; i < end; ++i, ++at) {
-        put(slot, at, order[static_cast<std::size_t>(first + i)], epoch);
+      for (auto i = begin_of(shard, size); i < begin_of(shard + 1, size); ++i, ++at) {
+        put(slot, at, draws[static_cast<std::size_t>(i)]);
       }
       slot.batch.shards.push_back(shard_of(slot, start, at - start));
     }
   }
 
-  /// Sample `row` into place `at` of `slot`.
-  void put(Slot& slot, std::size_t at, std::int64_t row, std::int64_t epoch) {
+  /// A sample into place `at` of `slot`.
+  void put(Slot& slot, std::size_t at, const Draw& draw) {
+    const auto [row, visit] = draw;
     const auto elements = static_cast<std::size_t>(dataset->sample_shape().elements());
-    const auto mix = augmenter.get(row, epoch, std::span(slot.inputs).subspan(at * elements, elements));
+    const auto mix = augmenter.get(row, visit, std::span(slot.inputs).subspan(at * elements, elements));
     dataset->labels(row, std::span(slot.labels).subspan(at * labels_each(), labels_each()));
     slot.ids[at] = dataset->id(row);
     slot.rows[at] = static_cast<std::uint64_t>(row);
     if (!augmenter.mixes()) return;
     slot.other_labels[at] = dataset->label(mix.partner);
-    slot.share[at] = mix.share;
+    slot.lambda[at] = mix.lambda;
   }
 
   [[nodiscard]] std::size_t labels_each() const {
@@ -135,21 +131,20 @@ struct BatchLoader::Impl {
                      std::span(slot.ids).subspan(start, count), std::span(slot.rows).subspan(start, count)};
     if (augmenter.mixes()) {
       shard.other_labels = std::span(slot.other_labels).subspan(start, count);
-      shard.share = std::span(slot.share).subspan(start, count);
+      shard.lambda = std::span(slot.lambda).subspan(start, count);
     }
     return shard;
   }
 
   DatasetPtr dataset;
   LoaderOptions options;
-  Augmenter augmenter;  // of the thread alone, once that runs
-  std::int64_t steps;
+  SamplerPtr sampler;
   std::array<Slot, 2> slots;
 
-  // Of the thread alone.
+  // Of the thread alone, once that runs.
+  Augmenter augmenter;
+  std::unique_ptr<SampleSequence> sequence;
   std::int64_t step_to_fill;
-  std::int64_t order_epoch = -1;
-  std::vector<std::int64_t> order;
 
   std::mutex mutex;
   std::condition_variable changed;

@@ -28,7 +28,8 @@ constexpr int kGzipOnly = 16 + MAX_WBITS;
 
 struct ByteStream::Impl {
   explicit Impl(const std::filesystem::path& file) : path(file.string()), packed(file.extension() == ".gz") {
-    descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+    // A pipe that nobody writes to must not be waited for: it is refused below.
+    descriptor = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) throw Error("cannot open the file").at(path).got(std::strerror(errno));
     struct stat status {};
     if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {

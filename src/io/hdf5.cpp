@@ -297,7 +297,8 @@ std::span<const std::byte> image_of(const Handle& file) {
 }
 
 Handle open_file(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) throw Error("cannot open the file").got("a directory");
+  std::error_code ignored;  // of a path that leads nowhere, which `open` says better
+  if (std::filesystem::is_directory(path, ignored)) throw Error("cannot open the file").got("a directory");
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) throw Error("cannot open the file").got(std::strerror(errno));
   ::close(descriptor);

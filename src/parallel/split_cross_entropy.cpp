@@ -19,6 +19,7 @@ class SplitCrossEntropy final : public nn::Objective {
   SplitCrossEntropy(const nn::Objective& whole, nn::Part part, std::shared_ptr<TensorAxis> axis)
       : whole_(whole), options_(*whole.as_cross_entropy()), part_(part), axis_(std::move(axis)) {}
 
+  [[nodiscard]] std::string_view kind() const override { return whole_.kind(); }
   [[nodiscard]] double weight(const nn::Targets& targets) const override { return whole_.weight(targets); }
   [[nodiscard]] const nn::Objective& on_labels() const override { return whole_; }
 
@@ -115,7 +116,7 @@ class SplitCrossEntropy final : public nn::Objective {
   }
 
   const nn::Objective& whole_;
-  const nn::ObjectiveOptions& options_;
+  const nn::CrossEntropyOptions& options_;
   nn::Part part_;
   std::shared_ptr<TensorAxis> axis_;
 };

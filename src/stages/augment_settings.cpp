@@ -1,73 +1,31 @@
 #include "stages/augment_settings.hpp"
 
-#include <fmt/format.h>
-
 namespace impart::stages {
 
-namespace {
-
-using data::AugmentKind;
-using data::PaddingMode;
-
-void read_padding_mode(TableReader& table, PaddingMode& mode) {
-  table.choose("padding_mode", mode,
-               {{"constant", PaddingMode::kConstant},
-                {"edge", PaddingMode::kEdge},
-                {"reflect", PaddingMode::kReflect}});
-}
-
-void read_kind(TableReader& table, data::Augmentation& made) {
-  switch (made.kind) {
-    case AugmentKind::kFlip:
-      made.probability = 0.5;
-      table.choose("direction", made.vertical, {{"horizontal", false}, {"vertical", true}});
-      break;
-    case AugmentKind::kCrop:
-      table.read("padding", made.padding, at_least(0));
-      read_padding_mode(table, made.padding_mode);
-      table.read("fill", made.fill);
-      break;
-    case AugmentKind::kRotate:
-      table.read("degrees", made.degrees, between(0, 180));
-      table.read("fill", made.fill);
-      break;
-    case AugmentKind::kShift:
-      table.read("translate", made.translate, Range{.low = 0, .high = 1, .high_open = true});
-      read_padding_mode(table, made.padding_mode);
-      table.read("fill", made.fill);
-      break;
-    case AugmentKind::kCutout:
-      table.read("size", made.size, at_least(1));
-      table.read("holes", made.holes, between(1, 1000));
-      table.read("fill", made.fill);
-      break;
-    case AugmentKind::kNoise:
-      table.read("deviation", made.deviation, at_least(0));
-      break;
-    case AugmentKind::kMixup:
-      made.alpha = 0.2;
-      table.read("alpha", made.alpha, above(0));
-      break;
-    case AugmentKind::kCutmix:
-      table.read("alpha", made.alpha, above(0));
-      break;
-  }
-  table.read("probability", made.probability, between(0, 1));
-}
-
-}  // namespace
-
-std::vector<data::Augmentation> read_augment(TableReader& table) {
-  std::vector<data::Augmentation> list;
+std::vector<data::AugmentationPtr> read_augment(TableReader& table) {
+  std::vector<data::AugmentationPtr> list;
   for (auto& inner : table.tables("augment")) {
-    if (!inner.has("kind")) inner.missing("kind");
-    const auto kind = inner.find_word("kind", data::augment_words());
-    if (!kind) continue;
-    data::Augmentation made;
-    made.kind = static_cast<AugmentKind>(*kind);
-    read_kind(inner, made);
-    inner.finish();
-    list.push_back(made);
+    SettingTable plain;
+    for (const auto& [key, value] : inner.read_rest()) {
+      std::visit(
+          [&, &name = key](auto setting) {
+            plain.emplace_back(name, setting);
+            // What it says is part of the stage's identity.
+            if constexpr (requires { inner.read(name, setting); }) inner.read(name, setting);
+          },
+          value);
+    }
+    Problems problems;
+    const Places places;
+    Settings settings(plain, "", places, problems);
+    auto made = data::augmentations().make(settings, "");
+    settings.finish();
+    for (const auto& line : problems.lines()) {
+      const auto colon = line.find(": ");
+      const bool has_key = colon != std::string::npos && line.find(' ') > colon;
+      inner.problem(has_key ? line.substr(0, colon) : "", has_key ? line.substr(colon + 2) : line);
+    }
+    if (problems.empty()) list.push_back(std::move(made));
   }
   return list;
 }

@@ -9,6 +9,6 @@
 namespace impart::stages {
 
 /// Reads the key `augment` of a stage: a list of tables. What is wrong becomes a problem.
-std::vector<data::Augmentation> read_augment(TableReader& table);
+std::vector<data::AugmentationPtr> read_augment(TableReader& table);
 
 }  // namespace impart::stages

@@ -93,7 +93,7 @@ train::TrainSeconds measure(const comm::Comm& comm, const nn::ModelSpec& spec, c
   trainer.overlap = options.overlap;
   trainer.reproducible = options.reproducible;
   trainer.mesh.tensor = options.tensor;
-  trainer.optimizer.momentum = 0.9;
+  trainer.optimizer = train::make_optimizer({{"momentum", 0.9}});
   const auto objective = objective_of(options.model);
   const train::TrainTask task{.spec = spec,
                               .objective = *objective,
@@ -115,8 +115,7 @@ struct Portion {
 };
 
 Portion portion_of(const comm::Comm& comm, const nn::ModelSpec& spec, const Options& options) {
-  const train::EngineOptions engine{
-      .batch_size = options.batch, .shards = options.shards, .threads = options.threads};
+  const train::EngineOptions engine{{.shards = options.shards, .threads = options.threads}, options.batch};
   const auto shards = train::shards_at_once(spec, engine, comm.size());
   return {options.batch / options.shards * shards, shards};
 }
@@ -228,7 +227,7 @@ std::string bench(const comm::Comm& comm, const Options& options) {
     const auto mesh = comm::fit_mesh({.tensor = options.tensor}, comm.size());
     comm::check_rank_count(mesh.data, options.shards);
     parallel::plan_tensors(spec, {0, options.tensor});
-    train::check_synced(spec, {.shards = options.shards});
+    train::check_synced(spec, {{.shards = options.shards}, options.batch});
     if (options.tensor > 1 && (options.layers || !options.tune.empty())) {
       throw Error("--layers and --tune measure a whole model on one rank", ErrorKind::kUsage)
           .expected("--tensor 1")

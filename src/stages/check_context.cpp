@@ -275,7 +275,7 @@ void CheckContext::check_sync(const std::string& path, const TrainingSettings& s
                               *layer));
   }
   try {
-    train::check_synced(spec, {.shards = deck_.run.shards, .trainable = trainable});
+    train::check_synced(spec, {{.shards = deck_.run.shards}, deck_.run.shards, 0, trainable});
   } catch (const Error& e) {
     problem(path, e.what());
   }
@@ -306,8 +306,7 @@ void CheckContext::recalibration(const std::string& path, const nn::ModelSpec& s
                                  std::int64_t batch_size) {
   const int shards = deck_.run.shards;
   check_shards(path, "batch_size", batch_size, shards, spec, {});
-  const train::EngineOptions engine{
-      .batch_size = batch_size, .shards = shards, .threads = std::max(1, options_.threads)};
+  const train::EngineOptions engine{{.shards = shards, .threads = std::max(1, options_.threads)}, batch_size};
   try {
     train::check_synced(spec, engine);
   } catch (const Error& e) {
@@ -377,7 +376,7 @@ void CheckContext::check_augment(const std::string& path, const TrainingSettings
   }
   for (std::size_t i = 0; i < settings.augment.size(); ++i) {
     try {
-      data::check_augmentation(settings.augment[i], data->shape);
+      settings.augment[i]->check(data->shape);
     } catch (const Error& e) {
       problem(fmt::format("{}.augment[{}]", path, i + 1), e.what());
     }
@@ -416,7 +415,7 @@ void CheckContext::training(const std::string& path, const TrainingSettings& set
   }
   check_augment(path, settings);
   if (settings.solver) {
-    if (const auto reason = train::why_not(settings.solver->kind, spec); !reason.empty()) {
+    if (const auto reason = train::solver_of(*settings.solver)->why_not(spec); !reason.empty()) {
       const auto name = train::solver_names()[static_cast<std::size_t>(settings.solver->kind)];
       problem(path + ".optimizer",
               fmt::format("{} cannot solve for model '{}': {}", name, spec.name, reason));

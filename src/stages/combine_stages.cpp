@@ -48,12 +48,12 @@ void recalibrate(RunContext& context, const std::string& name, std::int64_t batc
   const auto& run = context.deck().run;
   const auto objective = nn::make_cross_entropy();
   train::recalibrate_batch_norm(context.comm(), member.spec, *objective,
-                                {.batch_size = batch_size,
-                                 .shards = run.shards,
-                                 .threads = context.options().threads,
-                                 .seed = run.seed,
-                                 .overlap = run.overlap,
-                                 .reproducible = run.reproducible},
+                                {{.shards = run.shards,
+                                  .threads = context.options().threads,
+                                  .overlap = run.overlap,
+                                  .reproducible = run.reproducible},
+                                 batch_size,
+                                 run.seed},
                                 samples, model.state);
 }
 

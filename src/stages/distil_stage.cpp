@@ -48,7 +48,8 @@ class DistilStage final : public Stage {
                                     spec.input.str(), spec.classes, student->input.str(), student->classes));
       }
     }
-    if (std::ranges::any_of(settings_.training.augment, data::mixes, &data::Augmentation::kind)) {
+    if (std::ranges::any_of(settings_.training.augment,
+                            [](const auto& each) { return each->traits().mixes; })) {
       context.problem(path + ".augment",
                       "teachers are asked once about each sample, not about mixtures: no mixup, no cutmix");
     }
@@ -73,8 +74,8 @@ class DistilStage final : public Stage {
     const double taught = seconds_since(start);
 
     const auto& spec = *context.deck().find_model(settings_.model);
-    const auto objective =
-        share::make_distillation(teacher, {settings_.kd_weight, settings_.temperature, training.objective});
+    const auto objective = share::make_distillation(teacher, {settings_.kd_weight, settings_.temperature},
+                                                    nn::make_objective(training.objective));
     auto result = train_model(context, name(), training, spec, *objective, data,
                               nn::initial_state(spec, training.seed));
     result.seconds.compute += taught;

@@ -26,17 +26,8 @@ std::string effort_text(const TrainingSettings& training) {
 // A pattern that matches no parameter is a typing mistake.
 void check_groups(CheckContext& context, const std::string& path, const TrainingSettings& training,
                   const nn::ModelSpec& spec) {
-  const auto layout = nn::state_layout(spec);
-  for (const auto& group : training.groups) {
-    bool used = false;
-    for (const auto& entry : layout->entries()) used = used || train::matches(group.pattern, entry.name);
-    if (used) continue;
-    std::string names;
-    for (const auto& entry : layout->entries()) names += (names.empty() ? "" : ", ") + entry.name;
-    context.problem(
-        path + (group.frozen ? ".freeze" : ".groups"),
-        fmt::format("'{}' matches no parameter's whole name, as 'conv1.*' would ({})", group.pattern, names));
-  }
+  for (const auto& [key, text] : train::unused_patterns(training.groups, *nn::state_layout(spec)))
+    context.problem(path + "." + key, text);
 }
 
 class TrainStage final : public Stage {

@@ -41,8 +41,8 @@ std::string TrainingNeeds::describe() const {
 
 std::size_t saved_slots(const TrainingSettings& settings) {
   const bool averaged = settings.average.kind != train::AverageKind::kNone;
-  return train::optimizer_slots(settings.optimizer) + train::transform_slots(settings.transforms) +
-         (averaged ? 1 : 0);
+  return train::rule_of(settings.optimizer)->slot_names().size() +
+         train::transform_slots(settings.transforms) + (averaged ? 1 : 0);
 }
 
 TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSpec& spec,
@@ -59,9 +59,12 @@ TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSp
   // At other times, the copies of the whole model before and after training on a tensor axis take no more.
   needs.checkpoint = 2 * saved;
   needs.gradients = arena;
-  needs.optimizer = settings.solver ? train::solver_memory(*settings.solver, spec, shards, mesh.data, workers)
+  needs.optimizer = settings.solver ? train::solver_of(*settings.solver)
+                                          ->memory(spec, *nn::make_objective(settings.objective), shards,
+                                                   mesh.data, workers)
                                     : arena * (saved_slots(settings) + (settings.accumulate > 1 ? 1 : 0));
-  const auto slots = train::optimizer_slots(settings.optimizer) + train::transform_slots(settings.transforms);
+  const auto slots =
+      train::rule_of(settings.optimizer)->slot_names().size() + train::transform_slots(settings.transforms);
   const bool local = settings.local_steps > 1;
   if (local) {  // the shards of a rank have weights and slots of their own
     const auto mine = static_cast<std::size_t>(shards / mesh.data);
@@ -70,10 +73,9 @@ TrainingNeeds training_needs(const TrainingSettings& settings, const nn::ModelSp
   }
   if (needs.memory() <= limit && settings.batch_size % shards == 0) {
     const train::EngineOptions options{
-        .batch_size = settings.batch_size,
-        .shards = shards,
-        .threads = workers,
-        .trainable = [&](const std::string& name) { return !train::group_of(settings.groups, name).frozen; }};
+        {.shards = shards, .threads = workers}, settings.batch_size, 0, [&](const std::string& name) {
+          return !train::group_of(settings.groups, name).frozen;
+        }};
     const auto engine = local ? train::local_memory(plan.local, options, slots, mesh.data)
                               : train::engine_memory(plan.local, options, mesh.data);
     needs.gradients = std::max(engine.gradients, arena);

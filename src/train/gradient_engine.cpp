@@ -27,6 +27,9 @@ static_assert(kDrift + DriftCheck::kLanes <= kTailSize);
 /// Activations and scratch of one pass may always take this much.
 constexpr std::size_t kPassBytes = std::size_t{160} << 20;
 
+/// Networks that a thread keeps, each for shards of one size.
+constexpr std::size_t kMostReplicas = 8;
+
 /// Adds up the seconds of what runs while it lives, and shows it in a trace.
 class Stopwatch {
  public:
@@ -181,6 +184,7 @@ struct GradientEngine::Impl {
   Worker::Replica& replica(Worker& worker, Worker::Arrangement arrangement) const {
     auto it = worker.replicas.find(arrangement);
     if (it == worker.replicas.end()) {
+      forget_oldest(worker);
       const bool tail =
           arrangement.shard_size < options.batch_size / options.shards || synced != arrangement.synced;
       nn::Network network(spec, arrangement.shard_size * arrangement.shards,
@@ -192,6 +196,13 @@ struct GradientEngine::Impl {
       it = worker.replicas.emplace(arrangement, Worker::Replica{std::move(network)}).first;
     }
     return it->second;
+  }
+
+  /// Shards of a size that chance decides come in many arrangements, of which only the last are kept.
+  static void forget_oldest(Worker& worker) {
+    if (worker.replicas.size() < kMostReplicas) return;
+    worker.replicas.erase(
+        std::ranges::min_element(worker.replicas, {}, [](const auto& entry) { return entry.second.loaded; }));
   }
 
   [[nodiscard]] nn::Peers peers() const {
@@ -250,12 +261,12 @@ struct GradientEngine::Impl {
     worker.tails.assign(number * kTailSize, 0.0F);
     const auto part = outputs.size() / number;
     const auto labels_each = static_cast<float>(shards->labels.size()) / static_cast<float>(shards->size);
-    const float scale = 1.0F / static_cast<float>(batch.global_size) / labels_each;
+    const float scale = 1.0F / static_cast<float>(batch.divisor()) / labels_each;
     for (std::size_t i = 0; i < number; ++i) {
       const nn::Targets targets{.labels = shards[i].labels,
                                 .rows = shards[i].rows,
                                 .other_labels = shards[i].other_labels,
-                                .share = shards[i].share};
+                                .share = shards[i].lambda};
       float* tail = worker.tails.data() + i * kTailSize;
       tail[kLoss] =
           static_cast<float>(objective.evaluate(outputs.subspan(i * part, part), targets, spec.classes, scale,
@@ -380,7 +391,8 @@ StepResult GradientEngine::compute(const StateDict& state, const data::Batch& ba
     engine.drift.verify(state, batch.step, tail.subspan<kDrift, DriftCheck::kLanes>());
   }
   const auto weight = static_cast<double>(tail[kWeight]);
-  const auto loss = static_cast<double>(tail[kLoss]) / weight;
+  const double loss =
+      weight > 0 ? static_cast<double>(tail[kLoss]) / weight : 0;  // of a batch without samples
   engine.divide_by_weight(static_cast<double>(tail[kLabels]), weight);
   return {loss, weight, tail[kStop] > 0};
 }

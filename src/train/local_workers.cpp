@@ -62,14 +62,14 @@ void make_step(GradientEngine& engine, Worker& worker, const data::Batch& batch,
 
 struct LocalWorkers::Impl {
   Impl(const comm::Comm& comm, const nn::ModelSpec& spec, const nn::Objective& objective,
-       const EngineOptions& engine, const OptimizerOptions& optimizer, std::span<const ParameterGroup> groups,
+       const EngineOptions& engine, const OptimizerRulePtr& optimizer, std::span<const ParameterGroup> groups,
        const std::vector<GradientTransformPtr>& transforms)
       : layout(nn::state_layout(spec)),
         shards(engine.shards),
         range((comm::check_rank_count(comm.size(), shards),
                comm::shards_of_rank(comm.rank(), comm.size(), shards))),
         team(comm::largest_rank_count(range.size(), engine.threads)),
-        slots(optimizer_slots(optimizer) + transform_slots(transforms)),
+        slots(optimizer->slot_names().size() + transform_slots(transforms)),
         reduction(comm, reduction_options()),
         engines(static_cast<std::size_t>(team.size())) {
     if (engine.batch_size % shards != 0) {
@@ -181,7 +181,7 @@ struct LocalWorkers::Impl {
 };
 
 LocalWorkers::LocalWorkers(const comm::Comm& comm, const nn::ModelSpec& spec, const nn::Objective& objective,
-                           const EngineOptions& engine, const OptimizerOptions& optimizer,
+                           const EngineOptions& engine, const OptimizerRulePtr& optimizer,
                            std::span<const ParameterGroup> groups,
                            const std::vector<GradientTransformPtr>& transforms)
     : impl_(std::make_unique<Impl>(comm, spec, objective, engine, optimizer, groups, transforms)) {}
@@ -239,7 +239,8 @@ StepResult LocalWorkers::average(StateDict& state, Optimizer& optimizer, Transfo
   all.take(sum, state, optimizer, transforms);
   const auto tail = sum.last<kTailSize>();
   const auto weight = static_cast<double>(tail[kWeight]);
-  return {static_cast<double>(tail[kLoss]) / weight, weight, tail[kStop] > 0};
+  const double loss = weight > 0 ? static_cast<double>(tail[kLoss]) / weight : 0;  // of no sample
+  return {loss, weight, tail[kStop] > 0};
 }
 
 std::optional<std::string> LocalWorkers::first_not_finite() const {

@@ -25,8 +25,12 @@ void recalibrate_batch_norm(const comm::Comm& comm, const nn::ModelSpec& spec, c
                             const EngineOptions& options, const data::DatasetPtr& data, StateDict& state) {
   if (state.buffers().empty()) return;
   GradientEngine engine(comm, without_memory(spec), objective, options);
-  data::BatchLoader loader(data,
-                           {options.batch_size, options.shards, engine.range(), options.seed, false, {}});
+  data::BatchLoader loader(data, {options.batch_size,
+                                  options.shards,
+                                  engine.range(),
+                                  options.seed,
+                                  data::make_sampler("sequential"),
+                                  {}});
   const auto batches = std::max<std::int64_t>(1, data->size() / options.batch_size);
   std::vector<double> sums(state.buffers().size());
   for (std::int64_t i = 0; i < batches; ++i) {

@@ -19,9 +19,7 @@
 #include "impart/train/local_workers.hpp"
 #include "impart/train/recalibration.hpp"
 #include "impart/train/saved_run.hpp"
-#include "train/averaging.hpp"
 #include "train/recorder.hpp"
-#include "train/solvers/solvers.hpp"
 
 namespace impart::train {
 
@@ -60,24 +58,7 @@ class Run {
         total_steps_(steps_per_epoch_ * options.epochs),
         progress_(comm_.is_root() ? options.progress : ProgressMode::kNone, options.stage, "samples",
                   task.train->size() * options.epochs),
-        lower_is_better_(options.monitor == "loss") {
-    if (task.train->size() == 0) throw Error("there is nothing to train on").at(options.stage).collective();
-    const bool measured = options.keep == Keep::kBest || options.patience > 0 ||
-                          options.schedule.kind == ScheduleKind::kPlateau;
-    if (task.validation == nullptr && measured) {
-      throw Error("best weights, early stopping and a schedule by plateaus need validation data",
-                  ErrorKind::kUsage)
-          .at(options.stage)
-          .hint("give the dataset a `validation` split")
-          .collective();
-    }
-    if (options.keep == Keep::kBest && options.average.kind == AverageKind::kSwa) {
-      throw Error("the mean of several epochs' weights is kept, so the best of them cannot be",
-                  ErrorKind::kUsage)
-          .at(options.stage)
-          .collective();
-    }
-  }
+        lower_is_better_(options.monitor == "loss") {}
 
   TrainResult execute() {
     comm::agree(comm_, "continuing from " + task_.state_directory.string(), [&] {
@@ -104,7 +85,7 @@ class Run {
     data::BatchLoader loader(task_.train,
                              {options_.batch_size, options_.shards,
                               comm::shards_of_rank(data_.rank(), data_.size(), options_.shards),
-                              options_.seed, true, options_.augment},
+                              options_.seed, options_.sampler, options_.augment},
                              step_);
     while (step_ < total_steps_) {
       const auto start = Clock::now();
@@ -160,8 +141,11 @@ class Run {
     if (!std::isfinite(outcome.loss)) fail_not_finite(batch, outcome.loss);
 
     const auto updating = Clock::now();
-    if (options_.accumulate > 1) accumulate(outcome.weight);
+    // The mean of several batches' gradients: each counts by what it was divided by.
+    if (options_.accumulate > 1)
+      accumulate(batch.expected_size > 0 ? static_cast<double>(batch.expected_size) : outcome.weight);
     if (updated_) update(batch, outcome);
+    waiting_weight_ = updated_ ? 0 : waiting_weight_ + outcome.weight;
     const auto changes = engine_->gradient().buffers();
     const auto buffers = state_.buffers();
     for (std::size_t i = 0; i < buffers.size(); ++i) buffers[i] += changes[i];
@@ -185,12 +169,11 @@ class Run {
 
   /// What the learning rate is multiplied with in an update.
   [[nodiscard]] double rate_factor(std::int64_t update) const {
-    if (average_.has_own_rate(step_ / steps_per_epoch_))
-      return options_.average.learning_rate / options_.optimizer.learning_rate;
+    const double own = options_.average->learning_rate(step_ / steps_per_epoch_, options_.epochs);
+    if (own > 0) return own / options_.optimizer->learning_rate();
     const auto epochs = options_.schedule_epochs > 0 ? options_.schedule_epochs : options_.epochs;
-    return plateau_ * schedule_factor(options_.schedule,
-                                      options_.schedule_start * updates_per_epoch_ + update,
-                                      updates_per_epoch_, updates_per_epoch_ * epochs);
+    return plateau_ * options_.schedule->factor(options_.schedule_start * updates_per_epoch_ + update,
+                                                updates_per_epoch_, updates_per_epoch_ * epochs);
   }
 
   /// Updates the weights, and adds the penalties to what the update's batches gave.
@@ -201,7 +184,7 @@ class Run {
     auto& gradient = options_.accumulate > 1 ? sum_ : engine_->gradient();
     const double penalty = transforms_.apply(state_, gradient, number, optimizer_.parameters());
     outcome.loss += penalty;
-    if (options_.accumulate > 1) epoch_loss_ += penalty * (sum_weight_ - outcome.weight);
+    epoch_loss_ += penalty * waiting_weight_;
     if (!std::isfinite(outcome.loss)) fail_not_finite(batch, outcome.loss);
     optimizer_.update(state_, gradient, rate_factor(number), number);
     average_.after_update(state_, number);
@@ -225,7 +208,7 @@ class Run {
 
   /// What is measured, and kept when it is the best.
   [[nodiscard]] const StateDict& measured() const {
-    return options_.average.kind == AverageKind::kEma ? average_.state() : state_;
+    return options_.average->use() == Average::Use::kRunning ? average_.state() : state_;
   }
 
   /// The weights that the run leaves.
@@ -237,7 +220,7 @@ class Run {
     }
     if (average_.state().empty()) return;
     state_.copy_from(average_.state());
-    if (options_.average.kind != AverageKind::kSwa) return;
+    if (options_.average->use() != Average::Use::kFinal) return;
     recalibrate_batch_norm(data_, task_.spec, task_.objective, engine_options(), task_.train, state_);
     measure();
   }
@@ -259,7 +242,9 @@ class Run {
   }
 
   void end_epoch() {
-    record_.event(step_ / steps_per_epoch_, step_, "train.loss", epoch_loss_ / epoch_weight_);
+    // An epoch without a sample, which chance may bring, has no loss.
+    record_.event(step_ / steps_per_epoch_, step_, "train.loss",
+                  epoch_weight_ > 0 ? epoch_loss_ / epoch_weight_ : 0);
     epoch_loss_ = 0;
     epoch_weight_ = 0;
     average_.after_epoch(state_, step_ / steps_per_epoch_);
@@ -282,7 +267,7 @@ class Run {
   void find_plateau() {
     std::vector<double> values;
     for (const auto& point : result_.history["validation." + options_.monitor]) values.push_back(point.value);
-    plateau_ = plateau_factor(options_.schedule, values, lower_is_better_);
+    plateau_ = options_.schedule->measured_factor(values, lower_is_better_);
   }
 
   /// Remembers the best epoch, and says when to stop.
@@ -374,7 +359,7 @@ class Run {
     epoch_weight_ = progress.extra.at("epoch_weight");
     result_.history = checkpoint.metrics;
     for (const auto& [name, points] : result_.history) result_.metrics[name] = points.back().value;
-    if (options_.schedule.kind == ScheduleKind::kPlateau) find_plateau();
+    if (options_.schedule->is_measured()) find_plateau();
     if (options_.keep == Keep::kBest && epochs_without_gain_ >= 0) {
       auto best = io::read_checkpoint(saved_.directory() / kBestName);
       best_ = own_part(std::move(best.state));
@@ -425,15 +410,10 @@ class Run {
   }
 
   [[nodiscard]] EngineOptions engine_options() const {
-    return {.batch_size = options_.batch_size,
-            .shards = options_.shards,
-            .threads = options_.threads,
-            .seed = options_.seed,
-            .trainable = [this](const std::string& name) { return !group_of(options_.groups, name).frozen; },
-            .has_parts = split_ != nullptr,
-            .overlap = options_.overlap,
-            .reproducible = options_.reproducible,
-            .drift_check = options_.drift_check};
+    auto engine = static_cast<const EngineOptions&>(options_);
+    engine.trainable = [this](const std::string& name) { return !group_of(options_.groups, name).frozen; };
+    engine.has_parts = split_ != nullptr;
+    return engine;
   }
 
   const comm::Comm& comm_;
@@ -464,7 +444,8 @@ class Run {
   bool updated_ = false;
   StateDict sum_;  // of gradients times their batches' weights
   double sum_weight_ = 0;
-  double plateau_ = 1;  // what the recorded metrics make of the learning rate
+  double waiting_weight_ = 0;  // of the update's batches before the last, whose losses lack the penalties
+  double plateau_ = 1;         // what the recorded metrics make of the learning rate
 
   double best_value_ = 0;
   int epochs_without_gain_ = -1;  // -1: nothing judged yet
@@ -476,17 +457,21 @@ class Run {
   Recorder record_{data_, options_, task_, result_};
 };
 
-void check_local_steps(const TrainerOptions& options) {
-  const char* other = options.solver            ? "a solver"
-                      : options.accumulate > 1  ? "accumulate > 1"
-                      : options.mesh.tensor > 1 ? "mesh.tensor > 1"
-                                                : nullptr;
-  if (other == nullptr) return;
-  throw Error("local steps are each shard's own, with the whole model", ErrorKind::kUsage)
-      .at(options.stage)
-      .expected("local_steps = 1")
-      .got(fmt::format("{}, with {}", options.local_steps, other))
-      .collective();
+/// That all methods of the run go together.
+void check(const TrainerOptions& options, const TrainTask& task) {
+  if (task.train->size() == 0) throw Error("there is nothing to train on").at(options.stage).collective();
+  auto all = capabilities_of(options);
+  for (auto& need : validation_needs(options)) all.push_back(std::move(need));
+  all.push_back(capabilities_of(task.objective));
+  all.push_back(capabilities_of(task.spec, options.groups));
+  if (task.validation != nullptr)
+    all.push_back({.key = "dataset", .uses = {{Feature::kValidation, {"dataset"}}}});
+  const auto found = conflicts(all);
+  if (!found.empty())
+    throw Error(found[0].text, ErrorKind::kUsage).at(options.stage + ": " + found[0].key).collective();
+  if (!options.solver) return;
+  auto why = options.solver->why_not(task.objective.on_labels(), options.l2);
+  if (!why.empty()) throw Error(why, ErrorKind::kUsage).at(options.stage + ": objective").collective();
 }
 
 /// Trains the parts of the model, and puts them together.
@@ -525,17 +510,10 @@ std::vector<GradientTransformPtr> all_transforms(const TrainerOptions& options) 
 
 TrainResult train(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
                   StateDict& state) {
-  if (options.local_steps > 1) check_local_steps(options);
+  check(options, task);
   const comm::Mesh mesh(comm, options.mesh);
-  if (mesh.tensor().size() > 1) {
-    if (!options.solver) return train_split(mesh, options, task, state);
-    throw Error("a solver needs the whole model on every rank", ErrorKind::kUsage)
-        .at(options.stage)
-        .expected("mesh.tensor = 1")
-        .got(std::to_string(options.mesh.tensor))
-        .collective();
-  }
-  if (options.solver) return solve(comm, options, task, state);
+  if (mesh.tensor().size() > 1) return train_split(mesh, options, task, state);
+  if (options.solver) return options.solver->solve(comm, options, task, state);
   return Run(mesh, nullptr, options, task, state).execute();
 }
 

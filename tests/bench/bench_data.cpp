@@ -8,7 +8,7 @@
 namespace impart::data {
 namespace {
 
-void augment(benchmark::State& state, const std::vector<Augmentation>& list) {
+void augment(benchmark::State& state, const std::vector<AugmentationPtr>& list) {
   constexpr std::int64_t kSamples = 512;
   const Shape shape{3, 32, 32};
   const auto dataset = testing_support::made_up_dataset(comm::Comm::world(), kSamples, shape, 10);
@@ -23,20 +23,20 @@ void augment(benchmark::State& state, const std::vector<Augmentation>& list) {
   state.SetItemsProcessed(state.iterations());
 }
 
-using List = std::vector<Augmentation>;
+using List = std::vector<AugmentationPtr>;
+AugmentationPtr of_kind(const char* kind) { return make_augmentation({{"kind", kind}}); }
 BENCHMARK_CAPTURE(augment, none, List{});
-BENCHMARK_CAPTURE(augment, flip, List{{.kind = AugmentKind::kFlip, .probability = 0.5}});
-BENCHMARK_CAPTURE(augment, crop, List{{.kind = AugmentKind::kCrop}});
+BENCHMARK_CAPTURE(augment, flip, List{of_kind("flip")});
+BENCHMARK_CAPTURE(augment, crop, List{of_kind("crop")});
 BENCHMARK_CAPTURE(augment, crop_reflect,
-                  List{{.kind = AugmentKind::kCrop, .padding_mode = PaddingMode::kReflect}});
-BENCHMARK_CAPTURE(augment, rotate, List{{.kind = AugmentKind::kRotate}});
-BENCHMARK_CAPTURE(augment, shift, List{{.kind = AugmentKind::kShift}});
-BENCHMARK_CAPTURE(augment, cutout, List{{.kind = AugmentKind::kCutout}});
-BENCHMARK_CAPTURE(augment, noise, List{{.kind = AugmentKind::kNoise}});
-BENCHMARK_CAPTURE(augment, mixup, List{{.kind = AugmentKind::kMixup}});
-BENCHMARK_CAPTURE(augment, cutmix, List{{.kind = AugmentKind::kCutmix}});
-BENCHMARK_CAPTURE(augment, usual,
-                  List{{.kind = AugmentKind::kCrop}, {.kind = AugmentKind::kFlip, .probability = 0.5}});
+                  List{make_augmentation({{"kind", "crop"}, {"padding_mode", "reflect"}})});
+BENCHMARK_CAPTURE(augment, rotate, List{of_kind("rotate")});
+BENCHMARK_CAPTURE(augment, shift, List{of_kind("shift")});
+BENCHMARK_CAPTURE(augment, cutout, List{of_kind("cutout")});
+BENCHMARK_CAPTURE(augment, noise, List{of_kind("noise")});
+BENCHMARK_CAPTURE(augment, mixup, List{of_kind("mixup")});
+BENCHMARK_CAPTURE(augment, cutmix, List{of_kind("cutmix")});
+BENCHMARK_CAPTURE(augment, usual, List{of_kind("crop"), of_kind("flip")});
 
 }  // namespace
 }  // namespace impart::data

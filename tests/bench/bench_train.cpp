@@ -32,7 +32,7 @@ void copy(benchmark::State& state) {
   report(state, 2);
 }
 
-void update(benchmark::State& state, const OptimizerOptions& options, int passes,
+void update(benchmark::State& state, const SettingTable& settings, int passes,
             std::vector<GradientTransformPtr> transforms = {}) {
   const auto layout =
       std::make_shared<StateLayout>(std::vector<StateEntry>{{"conv.weight", Shape{kParameters / 2, 2}}});
@@ -40,7 +40,7 @@ void update(benchmark::State& state, const OptimizerOptions& options, int passes
   StateDict gradients(layout);
   fill(weights.arena());
   fill(gradients.arena());
-  Optimizer optimizer(options, layout, {});
+  Optimizer optimizer(make_optimizer(settings), layout, {});
   std::int64_t step = 0;
   TransformChain chain(std::move(transforms), layout);
   for (auto _ : state) {
@@ -52,15 +52,14 @@ void update(benchmark::State& state, const OptimizerOptions& options, int passes
 
 BENCHMARK(copy)->Unit(benchmark::kMillisecond);
 // The last number: how often a rule reads or writes as many values as there are parameters.
-BENCHMARK_CAPTURE(update, sgd, OptimizerOptions{}, 3)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(update, sgd_momentum, OptimizerOptions{.momentum = 0.9, .weight_decay = 5e-4}, 5)
+BENCHMARK_CAPTURE(update, sgd, SettingTable{}, 3)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(update, sgd_momentum, (SettingTable{{"momentum", 0.9}, {"weight_decay", 5e-4}}), 5)
     ->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(update, rmsprop, default_options(OptimizerKind::kRmsprop), 5)
-    ->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(update, adam, default_options(OptimizerKind::kAdam), 7)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(update, lars, default_options(OptimizerKind::kLars), 7)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(update, lamb, default_options(OptimizerKind::kLamb), 11)->Unit(benchmark::kMillisecond);
-BENCHMARK_CAPTURE(update, sgd_clipped, OptimizerOptions{.momentum = 0.9}, 8, {make_clip_norm(1)})
+BENCHMARK_CAPTURE(update, rmsprop, (SettingTable{{"kind", "rmsprop"}}), 5)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(update, adam, (SettingTable{{"kind", "adam"}}), 7)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(update, lars, (SettingTable{{"kind", "lars"}}), 7)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(update, lamb, (SettingTable{{"kind", "lamb"}}), 11)->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(update, sgd_clipped, (SettingTable{{"momentum", 0.9}}), 8, (std::vector{make_clip_norm(1)}))
     ->Unit(benchmark::kMillisecond);
 
 }  // namespace

@@ -163,6 +163,20 @@ TEST(Registry, MakesByNameOrByTable) {
             R"({"x":{"kind":"a","m":0.5,"n":7},"y":{"kind":"b"},"z":{"kind":"a","m":0.5,"n":3}})");
 }
 
+TEST(Registry, AListHasTablesAndNames) {
+  Read read(
+      {{"x", SettingArray{"b", SettingTable{{"kind", "a"}, {"n", 7}}}}, {"y", SettingArray{"a", "c", 3}}});
+  const auto list = kRegistry.read_list(read.settings, "x", "");
+  ASSERT_EQ(list.size(), 2U);
+  EXPECT_EQ(list[1]->n, 7);
+  kRegistry.read_list(read.settings, "y", "");
+  EXPECT_THAT(read.problems.lines(),
+              ElementsAre("stage.a.y: expected an array of tables or strings, got the integer 3",
+                          "stage.a.y[2]: expected a, b, got 'c'"));
+  EXPECT_THAT(to_json(read.settings.resolved()),
+              HasSubstr(R"("x":[{"kind":"b"},{"kind":"a","m":0.5,"n":7}])"));
+}
+
 TEST(Registry, AWrongKindIsOneProblem) {
   Read read({{"x", SettingTable{{"kind", "aa"}, {"what", 1}}}, {"y", "zzz"}, {"z", SettingTable{}}});
   kRegistry.read(read.settings, "x", "b", "");

@@ -8,7 +8,7 @@
 #include <map>
 #include <set>
 
-#include "data/image_changes.hpp"
+#include "data/augment/image_changes.hpp"
 #include "impart/core/error.hpp"
 #include "impart/data/batch_loader.hpp"
 #include "memory_source.hpp"
@@ -173,7 +173,7 @@ DatasetPtr numbered(std::int64_t n, const Shape& shape) {
   return read_dataset(comm::Comm::world(), source, "numbered", 5);
 }
 
-Augmentation of_kind(AugmentKind kind) { return {.kind = kind}; }
+AugmentationPtr of_kind(const char* kind) { return make_augmentation({{"kind", kind}}); }
 
 std::vector<float> sample_of(Augmenter& augmenter, const Shape& shape, std::int64_t row, std::int64_t epoch) {
   std::vector<float> out(static_cast<std::size_t>(shape.elements()));
@@ -186,7 +186,7 @@ TEST(Augmenter, FlipsAsOftenAsItShould) {
   testing_support::MemorySource source(shape, {1, 2}, {0});
   const auto dataset = read_dataset(comm::Comm::world(), source, "pair", 1);
   for (const double probability : {0.0, 0.3, 1.0}) {
-    Augmenter augmenter(dataset, {{.kind = AugmentKind::kFlip, .probability = probability}}, 7);
+    Augmenter augmenter(dataset, {make_augmentation({{"kind", "flip"}, {"probability", probability}})}, 7);
     int flipped = 0;
     for (std::int64_t epoch = 0; epoch < 10'000; ++epoch) {
       flipped += sample_of(augmenter, shape, 0, epoch).front() == 2 ? 1 : 0;
@@ -201,7 +201,7 @@ TEST(Augmenter, CropsAreEverywhereWithinThePadding) {
   image[4 * 9 + 4] = 1.0F;  // one point in the middle
   testing_support::MemorySource source(shape, image, {0});
   const auto dataset = read_dataset(comm::Comm::world(), source, "point", 1);
-  Augmenter augmenter(dataset, {{.kind = AugmentKind::kCrop, .padding = 2}}, 7);
+  Augmenter augmenter(dataset, {make_augmentation({{"kind", "crop"}, {"padding", 2}})}, 7);
   std::map<std::size_t, int> places;
   for (std::int64_t epoch = 0; epoch < 5'000; ++epoch) {
     const auto out = sample_of(augmenter, shape, 0, epoch);
@@ -218,7 +218,7 @@ TEST(Augmenter, CropsAreEverywhereWithinThePadding) {
 TEST(Augmenter, CutoutErasesASquareAboutAnyPixel) {
   const Shape shape{2, 8, 8};
   const auto dataset = numbered(2, shape);
-  Augmenter augmenter(dataset, {{.kind = AugmentKind::kCutout, .fill = -1, .size = 4}}, 7);
+  Augmenter augmenter(dataset, {make_augmentation({{"kind", "cutout"}, {"fill", -1}, {"size", 4}})}, 7);
   std::set<std::int64_t> sizes;
   for (std::int64_t epoch = 0; epoch < 500; ++epoch) {
     const auto out = sample_of(augmenter, shape, 1, epoch);
@@ -231,7 +231,8 @@ TEST(Augmenter, CutoutErasesASquareAboutAnyPixel) {
 TEST(Augmenter, MixupIsAMeanWithTheShare) {
   const Shape shape{3};
   const auto dataset = numbered(100, shape);
-  Augmenter augmenter(dataset, {{.kind = AugmentKind::kMixup, .probability = 0.75, .alpha = 0.4}}, 7);
+  Augmenter augmenter(dataset,
+                      {make_augmentation({{"kind", "mixup"}, {"probability", 0.75}, {"alpha", 0.4}})}, 7);
   ASSERT_TRUE(augmenter.mixes());
   int mixed = 0;
   double sum = 0;
@@ -239,12 +240,13 @@ TEST(Augmenter, MixupIsAMeanWithTheShare) {
   for (std::int64_t row = 0; row < 100; ++row) {
     for (std::int64_t epoch = 0; epoch < 100; ++epoch) {
       std::vector<float> out(3);
-      const auto [partner, share] = augmenter.get(row, epoch, out);
-      EXPECT_NEAR(out[1], share * static_cast<float>(row) + (1 - share) * static_cast<float>(partner), 1e-4);
-      if (share == 1.0F) continue;
+      const auto [partner, lambda] = augmenter.get(row, epoch, out);
+      EXPECT_NEAR(out[1], lambda * static_cast<float>(row) + (1 - lambda) * static_cast<float>(partner),
+                  1e-4);
+      if (lambda == 1.0F) continue;
       ++mixed;
-      sum += static_cast<double>(share);
-      squares += static_cast<double>(share * share);
+      sum += static_cast<double>(lambda);
+      squares += static_cast<double>(lambda * lambda);
     }
   }
   EXPECT_NEAR(mixed / 1e4, 0.75, 0.02);
@@ -257,18 +259,18 @@ TEST(Augmenter, MixupIsAMeanWithTheShare) {
 TEST(Augmenter, CutmixPastesARectangleOfTheRestOfTheShare) {
   const Shape shape{2, 8, 8};
   const auto dataset = numbered(50, shape);
-  Augmenter augmenter(dataset, {of_kind(AugmentKind::kCutmix)}, 7);
+  Augmenter augmenter(dataset, {of_kind("cutmix")}, 7);
   double sum = 0;
   for (std::int64_t row = 0; row < 50; ++row) {
     for (std::int64_t epoch = 0; epoch < 20; ++epoch) {
       std::vector<float> out(128);
-      const auto [partner, share] = augmenter.get(row, epoch, out);
+      const auto [partner, lambda] = augmenter.get(row, epoch, out);
       if (partner == row) continue;
       const auto own = std::count(out.begin(), out.end(), static_cast<float>(row));
       const auto other = std::count(out.begin(), out.end(), static_cast<float>(partner));
       EXPECT_EQ(own + other, 128);
-      EXPECT_FLOAT_EQ(share, static_cast<float>(own) / 128);
-      sum += static_cast<double>(share);
+      EXPECT_FLOAT_EQ(lambda, static_cast<float>(own) / 128);
+      sum += static_cast<double>(lambda);
     }
   }
   EXPECT_GT(sum / 1000, 0.5);  // the part of the rectangle outside is cut off
@@ -279,23 +281,23 @@ TEST(Augmenter, APartnerIsChangedAsItIsItself) {
   const Shape shape{1, 1, 2};
   testing_support::MemorySource source(shape, {1, 2, 10, 20}, {0, 1});
   const auto dataset = read_dataset(comm::Comm::world(), source, "pairs", 2);
-  const Augmentation flip_half{.kind = AugmentKind::kFlip, .probability = 0.5};
+  const auto flip_half = make_augmentation({{"kind", "flip"}, {"probability", 0.5}});
   Augmenter plain(dataset, {flip_half}, 7);
-  Augmenter mixing(dataset, {flip_half, of_kind(AugmentKind::kMixup)}, 7);
+  Augmenter mixing(dataset, {flip_half, of_kind("mixup")}, 7);
   for (std::int64_t epoch = 0; epoch < 50; ++epoch) {
     const auto own = sample_of(plain, shape, 0, epoch);
     std::vector<float> out(2);
-    const auto [partner, share] = mixing.get(0, epoch, out);
+    const auto [partner, lambda] = mixing.get(0, epoch, out);
     const auto other = sample_of(plain, shape, partner, epoch);
-    EXPECT_FLOAT_EQ(out[0], share * own[0] + (1 - share) * other[0]);
-    EXPECT_FLOAT_EQ(out[1], share * own[1] + (1 - share) * other[1]);
+    EXPECT_FLOAT_EQ(out[0], lambda * own[0] + (1 - lambda) * other[0]);
+    EXPECT_FLOAT_EQ(out[1], lambda * own[1] + (1 - lambda) * other[1]);
   }
 }
 
 TEST(Augmenter, OfTwoMixingKindsASampleGetsOne) {
   const Shape shape{1, 8, 8};
   const auto dataset = numbered(50, shape);
-  Augmenter augmenter(dataset, {of_kind(AugmentKind::kMixup), of_kind(AugmentKind::kCutmix)}, 7);
+  Augmenter augmenter(dataset, {of_kind("mixup"), of_kind("cutmix")}, 7);
   int pasted = 0;
   for (std::int64_t row = 0; row < 50; ++row) {
     for (std::int64_t epoch = 0; epoch < 40; ++epoch) {
@@ -309,27 +311,41 @@ TEST(Augmenter, OfTwoMixingKindsASampleGetsOne) {
 }
 
 TEST(Augmenter, RefusesWhatDoesNotFitTheSamples) {
-  const auto refused = [](Augmentation what, const Shape& shape) {
-    EXPECT_THROW(check_augmentation(what, shape), Error);
+  const auto refused = [](const AugmentationPtr& what, const Shape& shape) {
+    EXPECT_THROW(what->check(shape), Error);
   };
-  for (const auto kind : {AugmentKind::kFlip, AugmentKind::kCrop, AugmentKind::kRotate, AugmentKind::kShift,
-                          AugmentKind::kCutout, AugmentKind::kCutmix}) {
+  for (const auto* kind : {"flip", "crop", "rotate", "shift", "cutout", "cutmix"}) {
     refused(of_kind(kind), Shape{64});
-    EXPECT_NO_THROW(check_augmentation(of_kind(kind), Shape{3, 32, 32}));
+    EXPECT_NO_THROW(of_kind(kind)->check(Shape{3, 32, 32}));
   }
-  EXPECT_NO_THROW(check_augmentation(of_kind(AugmentKind::kNoise), Shape{64}));
-  EXPECT_NO_THROW(check_augmentation(of_kind(AugmentKind::kMixup), Shape{64}));
-  refused({.kind = AugmentKind::kCrop, .padding = 8}, Shape{1, 8, 9});
-  refused({.kind = AugmentKind::kCutout, .size = 9}, Shape{1, 8, 9});
-  refused({.kind = AugmentKind::kMixup, .alpha = 0}, Shape{4});
-  refused({.kind = AugmentKind::kShift, .translate = 1}, Shape{1, 8, 8});
-  refused({.kind = AugmentKind::kFlip, .probability = 1.5}, Shape{1, 8, 8});
+  EXPECT_NO_THROW(of_kind("noise")->check(Shape{64}));
+  EXPECT_NO_THROW(of_kind("mixup")->check(Shape{64}));
+  refused(make_augmentation({{"kind", "crop"}, {"padding", 8}}), Shape{1, 8, 9});
+  refused(make_augmentation({{"kind", "cutout"}, {"size", 9}}), Shape{1, 8, 9});
+}
+
+TEST(Augmentation, RefusesSettingsOutsideTheirRanges) {
+  const auto refused = [](const SettingTable& table) { EXPECT_THROW(make_augmentation(table), Error); };
+  refused({{"kind", "mixup"}, {"alpha", 0}});
+  refused({{"kind", "shift"}, {"translate", 1}});
+  refused({{"kind", "flip"}, {"probability", 1.5}});
+  refused({{"kind", "noise"}, {"deviation", 0.5}});
+  refused({{"kind", "cutout"}, {"holes", 0}});
+  refused({{"kind", "mixdown"}});
+  refused({});
+}
+
+TEST(Augmentation, EachTellsItsSettings) {
+  const auto docs = augmentations().document();
+  ASSERT_EQ(docs.size(), 8U);
+  for (const auto& kind : docs) EXPECT_EQ(kind.settings.front().key, "probability") << kind.name;
+  EXPECT_EQ(docs.front().settings.front().fallback, "0.5");
 }
 
 TEST(Augmenter, RefusesSequences) {
   const auto text = testing_support::made_up_sequences(comm::Comm::world(), 4, 5, 3);
   EXPECT_NO_THROW(Augmenter(text, {}, 7));
-  EXPECT_THROW(Augmenter(text, {of_kind(AugmentKind::kNoise)}, 7), Error);
+  EXPECT_THROW(Augmenter(text, {of_kind("noise")}, 7), Error);
 }
 
 constexpr int kShards = 4;
@@ -339,15 +355,10 @@ LoaderOptions everything(int rank, int ranks) {
           kShards,
           comm::shards_of_rank(rank, ranks, kShards),
           7,
-          true,
-          {{.kind = AugmentKind::kFlip, .probability = 0.5},
-           of_kind(AugmentKind::kCrop),
-           of_kind(AugmentKind::kRotate),
-           of_kind(AugmentKind::kShift),
-           {.kind = AugmentKind::kCutout, .size = 4},
-           of_kind(AugmentKind::kNoise),
-           of_kind(AugmentKind::kMixup),
-           of_kind(AugmentKind::kCutmix)}};
+          {},
+          {make_augmentation({{"kind", "flip"}, {"probability", 0.5}}), of_kind("crop"), of_kind("rotate"),
+           of_kind("shift"), make_augmentation({{"kind", "cutout"}, {"size", 4}}), of_kind("noise"),
+           of_kind("mixup"), of_kind("cutmix")}};
 }
 
 /// Inputs, labels and shares, bit for bit.
@@ -358,7 +369,7 @@ void expect_equal(const ShardBatch& a, const ShardBatch& b) {
   EXPECT_TRUE(equal(a.inputs, b.inputs));
   EXPECT_TRUE(equal(a.labels, b.labels));
   EXPECT_TRUE(equal(a.other_labels, b.other_labels));
-  EXPECT_TRUE(equal(a.share, b.share));
+  EXPECT_TRUE(equal(a.lambda, b.lambda));
 }
 
 TEST(AugmentedLoader, GivesTheSameBitsOnAnyRanks) {
@@ -372,7 +383,7 @@ TEST(AugmentedLoader, GivesTheSameBitsOnAnyRanks) {
     const auto& whole = all.next();
     for (int shard = range.begin; shard < range.end; ++shard) {
       const auto& one = part.shards[static_cast<std::size_t>(shard - range.begin)];
-      EXPECT_EQ(one.share.size(), one.labels.size());
+      EXPECT_EQ(one.lambda.size(), one.labels.size());
       expect_equal(one, whole.shards[static_cast<std::size_t>(shard)]);
     }
   }
@@ -393,13 +404,13 @@ TEST(AugmentedLoader, GoesOnInTheMiddleOfAnEpoch) {
 TEST(AugmentedLoader, AnEpochShowsOtherChangesThanTheLast) {
   const auto dataset = numbered(8, Shape{1, 8, 8});
   auto options = everything(0, 1);
-  options.shuffle = false;
-  options.augment = {of_kind(AugmentKind::kNoise)};
+  options.sampler = make_sampler("sequential");
+  options.augment = {of_kind("noise")};
   BatchLoader loader(dataset, options);
   const auto inputs = loader.next().shards[0].inputs;
   const std::vector<float> first(inputs.begin(), inputs.end());
   const auto& second = loader.next().shards[0];
-  EXPECT_TRUE(second.share.empty());
+  EXPECT_TRUE(second.lambda.empty());
   EXPECT_FALSE(std::equal(second.inputs.begin(), second.inputs.end(), first.begin()));
 }
 

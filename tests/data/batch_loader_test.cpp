@@ -16,7 +16,7 @@ using testing_support::made_up_dataset;
 constexpr int kShards = 4;
 
 LoaderOptions options_of(int rank, int ranks, std::int64_t batch) {
-  return {batch, kShards, comm::shards_of_rank(rank, ranks, kShards), 7, true};
+  return {batch, kShards, comm::shards_of_rank(rank, ranks, kShards), 7};
 }
 
 TEST(BatchLoader, EverySampleOnceAnEpochOverAllRanks) {
@@ -132,7 +132,7 @@ class Broken final : public Dataset {
 TEST(BatchLoader, AFailureInItsThreadReachesTheCaller) {
   const auto dataset = std::make_shared<Broken>(made_up_dataset(comm::Comm::world(), 32, Shape{1}, 2));
   auto options = options_of(0, 1, 8);
-  options.shuffle = false;
+  options.sampler = make_sampler("sequential");
   BatchLoader loader(dataset, options);
   loader.next();
   loader.next();

@@ -14,17 +14,17 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr std::int64_t kClasses = 5;
+const std::vector<double> kWeights{0.5, 2, 1, 0.25, 3};
 
 // The slope of the loss, and of its mixtures, against finite differences. No output lies where a loss bends.
-void expect_gradient(const ObjectiveOptions& options) {
-  const auto objective = make_objective(options);
+void expect_gradient(const SettingTable& settings) {
+  const auto objective = make_objective(settings);
   const std::vector<std::int32_t> labels{0, 4, 2, 2};
   const std::vector<std::int32_t> others{1, 4, 0, 3};
   const std::vector<float> share{0.25F, 0.5F, 1.0F, 0.0F};
   constexpr float kScale = 0.25F;
   for (const bool mixed : {false, true}) {
-    SCOPED_TRACE(std::string(objective_names()[static_cast<std::size_t>(options.kind)]) +
-                 (mixed ? ", mixed" : ""));
+    SCOPED_TRACE(std::string(objective->kind()) + (mixed ? ", mixed" : ""));
     Targets targets{.labels = labels};
     if (mixed) targets = {.labels = labels, .other_labels = others, .share = share};
     auto outputs = normal_values(4 * kClasses, 1, 2.0);
@@ -48,12 +48,11 @@ void expect_gradient(const ObjectiveOptions& options) {
 }
 
 TEST(Objective, GradientsAreSlopes) {
-  for (std::size_t kind = 0; kind < objective_names().size(); ++kind) {
-    expect_gradient({.kind = static_cast<ObjectiveKind>(kind), .delta = 0.7});
-  }
-  expect_gradient({.label_smoothing = 0.1, .class_weights = {0.5, 2, 1, 0.25, 3}});
-  expect_gradient({.kind = ObjectiveKind::kMulticlassHinge, .margin = 0.8, .power = 2});
-  expect_gradient({.kind = ObjectiveKind::kKl, .label_smoothing = 0.2});
+  for (const auto name : objectives().names()) expect_gradient(SettingTable{{"kind", name}});
+  expect_gradient({{"kind", "huber"}, {"delta", 0.7}});
+  expect_gradient({{"kind", "cross_entropy"}, {"label_smoothing", 0.1}, {"class_weights", kWeights}});
+  expect_gradient({{"kind", "multiclass_hinge"}, {"margin", 0.8}, {"power", 2}});
+  expect_gradient({{"kind", "kl"}, {"label_smoothing", 0.2}});
 }
 
 TEST(Objective, AMixtureOfOneLabelIsThatLabel) {
@@ -62,7 +61,7 @@ TEST(Objective, AMixtureOfOneLabelIsThatLabel) {
   const std::vector<std::int32_t> others{2, 2, 2};
   const std::vector<float> none{1, 1, 1};
   const std::vector<float> all{0, 0, 0};
-  for (const auto name : objective_names()) {
+  for (const auto name : objectives().names()) {
     const auto objective = make_objective(name);
     const auto loss = [&](const Targets& targets) {
       return objective->evaluate(outputs, targets, kClasses, 1.0F, {});
@@ -76,15 +75,14 @@ TEST(Objective, AMixtureOfOneLabelIsThatLabel) {
 TEST(Objective, ClassWeightsMustFitTheClasses) {
   const std::vector<float> outputs(6);
   const std::vector<std::int32_t> labels{0, 1};
-  const auto objective = make_objective({.class_weights = {1, 2}});
+  const auto objective = make_objective(SettingTable{{"class_weights", std::vector{1.0, 2.0}}});
   EXPECT_THROW((void)objective->evaluate(outputs, {.labels = labels}, 3, 1.0F, {}), Error);
 }
 
 TEST(Objective, HingeKnownValues) {
   const std::vector<float> outputs{2, -0.5F, 0.25F};
   const std::vector<std::int32_t> labels{0};
-  const auto loss =
-      make_objective({.kind = ObjectiveKind::kHinge})->evaluate(outputs, {.labels = labels}, 3, 1.0F, {});
+  const auto loss = make_objective("hinge")->evaluate(outputs, {.labels = labels}, 3, 1.0F, {});
   EXPECT_NEAR(loss, (0 + 0.5 + 1.25) / 3, 1e-12);
 }
 
@@ -108,7 +106,7 @@ TEST(Objective, LargeOutputsDoNotOverflow) {
 TEST(Objective, NotANumberStaysOne) {
   const std::vector<float> outputs{1, std::numeric_limits<float>::quiet_NaN(), 0};
   const std::vector<std::int32_t> labels{0};
-  for (const auto name : objective_names()) {
+  for (const auto name : objectives().names()) {
     const double loss = make_objective(name)->evaluate(outputs, {.labels = labels}, 3, 1.0F, {});
     EXPECT_TRUE(std::isnan(loss)) << name;
   }
@@ -141,6 +139,34 @@ TEST(Objective, KindsByName) {
     EXPECT_EQ(e.kind(), ErrorKind::kUsage);
     EXPECT_THAT(e.what(), HasSubstr("did you mean 'cross_entropy'?"));
   }
+}
+
+TEST(Objective, SaysWhatOthersAskOfIt) {
+  EXPECT_TRUE(make_objective("huber")->is_smooth());
+  EXPECT_FALSE(make_objective("l1")->is_smooth());
+  EXPECT_FALSE(make_objective("multiclass_hinge")->is_smooth());
+  EXPECT_TRUE(make_objective(SettingTable{{"kind", "multiclass_hinge"}, {"power", 2}})->is_smooth());
+  EXPECT_EQ(make_objective("kl")->as_cross_entropy(), nullptr);
+  const auto weighted = make_objective(SettingTable{{"class_weights", kWeights}});
+  ASSERT_NE(weighted->as_cross_entropy(), nullptr);
+  EXPECT_EQ(weighted->as_cross_entropy()->class_weights, kWeights);
+  EXPECT_EQ(weighted->as_cross_entropy()->label_smoothing, 0);
+  for (const auto name : objectives().names()) EXPECT_EQ(make_objective(name)->kind(), name);
+}
+
+TEST(Objective, RefusesWhatItDoesNotRead) {
+  const auto refused = [](const SettingTable& settings, const char* wanted) {
+    try {
+      make_objective(settings);
+      ADD_FAILURE() << "accepted: " << wanted;
+    } catch (const Error& e) {
+      EXPECT_THAT(e.what(), HasSubstr(wanted));
+    }
+  };
+  refused({{"kind", "huber"}, {"delta", 0.0}}, "above 0");
+  refused({{"kind", "huber"}, {"margin", 1.0}}, "margin");
+  refused({{"kind", "kl"}, {"label_smoothing", 1.0}}, "below 1");
+  refused({{"kind", "multiclass_hinge"}, {"power", 3}}, "at most 2");
 }
 
 TEST(Objective, SoftmaxAtATemperature) {

@@ -12,19 +12,24 @@ using testing_support::floats;
 using testing_support::integers;
 
 TEST(ObjectiveTorch, LossesAndGradientsAgree) {
-  const std::map<std::string, ObjectiveOptions> cases{
-      {"cross_entropy", {}},
-      {"cross_entropy_smoothed", {.label_smoothing = 0.1}},
-      {"cross_entropy_weighted", {.class_weights = {0.5, 2.0, 1.0, 0.25, 3.0}}},
-      {"cross_entropy_both", {.label_smoothing = 0.2, .class_weights = {0.5, 2.0, 1.0, 0.25, 3.0}}},
-      {"binary_cross_entropy", {.kind = ObjectiveKind::kBinaryCrossEntropy}},
-      {"mean_squared_error", {.kind = ObjectiveKind::kMeanSquaredError}},
-      {"l1", {.kind = ObjectiveKind::kL1}},
-      {"huber", {.kind = ObjectiveKind::kHuber, .delta = 0.7}},
-      {"hinge", {.kind = ObjectiveKind::kHinge}},
-      {"multiclass_hinge", {.kind = ObjectiveKind::kMulticlassHinge, .margin = 0.8}},
-      {"multiclass_hinge_squared", {.kind = ObjectiveKind::kMulticlassHinge, .power = 2}},
-      {"kl", {.kind = ObjectiveKind::kKl, .label_smoothing = 0.3}},
+  const impart::SettingValue weights(std::vector{0.5, 2.0, 1.0, 0.25, 3.0});
+  const auto of = [](const char* kind, SettingTable settings = {}) {
+    settings.emplace_back("kind", kind);
+    return settings;
+  };
+  const std::map<std::string, SettingTable> cases{
+      {"cross_entropy", of("cross_entropy")},
+      {"cross_entropy_smoothed", of("cross_entropy", {{"label_smoothing", 0.1}})},
+      {"cross_entropy_weighted", of("cross_entropy", {{"class_weights", weights}})},
+      {"cross_entropy_both", of("cross_entropy", {{"label_smoothing", 0.2}, {"class_weights", weights}})},
+      {"binary_cross_entropy", of("binary_cross_entropy")},
+      {"mean_squared_error", of("mean_squared_error")},
+      {"l1", of("l1")},
+      {"huber", of("huber", {{"delta", 0.7}})},
+      {"hinge", of("hinge")},
+      {"multiclass_hinge", of("multiclass_hinge", {{"margin", 0.8}})},
+      {"multiclass_hinge_squared", of("multiclass_hinge", {{"power", 2}})},
+      {"kl", of("kl", {{"label_smoothing", 0.3}})},
   };
   if (!std::filesystem::exists(IMPART_REFERENCE))
     GTEST_SKIP() << "no reference values: install Debian's python3-torch to compare with PyTorch";
@@ -36,8 +41,8 @@ TEST(ObjectiveTorch, LossesAndGradientsAgree) {
   const auto classes = static_cast<std::int64_t>(outputs.size() / labels.size());
 
   std::size_t compared = 0;
-  for (const auto& [name, options] : cases) {
-    const auto objective = make_objective(options);
+  for (const auto& [name, settings] : cases) {
+    const auto objective = make_objective(settings);
     for (const std::string suffix : {"", ".mixed"}) {
       const auto expected = reference.find(name + suffix + ".loss");
       if (expected == reference.end()) continue;
@@ -54,7 +59,7 @@ TEST(ObjectiveTorch, LossesAndGradientsAgree) {
     }
   }
   EXPECT_EQ(compared, 20U);
-  for (const auto name : objective_names()) EXPECT_TRUE(cases.contains(std::string(name))) << name;
+  for (const auto name : objectives().names()) EXPECT_TRUE(cases.contains(std::string(name))) << name;
 }
 
 }  // namespace

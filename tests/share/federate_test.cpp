@@ -39,7 +39,7 @@ class Federating : public testing::Test {
     options_.seed = 21;
     options_.local.epochs = 2;
     options_.local.batch_size = 16;
-    options_.local.optimizer = {.learning_rate = 0.05, .momentum = 0.9};
+    options_.local.optimizer = train::make_optimizer({{"learning_rate", 0.05}, {"momentum", 0.9}});
   }
 
   struct Outcome {
@@ -151,7 +151,7 @@ TEST_F(Federating, StoppedAndContinuedEqualsUninterrupted) {
 }
 
 TEST_F(Federating, AClientThatFailsFailsTheStageOnEveryRank) {
-  options_.local.optimizer.learning_rate = 1e30;
+  options_.local.optimizer = train::make_optimizer({{"learning_rate", 1e30}});
   try {
     run(world_);
     FAIL() << "clients that diverge were averaged";
@@ -165,7 +165,7 @@ TEST_F(Federating, AClientThatFailsFailsTheStageOnEveryRank) {
 TEST_F(Federating, ScaffoldGivesTheSameBitsOnAnyNumberOfRanksStoppedOrNot) {
   algorithm_ = make_algorithm("scaffold");
   options_.fraction_fit = 0.5;
-  options_.local.optimizer = {.learning_rate = 0.1};
+  options_.local.optimizer = train::make_optimizer({{"learning_rate", 0.1}});
   const auto alone = run(comm::Comm::self());
   EXPECT_GT(alone.result.metrics.at("validation.accuracy"), 0.7);
   options_.threads = 2;
@@ -182,19 +182,21 @@ TEST_F(Federating, ScaffoldGivesTheSameBitsOnAnyNumberOfRanksStoppedOrNot) {
 
 TEST_F(Federating, WhatAnAlgorithmCannotTakeIsRefused) {
   const auto refuses = [&](std::string_view kind) {
-    return make_algorithm(kind)->refuses(options_.local).has_value();
+    auto all = train::capabilities_of(options_.local);
+    all.push_back(make_algorithm(kind)->capabilities());
+    return !train::conflicts(all).empty();
   };
   EXPECT_FALSE(refuses("fedavg"));
   EXPECT_FALSE(refuses("fedprox"));
   EXPECT_TRUE(refuses("scaffold")) << "momentum";
   algorithm_ = make_algorithm("scaffold");
   EXPECT_THROW(run(world_), Error);
-  options_.local.optimizer = {.learning_rate = 0.1};
+  options_.local.optimizer = train::make_optimizer({{"learning_rate", 0.1}});
   EXPECT_FALSE(refuses("scaffold"));
   options_.local.local_steps = 2;
   EXPECT_TRUE(refuses("scaffold"));
   options_.local.local_steps = 1;
-  options_.local.solver = train::SolverOptions{};
+  options_.local.solver = train::make_solver({{"kind", "lbfgs"}});
   EXPECT_TRUE(refuses("scaffold"));
   EXPECT_TRUE(refuses("fedprox"));
 }
@@ -216,7 +218,7 @@ class Cyclic : public Federating {
 };
 
 TEST_F(Cyclic, LearnsAndGivesTheSameBitsOnAnyNumberOfRanks) {
-  options_.local.schedule = {.kind = train::ScheduleKind::kCosine, .warmup_epochs = 1};
+  options_.local.schedule = train::make_schedule({{"kind", "cosine"}, {"warmup_epochs", 1}});
   for (const int clients : {6, 3, 1}) {  // that the ranks do not divide, and fewer than ranks
     client_count_ = clients;
     const auto alone = run(comm::Comm::self());
@@ -236,7 +238,7 @@ TEST_F(Cyclic, LearnsAndGivesTheSameBitsOnAnyNumberOfRanks) {
 /// learning rate that falls over all of them.
 TEST_F(Cyclic, IsOneTrainingAfterAnother) {
   options_.rounds = 2;
-  options_.local.schedule = {.kind = train::ScheduleKind::kStep, .step_epochs = 3, .gamma = 0.5};
+  options_.local.schedule = train::make_schedule({{"kind", "step"}, {"step_epochs", 3}, {"gamma", 0.5}});
   const auto visited = run(world_);
   const auto clients = clients_of(made_up_dataset(world_, 300, spec_.input, 4));
   const auto objective = nn::make_cross_entropy();
@@ -246,8 +248,8 @@ TEST_F(Cyclic, IsOneTrainingAfterAnother) {
     for (std::size_t client = 0; client < clients.size(); ++client) {
       auto options = options_.local;
       options.seed = Rng(options_.seed, "client", client, static_cast<std::uint64_t>(round)).next64();
-      options.schedule = {.kind = train::ScheduleKind::kMultiStep, .gamma = 0.5};
-      options.schedule.milestones = {round == 0 ? 3.0 : 1.0};
+      options.schedule = train::make_schedule(
+          {{"kind", "multi_step"}, {"gamma", 0.5}, {"milestones", std::vector{round == 0 ? 3.0 : 1.0}}});
       train::train(self, options, {spec_, *objective, clients[client], nullptr, {}, nullptr, {}, {}}, state);
     }
   }

@@ -230,8 +230,10 @@ TEST_F(Check, ChangesThatDoNotFitTheSamples) {
       ElementsAre(HasSubstr("stage.b.augment[2]: flip changes images: expected samples of shape (C, H, W)")));
   EXPECT_THAT(problems(deck + "augment = [{ kind = 'mixupp' }]\n"),
               ElementsAre(HasSubstr("(did you mean 'mixup'?)")));
-  EXPECT_THAT(problems(deck + "augment = [{ kind = 'noise', deviatoin = 1 }]\n"),
-              ElementsAre(HasSubstr("unknown key 'deviatoin' (did you mean 'deviation'?)")));
+  EXPECT_THAT(problems(deck + "augment = [{ kind = 'noise', probabilty = 1 }]\n"),
+              ElementsAre(HasSubstr("unknown key 'probabilty' (did you mean 'probability'?)")));
+  EXPECT_THAT(problems(deck + "augment = [{ kind = 'noise', deviation = 1 }]\n"),
+              ElementsAre(HasSubstr("augment[1].deviation: is called `std` now")));
   EXPECT_THAT(problems(deck + "augment = [{ kind = 'noise', probability = 2 }]\n"),
               ElementsAre(HasSubstr("stage.b.augment[1].probability: expected at least 0 and at most 1")));
 }
@@ -550,11 +552,9 @@ TEST_F(Check, SaysWhichSettingsHaveChanged) {
   other.replace(other.find("units = 4"), 9, "units = 5");
   other.insert(other.find("batch_size"), "epochs = 2\nmesh = { data = 2 }\naugment = [{ kind = 'noise' }]\n");
   EXPECT_THAT(changed_settings(settings(text), settings(text)), IsEmpty());
-  EXPECT_THAT(
-      changed_settings(settings(text), settings(other)),
-      ElementsAre("stage.epochs 1 -> 2", "models.net.layers.0.units 4 -> 5",
-                  "stage.augment.0.kind nothing -> \"noise\"", "stage.augment.0.deviation nothing -> 0.1",
-                  "stage.augment.0.probability nothing -> 1.0"));
+  EXPECT_THAT(changed_settings(settings(text), settings(other)),
+              ElementsAre("stage.epochs 1 -> 2", "models.net.layers.0.units 4 -> 5",
+                          "stage.augment.0.kind nothing -> \"noise\""));
 }
 
 TEST_F(Check, DatasetsWithoutLabelsAreForPredictionsOnly) {

@@ -57,7 +57,7 @@ TEST(Readme, NamesEveryKind) {
   expect_told("arch", nn::zoo_names());
   expect_told("optimizer", train::optimizer_names());
   expect_told("solver", train::solver_names());
-  expect_told("augmentation", data::augment_words());
+  expect_told("augmentation", data::augmentations().names());
   expect_told("stage", stage_kinds());
   expect_told("schedule", kinds_of("schedule"));
   expect_told("average", kinds_of("average"));

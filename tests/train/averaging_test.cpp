@@ -1,4 +1,4 @@
-#include "train/averaging.hpp"
+#include "impart/train/average.hpp"
 
 #include <gtest/gtest.h>
 
@@ -16,7 +16,7 @@ StateDict one_value(float value) {
 }
 
 TEST(WeightAverage, MovesAsItsFormulaSays) {
-  WeightAverage average({.kind = AverageKind::kEma, .decay = 0.25}, 1);
+  WeightAverage average(make_average({{"kind", "ema"}, {"decay", 0.25}}), 1);
   EXPECT_TRUE(average.state().empty());
   double expected = 0;
   for (int update = 0; update < 5; ++update) {
@@ -29,9 +29,10 @@ TEST(WeightAverage, MovesAsItsFormulaSays) {
 }
 
 TEST(WeightAverage, IsTheMeanOfTheLastEpochs) {
-  WeightAverage average({.kind = AverageKind::kSwa, .start = 0.5, .learning_rate = 0.1}, 6);
+  const auto swa = make_average({{"kind", "swa"}, {"start", 0.5}, {"learning_rate", 0.1}});
+  WeightAverage average(swa, 6);
   for (int epoch = 1; epoch <= 6; ++epoch) {
-    EXPECT_EQ(average.has_own_rate(epoch - 1), epoch > 3);
+    EXPECT_EQ(swa->learning_rate(epoch - 1, 6), epoch > 3 ? 0.1 : 0);
     average.after_epoch(one_value(static_cast<float>(epoch * epoch)), epoch);
     EXPECT_EQ(average.state().empty(), epoch <= 3);
   }
@@ -54,7 +55,7 @@ TEST(Recalibration, TakesTheStatisticsOfTheTrainingData) {
   auto state = nn::initial_state(spec, 3);
   for (float& value : state.buffers()) value = 0.7F;
   const auto objective = nn::make_cross_entropy();
-  EngineOptions options{32, 8, 1, 5, [](const std::string& name) { return !name.starts_with("bn2"); }};
+  EngineOptions options{{}, 32, 5, [](const std::string& name) { return !name.starts_with("bn2"); }};
   recalibrate_batch_norm(world, spec, *objective, options, data, state);
 
   std::vector<float> sample(6);

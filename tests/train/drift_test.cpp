@@ -86,7 +86,7 @@ TEST_F(Drift, TheEngineFindsIt) {
   const auto spec = testing_support::small_net();
   const auto objective = nn::make_cross_entropy();
   const auto data = testing_support::made_up_dataset(world_, 64, spec.input, spec.classes);
-  GradientEngine engine(world_, spec, *objective, {.batch_size = 16, .drift_check = 2});
+  GradientEngine engine(world_, spec, *objective, {{.drift_check = 2}, 16});
   data::BatchLoader loader(data, {16, 8, engine.range(), 5});
   engine.compute(state_, loader.next(), false);
   engine.compute(state_, loader.next(), false);

@@ -61,6 +61,7 @@ class FailingDataset final : public data::Dataset {
 /// Cross entropy that fails after some steps.
 class FailingObjective final : public nn::Objective {
  public:
+  [[nodiscard]] std::string_view kind() const override { return "failing"; }
   double evaluate(std::span<const float> outputs, const nn::Targets& targets, std::int64_t classes,
                   float scale, std::span<float> gradient) const override {
     if (++calls_ > 20) fail_at("forward");
@@ -86,7 +87,7 @@ void train_or_fail(const comm::Comm& world, std::string_view place) {
   options.stage = "stage";
   options.epochs = 4;
   options.batch_size = failing == "set-up" ? 33 : 32;
-  options.optimizer = {.learning_rate = 0.01};
+  options.optimizer = train::make_optimizer({{"learning_rate", 0.01}});
   const std::atomic<bool> stop{false};
   std::filesystem::path directory = fmt::format("failing_rank_{}_{}_{}", place, world.size(), world.rank());
   std::filesystem::remove_all(directory);

@@ -27,8 +27,9 @@ Computed compute(const comm::Comm& comm, int shards, int threads, int step,
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(comm, 70, spec.input, spec.classes);
   const auto batch = std::int64_t{4} * shards;
-  GradientEngine engine(comm, spec, *objective, {batch, shards, threads, 5, {}, false, overlap});
-  data::BatchLoader loader(dataset, {batch, shards, engine.range(), 5, true}, step);
+  GradientEngine engine(comm, spec, *objective,
+                        {{.shards = shards, .threads = threads, .overlap = overlap}, batch, 5});
+  data::BatchLoader loader(dataset, {batch, shards, engine.range(), 5}, step);
   const auto state = nn::initial_state(spec, 3);
   const auto result = engine.compute(state, loader.next(), false);
   EXPECT_FALSE(result.stop);
@@ -43,8 +44,8 @@ Computed compute_batch(const comm::Comm& comm, bool sync, int shards) {
   std::erase_if(spec.layers, [](const auto& layer) { return layer.kind == "dropout"; });
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(comm, 70, spec.input, spec.classes);
-  GradientEngine engine(comm, spec, *objective, {.batch_size = 32, .shards = shards});
-  data::BatchLoader loader(dataset, {32, shards, engine.range(), 5, true});
+  GradientEngine engine(comm, spec, *objective, {{.shards = shards}, 32});
+  data::BatchLoader loader(dataset, {32, shards, engine.range(), 5});
   const auto result = engine.compute(nn::initial_state(spec, 3), loader.next(), false);
   const auto arena = engine.gradient().arena();
   return {result.loss, {arena.begin(), arena.end()}};
@@ -116,7 +117,7 @@ TEST(GradientEngine, SharedStatisticsAreThoseOfTheWholeBatch) {
 TEST(GradientEngine, SharedStatisticsNeedAPowerOfTwoOfShards) {
   const auto self = comm::Comm::self();
   const auto objective = nn::make_cross_entropy();
-  const EngineOptions six{.batch_size = 24, .shards = 6};
+  const EngineOptions six{{.shards = 6}, 24};
   EXPECT_THROW(GradientEngine(self, small_net(4, true), *objective, six), Error);
   EXPECT_EQ(engine_memory(small_net(4, false), six, 2).total(),
             engine_memory(small_net(4, true), six, 2).total());
@@ -128,7 +129,7 @@ TEST(GradientEngine, SharedStatisticsNeedAPowerOfTwoOfShards) {
 
 /// All shards of a rank are computed at once, whatever they need.
 TEST(GradientEngine, SharedStatisticsTakeAllShardsAtOnce) {
-  const EngineOptions options{.batch_size = 8 * 4096, .shards = 8, .threads = 4};
+  const EngineOptions options{{.threads = 4}, 8 * 4096};
   EXPECT_EQ(shards_at_once(small_net(4, true), options, 2), 4);
   EXPECT_LT(shards_at_once(small_net(4, false), options, 1), 8);
   EXPECT_EQ(shards_at_once(small_net(4, true), options, 1), 8);
@@ -142,12 +143,12 @@ TEST(GradientEngine, TheMeanOverTheBatchHoweverItIsCut) {
   std::erase_if(spec.layers,
                 [](const auto& layer) { return layer.kind == "batch_norm" || layer.kind == "dropout"; });
   const auto self = comm::Comm::self();
-  const auto objective = nn::make_objective({.class_weights = {1, 0.5, 3, 2}});
+  const auto objective = nn::make_objective(SettingTable{{"class_weights", std::vector{1.0, 0.5, 3.0, 2.0}}});
   const auto dataset = made_up_dataset(self, 70, spec.input, spec.classes);
   const auto state = nn::initial_state(spec, 3);
   const auto gradient = [&](int shards) {
-    GradientEngine engine(self, spec, *objective, {32, shards, 1, 5});
-    data::BatchLoader loader(dataset, {32, shards, engine.range(), 5, true}, 2);
+    GradientEngine engine(self, spec, *objective, {{.shards = shards}, 32, 5});
+    data::BatchLoader loader(dataset, {32, shards, engine.range(), 5}, 2);
     const auto result = engine.compute(state, loader.next(), false);
     std::vector<float> values(engine.gradient().arena().begin(), engine.gradient().arena().end());
     values.push_back(static_cast<float>(result.loss));
@@ -165,10 +166,10 @@ TEST(GradientEngine, ClassWeightsAreThoseOfTheWholeBatch) {
   const std::vector<double> weights{1, 0.5, 3, 2};
   const auto dataset = made_up_dataset(world, 70, spec.input, spec.classes);
   const auto state = nn::initial_state(spec, 3);
-  const auto compute_with = [&](const nn::ObjectiveOptions& options) {
-    const auto objective = nn::make_objective(options);
-    GradientEngine engine(world, spec, *objective, {24, 24, 1, 5});
-    data::BatchLoader loader(dataset, {24, 24, engine.range(), 5, true}, 2);
+  const auto compute_with = [&](const std::vector<double>& class_weights) {
+    const auto objective = nn::make_objective(SettingTable{{"class_weights", class_weights}});
+    GradientEngine engine(world, spec, *objective, {{.shards = 24}, 24, 5});
+    data::BatchLoader loader(dataset, {24, 24, engine.range(), 5}, 2);
     return engine.compute(state, loader.next(), false);
   };
   // A class at a time: the others' weights are next to nothing.
@@ -177,11 +178,11 @@ TEST(GradientEngine, ClassWeightsAreThoseOfTheWholeBatch) {
   for (std::size_t c = 0; c < weights.size(); ++c) {
     std::vector<double> one(weights.size(), 1e-12);
     one[c] = 1;
-    const auto part = compute_with({.class_weights = one});
+    const auto part = compute_with(one);
     loss += weights[c] * part.loss * part.weight;
     weight += weights[c] * part.weight;
   }
-  const auto whole = compute_with({.class_weights = weights});
+  const auto whole = compute_with(weights);
   EXPECT_NEAR(whole.weight, weight, 1e-6);
   EXPECT_NEAR(whole.loss, loss / weight, 1e-6);
   EXPECT_EQ(compute_with({}).weight, 22);
@@ -192,8 +193,8 @@ TEST(GradientEngine, OneRankThatWantsToStopStopsAll) {
   const auto spec = small_net();
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(world, 70, spec.input, spec.classes);
-  GradientEngine engine(world, spec, *objective, {24, 24, 1, 5});
-  data::BatchLoader loader(dataset, {24, 24, engine.range(), 5, true});
+  GradientEngine engine(world, spec, *objective, {{.shards = 24}, 24, 5});
+  data::BatchLoader loader(dataset, {24, 24, engine.range(), 5});
   const auto state = nn::initial_state(spec, 3);
   const bool last = world.rank() == world.size() - 1;
   EXPECT_TRUE(engine.compute(state, loader.next(), last).stop);
@@ -209,20 +210,20 @@ TEST(GradientEngine, ATailOfOneSampleUsesRunningStatistics) {
   const auto objective = nn::make_cross_entropy();
   const auto dataset = made_up_dataset(self, 49, spec.input, 3);
   const auto state = nn::initial_state(spec, 3);
-  GradientEngine engine(self, spec, *objective, {16, 8, 1, 5});
-  data::BatchLoader loader(dataset, {16, 8, engine.range(), 5, true}, 3);
+  GradientEngine engine(self, spec, *objective, {{}, 16, 5});
+  data::BatchLoader loader(dataset, {16, 8, engine.range(), 5}, 3);
   const auto result = engine.compute(state, loader.next(), false);
   EXPECT_TRUE(std::isfinite(result.loss));
   for (const float change : engine.gradient().values("bn1.running_var")) EXPECT_EQ(change, 0);
   for (const float g : engine.gradient().values("bn1.weight")) EXPECT_TRUE(std::isfinite(g));
   // A whole batch of such shards never learns statistics: that is an error.
-  EXPECT_THROW(GradientEngine(self, spec, *objective, {8, 8, 1, 5}), Error);
+  EXPECT_THROW(GradientEngine(self, spec, *objective, {{}, 8, 5}), Error);
 }
 
 TEST(GradientEngine, RefusesWhatCannotBeCut) {
   const auto objective = nn::make_cross_entropy();
   const auto self = comm::Comm::self();
-  EXPECT_THROW(GradientEngine(self, small_net(), *objective, {30, 8, 1, 0, {}}), Error);
+  EXPECT_THROW(GradientEngine(self, small_net(), *objective, {{}, 30}), Error);
 }
 
 }  // namespace

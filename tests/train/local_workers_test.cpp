@@ -28,8 +28,9 @@ class LocalSgd : public testing::Test {
     options_.batch_size = 32;
     options_.seed = 11;
     options_.local_steps = 3;
-    options_.optimizer = {.learning_rate = 0.05, .momentum = 0.9, .nesterov = true, .weight_decay = 1e-3};
-    options_.schedule = {.kind = ScheduleKind::kCosine, .warmup_epochs = 1};
+    options_.optimizer = make_optimizer(
+        {{"learning_rate", 0.05}, {"momentum", 0.9}, {"nesterov", true}, {"weight_decay", 1e-3}});
+    options_.schedule = make_schedule({{"kind", "cosine"}, {"warmup_epochs", 1.0}});
   }
 
   StateDict run(const comm::Comm& comm) {
@@ -67,8 +68,7 @@ TEST_F(LocalSgd, LearnsAndGivesTheSameBitsOnAnyNumberOfRanks) {
   expect_equal(alone.arena(), run(world_).arena());
   EXPECT_EQ(result_.metrics, metrics);
 
-  options_.optimizer = default_options(OptimizerKind::kAdam);
-  options_.optimizer.learning_rate = 0.01;
+  options_.optimizer = make_optimizer({{"kind", "adam"}, {"learning_rate", 0.01}});
   expect_equal(run(comm::Comm::self()).arena(), run(world_).arena());
   EXPECT_GT(result_.metrics.at("validation.accuracy"), 0.8);
 }
@@ -77,11 +77,11 @@ TEST_F(LocalSgd, LearnsAndGivesTheSameBitsOnAnyNumberOfRanks) {
 TEST_F(LocalSgd, RanksSpeakToEachOtherOnlyToAverage) {
   const auto objective = nn::make_cross_entropy();
   const auto data = made_up_dataset(world_, 150, spec_.input, 4);
-  const EngineOptions engine{.batch_size = 32, .shards = 8, .seed = 1};
+  const EngineOptions engine{{}, 32, 1};
   LocalWorkers workers(world_, spec_, *objective, engine, options_.optimizer, {});
   auto state = nn::initial_state(spec_, 3);
   Optimizer optimizer(options_.optimizer, state.layout_ptr(), {});
-  data::BatchLoader loader(data, {32, 8, comm::shards_of_rank(world_.rank(), world_.size(), 8), 1, true});
+  data::BatchLoader loader(data, {32, 8, comm::shards_of_rank(world_.rank(), world_.size(), 8), 1});
   TransformChain transforms({}, state.layout_ptr());
   workers.start(state, optimizer, transforms);
   const auto make_steps = [&] {
@@ -139,8 +139,8 @@ TEST_F(LocalSgd, IsTheMeanOfWhatItsShardsDoAlone) {
   options_.batch_size = 8;
   options_.shards = kShards;
   options_.local_steps = 2;
-  options_.optimizer = {.learning_rate = 0.2, .momentum = 0.9};
-  options_.schedule = {};
+  options_.optimizer = make_optimizer({{"learning_rate", 0.2}, {"momentum", 0.9}});
+  options_.schedule = make_schedule();
   const auto data = made_up_dataset(world_, 29, spec_.input, 2);  // 8 + 8 | 8 + 5: the last shard is empty
   const auto objective = nn::make_cross_entropy();
   auto state = nn::initial_state(spec_, 3);
@@ -156,7 +156,7 @@ TEST_F(LocalSgd, IsTheMeanOfWhatItsShardsDoAlone) {
                                                           : start.values("fc.weight")[row * 3 + column]);
     }
   }
-  data::BatchLoader loader(data, {8, kShards, {0, kShards}, options_.seed, true});
+  data::BatchLoader loader(data, {8, kShards, {0, kShards}, options_.seed});
   for (int step = 0; step < 12; ++step) {
     const auto& batch = loader.next();
     for (std::size_t w = 0; w < kShards; ++w) {
@@ -206,8 +206,8 @@ TEST_F(LocalSgd, FrozenParametersKeepTheirBits) {
 }
 
 TEST_F(LocalSgd, ALossThatIsNotFiniteNamesTheLayer) {
-  options_.optimizer.learning_rate = 1e30;
-  options_.schedule = {};
+  options_.optimizer = make_optimizer({{"learning_rate", 1e30}, {"momentum", 0.9}});
+  options_.schedule = make_schedule();
   try {
     run(world_);
     FAIL() << "training with a rate of 1e30 went on";
@@ -223,7 +223,7 @@ TEST_F(LocalSgd, WhatItCannotBeCombinedWithIsRefused) {
   options_.accumulate = 2;
   EXPECT_THROW(run(world_), Error);
   options_ = plain;
-  options_.solver = SolverOptions{};
+  options_.solver = make_solver({{"kind", "least_squares"}});
   EXPECT_THROW(run(world_), Error);
   options_ = plain;
   options_.mesh.tensor = world_.size() > 1 ? 2 : 1;

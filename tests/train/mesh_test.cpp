@@ -50,7 +50,7 @@ class OnAMesh : public testing::Test {
     options_.epochs = 20;
     options_.batch_size = 32;
     options_.seed = 11;
-    options_.optimizer = {.learning_rate = 0.02, .momentum = 0.9};
+    options_.optimizer = make_optimizer({{"learning_rate", 0.02}, {"momentum", 0.9}});
   }
 
   /// An epoch is one step, so that the loss of each is recorded.
@@ -110,7 +110,7 @@ class OnAMesh : public testing::Test {
   comm::Comm world_ = comm::Comm::world();
   nn::ModelSpec spec_ = small_cnn();
   TrainerOptions options_;
-  nn::ObjectiveOptions objective_;
+  SettingTable objective_;  // cross entropy, when it is empty
   bool validates_ = false;
   std::function<void(const TrainEvent&)> on_event_;
   std::atomic<bool> stop_{false};
@@ -120,12 +120,11 @@ class OnAMesh : public testing::Test {
 TEST_F(OnAMesh, ACnnHasTheLossesOfOneRank) {
   expect_losses_of_one_rank();
   // What needs the lengths of whole tensors.
-  options_.optimizer = default_options(OptimizerKind::kLamb);
+  options_.optimizer = make_optimizer({{"kind", "lamb"}});
   options_.transforms = {make_clip_norm(0.5)};
   options_.l2 = 0.01;
   expect_losses_of_one_rank();
-  options_.optimizer = default_options(OptimizerKind::kLars);
-  options_.optimizer.learning_rate = 1;
+  options_.optimizer = make_optimizer({{"kind", "lars"}, {"learning_rate", 1}});
   options_.groups = {{"conv1.*", 1.0, true}};
   expect_losses_of_one_rank();
 }
@@ -133,7 +132,7 @@ TEST_F(OnAMesh, ACnnHasTheLossesOfOneRank) {
 TEST_F(OnAMesh, AResidualNetworkHasTheLossesOfOneRank) {
   spec_ = nn::zoo_model("resnet18", {}, 4, {{"stem", std::string("cifar")}, {"width", 0.125}});
   // Batch statistics over few values, and large steps, would magnify the last bits of sums in another order.
-  options_.optimizer = {.learning_rate = 0.001};
+  options_.optimizer = make_optimizer({{"learning_rate", 0.001}});
   options_.shards = 4;
   expect_losses_of_one_rank();
 }
@@ -142,7 +141,7 @@ TEST_F(OnAMesh, ATransformerHasTheLossesOfOneRank) {
   spec_ =
       nn::zoo_model("transformer", {}, 12,
                     {{"layers", whole(2)}, {"width", whole(16)}, {"context", whole(6)}, {"dropout", 0.1}});
-  options_.optimizer = default_options(OptimizerKind::kAdamW);
+  options_.optimizer = make_optimizer({{"kind", "adamw"}});
   expect_losses_of_one_rank();
 }
 
@@ -150,10 +149,10 @@ TEST_F(OnAMesh, ATransformerHasTheLossesOfOneRank) {
 TEST_F(OnAMesh, ACrossEntropyOfSplitClassesIsThatOfWholeRows) {
   spec_ = nn::zoo_model("mlp", {12}, 600, {{"hidden", std::vector<std::int64_t>{16, 16}}});
   expect_losses_of_one_rank();
-  objective_.label_smoothing = 0.1;
-  objective_.class_weights.resize(600);
-  for (std::size_t k = 0; k < 600; ++k) objective_.class_weights[k] = 0.5 + static_cast<double>(k % 7);
-  options_.augment = {{.kind = data::AugmentKind::kMixup, .alpha = 0.4}};
+  std::vector<double> weights(600);
+  for (std::size_t k = 0; k < 600; ++k) weights[k] = 0.5 + static_cast<double>(k % 7);
+  objective_ = {{"label_smoothing", 0.1}, {"class_weights", weights}};
+  options_.augment = {data::make_augmentation({{"kind", "mixup"}, {"alpha", 0.4}})};
   expect_losses_of_one_rank();
 }
 
@@ -161,7 +160,7 @@ TEST_F(OnAMesh, TheDataAxisKeepsItsBits) {
   if (world_.size() % 2 != 0) return;
   validates_ = true;
   options_.epochs = 6;
-  options_.average = {.kind = AverageKind::kSwa, .start = 0.5};  // which ends with a recalibration
+  options_.average = make_average({{"kind", "swa"}, {"start", 0.5}});  // which ends with a recalibration
   const auto pair = world_.split(world_.rank() / 2, world_.rank());
   const auto once = run(pair, {.data = 1, .tensor = 2});
   const auto often = run(world_, {.tensor = 2});
@@ -186,8 +185,8 @@ TEST_F(OnAMesh, AStateOfOneMeshContinuesOnAnother) {
   if (world_.size() % 2 != 0) return;
   validates_ = true;
   options_.keep = Keep::kBest;
-  options_.optimizer = default_options(OptimizerKind::kAdam);
-  options_.average = {.kind = AverageKind::kEma, .decay = 0.9};
+  options_.optimizer = make_optimizer({{"kind", "adam"}});
+  options_.average = make_average({{"kind", "ema"}, {"decay", 0.9}});
   const auto alone = run(comm::Comm::self(), {});
   const comm::MeshShape split{.tensor = 2};
   for (const auto& next : {comm::MeshShape{}, split}) {
@@ -234,7 +233,7 @@ TEST_F(OnAMesh, OneRankContinuesWhatAMeshHasBegun) {
 
 TEST_F(OnAMesh, ALossThatIsNotFiniteEndsAllRanks) {
   if (world_.size() % 2 != 0) return;
-  options_.optimizer.learning_rate = 1e30;
+  options_.optimizer = make_optimizer({{"learning_rate", 1e30}});
   try {
     run(world_, {.tensor = 2});
     FAIL() << "training with a rate of 1e30 went on";
@@ -262,7 +261,7 @@ TEST_F(OnAMesh, WhatDoesNotFitIsRefusedOnAllRanks) {
   expect_refused({.tensor = world_.size()},
                  "layer 'conv1' (conv2d): the tensor axis does not divide the channels");
   spec_ = small_cnn();
-  options_.solver = SolverOptions{};
+  options_.solver = make_solver({{"kind", "lbfgs"}});
   expect_refused({.tensor = world_.size()}, "a solver needs the whole model");
 }
 

@@ -27,8 +27,8 @@ double difference(std::span<const float> a, const std::vector<double>& b, double
 }
 
 struct Case {
-  SolverOptions solver = {};
-  nn::ObjectiveKind objective = nn::ObjectiveKind::kMeanSquaredError;
+  SettingTable solver = {{"kind", "least_squares"}};
+  std::string objective = "mean_squared_error";
   int classes = 4;
   bool bias = true;
 };
@@ -50,10 +50,9 @@ void compare(const Records& reference, const std::string& name, const Case& want
   const auto data = data::read_dataset(world, source, "reference", wanted.classes);
 
   TrainerOptions options;
-  options.solver = wanted.solver;
-  options.solver->objective = wanted.objective;
-  options.l2 = wanted.solver.kind == SolverKind::kNewton ? 0.01 : 0;
-  const auto objective = nn::make_objective({.kind = wanted.objective});
+  options.solver = make_solver(wanted.solver);
+  options.l2 = options.solver->kind() == "newton" ? 0.01 : 0;
+  const auto objective = nn::make_objective(wanted.objective);
   auto state = nn::initial_state(spec, 1);
   train(world, options, {spec, *objective, data, nullptr, {}, nullptr, {}, {}}, state);
 
@@ -73,17 +72,16 @@ TEST(SolverSklearn, WeightsAgree) {
   if (!std::filesystem::exists(IMPART_REFERENCE))
     GTEST_SKIP() << "no reference values: install Debian's python3-sklearn to compare with scikit-learn";
   const auto reference = testing_support::read_records(IMPART_REFERENCE);
-  const SolverOptions newton{.kind = SolverKind::kNewton, .tolerance = 1e-12};
-  using enum nn::ObjectiveKind;
+  const SettingTable newton{{"kind", "newton"}, {"tolerance", 1e-12}};
   compare(reference, "least_squares", {});
   compare(reference, "least_squares_without_bias", {.bias = false});
-  compare(reference, "ridge", {.solver = {.ridge = 3}});
-  compare(reference, "multinomial", {.solver = newton, .objective = kCrossEntropy});
+  compare(reference, "ridge", {.solver = {{"kind", "least_squares"}, {"ridge", 3}}});
+  compare(reference, "multinomial", {.solver = newton, .objective = "cross_entropy"});
   compare(reference, "multinomial_without_bias",
-          {.solver = newton, .objective = kCrossEntropy, .bias = false});
-  compare(reference, "one_vs_rest", {.solver = newton, .objective = kBinaryCrossEntropy});
-  compare(reference, "binary", {.solver = newton, .objective = kBinaryCrossEntropy, .classes = 2});
-  compare(reference, "binary_softmax", {.solver = newton, .objective = kCrossEntropy, .classes = 2});
+          {.solver = newton, .objective = "cross_entropy", .bias = false});
+  compare(reference, "one_vs_rest", {.solver = newton, .objective = "binary_cross_entropy"});
+  compare(reference, "binary", {.solver = newton, .objective = "binary_cross_entropy", .classes = 2});
+  compare(reference, "binary_softmax", {.solver = newton, .objective = "cross_entropy", .classes = 2});
 }
 
 }  // namespace

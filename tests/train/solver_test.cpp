@@ -36,9 +36,8 @@ class Solvers : public testing::Test {
   };
 
   Solved solve(const comm::Comm& comm, data::DatasetPtr data) {
-    const auto objective = nn::make_objective({.kind = objective_});
+    const auto objective = nn::make_objective(objective_);
     options_.stage = "stage";
-    options_.solver->objective = objective_;
     Solved solved{{}, nn::initial_state(spec_, 3)};
     const TrainTask task{spec_, *objective, data, data, on_event_, &stop_, directory_, "key"};
     solved.result = train(comm, options_, task, solved.state);
@@ -62,7 +61,7 @@ class Solvers : public testing::Test {
 
   comm::Comm world_ = comm::Comm::world();
   nn::ModelSpec spec_ = linear(20, 3);
-  nn::ObjectiveKind objective_ = nn::ObjectiveKind::kCrossEntropy;
+  std::string objective_ = "cross_entropy";
   TrainerOptions options_;
   std::function<void(const TrainEvent&)> on_event_;
   std::atomic<bool> stop_{false};
@@ -75,14 +74,16 @@ bool equal(const StateDict& a, const StateDict& b) {
 
 TEST_F(Solvers, SameBitsOnAnyNumberOfRanksAndThreads) {
   const auto self = comm::Comm::self();
-  for (const auto kind : {SolverKind::kLeastSquares, SolverKind::kNewton, SolverKind::kLbfgs}) {
+  for (const auto name : solvers().names()) {
     options_ = TrainerOptions();
-    options_.solver = SolverOptions{.kind = kind, .tolerance = 1e-4};
-    options_.l2 = 0.01;
+    const bool least_squares = name == "least_squares";
+    options_.solver =
+        least_squares ? make_solver({{"kind", name}}) : make_solver({{"kind", name}, {"tolerance", 1e-4}});
+    objective_ = least_squares ? "mean_squared_error" : "cross_entropy";
+    options_.l2 = least_squares ? 0 : 0.01;
     const auto alone = solve(self, made_up_dataset(self, 700, spec_.input, 3));
     options_.threads = 2;
     const auto together = solve(world_, made_up_dataset(world_, 700, spec_.input, 3));
-    const auto name = solver_names()[static_cast<std::size_t>(kind)];
     EXPECT_TRUE(equal(alone.state, together.state)) << name;
     EXPECT_EQ(alone.result.metrics, together.result.metrics) << name;
     EXPECT_GT(alone.result.metrics.at("validation.accuracy"), 0.95) << name;
@@ -93,13 +94,13 @@ TEST_F(Solvers, SameBitsOnAnyNumberOfRanksAndThreads) {
 /// Both minimise the same function.
 TEST_F(Solvers, NewtonAndLbfgsMeet) {
   const auto data = made_up_dataset(world_, 300, spec_.input, 3);
-  for (const auto kind : {nn::ObjectiveKind::kCrossEntropy, nn::ObjectiveKind::kBinaryCrossEntropy}) {
+  for (const auto* kind : {"cross_entropy", "binary_cross_entropy"}) {
     objective_ = kind;
     options_ = TrainerOptions();
     options_.l2 = 0.05;
-    options_.solver = SolverOptions{.kind = SolverKind::kNewton};
+    options_.solver = make_solver({{"kind", "newton"}});
     const auto newton = solve(world_, data);
-    options_.solver = SolverOptions{.kind = SolverKind::kLbfgs, .tolerance = 1e-5};
+    options_.solver = make_solver({{"kind", "lbfgs"}, {"tolerance", 1e-5}});
     const auto lbfgs = solve(world_, data);
     EXPECT_NEAR(newton.result.metrics.at("train.loss"), lbfgs.result.metrics.at("train.loss"), 1e-6);
     const auto a = newton.state.values("dense1.weight");
@@ -112,7 +113,7 @@ TEST_F(Solvers, NewtonAndLbfgsMeet) {
 
 /// Logits of classes without a penalty are free to move together; the solver keeps them where they were.
 TEST_F(Solvers, NewtonNeedsNoPenaltyWhereTheClassesOverlap) {
-  options_.solver = SolverOptions{.kind = SolverKind::kNewton};
+  options_.solver = make_solver({{"kind", "newton"}});
   Rng rng(1, "overlap");
   std::vector<float> values;
   std::vector<std::int32_t> labels;
@@ -141,17 +142,20 @@ TEST_F(Solvers, ASingularSystemNamesItsColumns) {
   spec_ = linear(4, 2);
   MemorySource source(spec_.input, values, labels);
   const auto data = data::read_dataset(world_, source, "singular", 2);
-  for (const auto kind : {SolverKind::kLeastSquares, SolverKind::kNewton}) {
-    options_.solver = SolverOptions{.kind = kind};
+  for (const std::string kind : {"newton", "least_squares"}) {
+    const bool newton = kind == "newton";
+    objective_ = newton ? "cross_entropy" : "mean_squared_error";
+    options_.solver = make_solver({{"kind", kind}});
     options_.l2 = 0;
     EXPECT_THAT(refusal(data),
                 testing::AllOf(HasSubstr("stage: the columns of the"), HasSubstr("samples depend")))
-        << solver_names()[static_cast<std::size_t>(kind)];
-    options_.solver->ridge = 1e-3;
-    options_.l2 = 1e-3;
+        << kind;
+    if (!newton) options_.solver = make_solver({{"kind", kind}, {"ridge", 1e-3}});
+    options_.l2 = newton ? 1e-3 : 0;
     EXPECT_EQ(refusal(data), "solved");
   }
-  options_.solver = SolverOptions{};
+  options_.solver = make_solver({{"kind", "least_squares"}});
+  options_.l2 = 0;
   EXPECT_THAT(refusal(data), HasSubstr("column 1 is constant"));
   // Without the constant column, two columns give the third.
   std::vector<float> three;
@@ -166,23 +170,25 @@ TEST_F(Solvers, ASingularSystemNamesItsColumns) {
 }
 
 TEST_F(Solvers, ClassesThatCanBeToldApartNeedAPenalty) {
-  options_.solver = SolverOptions{.kind = SolverKind::kNewton};
+  options_.solver = make_solver({{"kind", "newton"}});
   spec_ = linear(1, 2);
   MemorySource source(spec_.input, {-2, -1, 1, 2}, {0, 0, 1, 1});
   const auto data = data::read_dataset(world_, source, "apart", 2);
-  options_.solver->max_iterations = 10'000;
+  options_.solver = make_solver({{"kind", "newton"}, {"max_iterations", 10'000}});
   EXPECT_THAT(refusal(data), testing::AnyOf(HasSubstr("grow for ever"), "solved"));
   options_.l2 = 0.1;
   EXPECT_EQ(refusal(data), "solved");
 }
 
 TEST_F(Solvers, ModelsThatAreNotLinearAreRefused) {
-  EXPECT_EQ(why_not(SolverKind::kNewton, linear(4, 2)), "");
-  EXPECT_THAT(why_not(SolverKind::kLeastSquares, small_net()), HasSubstr("'conv1' is of kind conv2d"));
-  EXPECT_THAT(why_not(SolverKind::kLbfgs, small_net()), HasSubstr("dropout"));
+  EXPECT_EQ(make_solver({{"kind", "newton"}})->why_not(linear(4, 2)), "");
+  EXPECT_THAT(make_solver({{"kind", "least_squares"}})->why_not(small_net()),
+              HasSubstr("'conv1' is of kind conv2d"));
+  EXPECT_THAT(make_solver({{"kind", "lbfgs"}})->why_not(small_net()), HasSubstr("dropout"));
   auto two = linear(4, 2);
   two.layers.push_back({"dense", "last", {{"units", std::int64_t{2}}}});
-  EXPECT_THAT(why_not(SolverKind::kNewton, two), HasSubstr("'last' is of kind dense, after the first"));
+  EXPECT_THAT(make_solver({{"kind", "newton"}})->why_not(two),
+              HasSubstr("'last' is of kind dense, after the first"));
 }
 
 /// A network with batch norm, stopped in its third iteration.
@@ -190,7 +196,7 @@ TEST_F(Solvers, LbfgsStoppedAndContinuedEqualsUninterrupted) {
   spec_ = small_net();
   std::erase_if(spec_.layers, [](const auto& layer) { return layer.kind == "dropout"; });
   options_.solver =
-      SolverOptions{.kind = SolverKind::kLbfgs, .tolerance = 1e-3, .max_iterations = 14, .memory = 3};
+      make_solver({{"kind", "lbfgs"}, {"tolerance", 1e-3}, {"max_iterations", 14}, {"memory", 3}});
   options_.l2 = 0.01;
   options_.batch_size = 32;
   const auto data = made_up_dataset(world_, 150, spec_.input, 4);

@@ -27,8 +27,9 @@ class Training : public testing::Test {
     options_.epochs = 4;
     options_.batch_size = 32;
     options_.seed = 11;
-    options_.optimizer = {.learning_rate = 0.05, .momentum = 0.9, .nesterov = true, .weight_decay = 1e-3};
-    options_.schedule = {.kind = ScheduleKind::kCosine, .warmup_epochs = 1};
+    options_.optimizer = make_optimizer(
+        {{"learning_rate", 0.05}, {"momentum", 0.9}, {"nesterov", true}, {"weight_decay", 1e-3}});
+    options_.schedule = make_schedule({{"kind", "cosine"}, {"warmup_epochs", 1}});
   }
 
   Trained run(const comm::Comm& comm) {
@@ -86,7 +87,8 @@ TEST_F(Training, LearnsAndGivesTheSameBitsOnAnyNumberOfRanks) {
 
 TEST_F(Training, AugmentedGivesTheSameBitsOnAnyNumberOfRanks) {
   const auto plain = run(comm::Comm::self());
-  options_.augment = {{.kind = data::AugmentKind::kNoise}, {.kind = data::AugmentKind::kMixup, .alpha = 0.2}};
+  options_.augment = {data::make_augmentation({{"kind", "noise"}}),
+                      data::make_augmentation({{"kind", "mixup"}})};
   const auto alone = run(comm::Comm::self());
   EXPECT_GT(alone.result.metrics.at("validation.accuracy"), 0.9);
   EXPECT_NE(plain.result.metrics.at("train.loss"), alone.result.metrics.at("train.loss"));
@@ -96,29 +98,30 @@ TEST_F(Training, AugmentedGivesTheSameBitsOnAnyNumberOfRanks) {
 
 TEST_F(Training, StoppedAndContinuedEqualsUninterrupted) {
   options_.keep = Keep::kBest;
-  options_.augment = {{.kind = data::AugmentKind::kNoise}, {.kind = data::AugmentKind::kMixup}};
+  options_.augment = {data::make_augmentation({{"kind", "noise"}}),
+                      data::make_augmentation({{"kind", "mixup"}, {"alpha", 1}})};
   expect_continues();
 }
 
 /// What else a state must hold, or what must follow from the step: averages, sums of gradients, the plateau.
 TEST_F(Training, AveragesUpdatesOfSeveralBatchesAndPlateausContinueToo) {
   const auto plain = options_;
-  options_.optimizer = default_options(OptimizerKind::kRmsprop);
-  options_.optimizer.momentum = 0.5;
+  options_.optimizer = make_optimizer({{"kind", "rmsprop"}, {"momentum", 0.5}});
   options_.transforms = {make_proximal(0.1), make_clip_norm(1)};
-  options_.average = {.kind = AverageKind::kEma, .decay = 0.9};
+  options_.average = make_average({{"kind", "ema"}, {"decay", 0.9}});
   options_.accumulate = 2;  // five batches an epoch: the last update of each has one
   expect_continues();
 
   options_ = plain;
-  options_.optimizer = default_options(OptimizerKind::kLamb);
-  options_.average = {.kind = AverageKind::kSwa, .start = 0.25, .learning_rate = 0.02};
+  options_.optimizer = make_optimizer({{"kind", "lamb"}});
+  options_.average = make_average({{"kind", "swa"}, {"start", 0.25}, {"learning_rate", 0.02}});
   options_.accumulate = 3;
   expect_continues();
 
   options_ = plain;
-  options_.optimizer = default_options(OptimizerKind::kLars);
-  options_.schedule = {.kind = ScheduleKind::kPlateau, .factor = 0.5, .patience = 0, .threshold = 0.5};
+  options_.optimizer = make_optimizer({{"kind", "lars"}});
+  options_.schedule =
+      make_schedule({{"kind", "plateau"}, {"factor", 0.5}, {"patience", 0}, {"threshold", 0.5}});
   options_.monitor = "loss";
   expect_continues();
 }
@@ -130,19 +133,19 @@ TEST_F(Training, LocalStepsContinueToo) {
   expect_continues();
 
   options_.keep = Keep::kLast;
-  options_.optimizer = default_options(OptimizerKind::kAdamW);
-  options_.average = {.kind = AverageKind::kEma, .decay = 0.9};
+  options_.optimizer = make_optimizer({{"kind", "adamw"}});
+  options_.average = make_average({{"kind", "ema"}, {"decay", 0.9}});
   expect_continues();
 }
 
 TEST_F(Training, AMeanOfWeightsIsThatOfTheEpochsEnds) {
-  options_.schedule = {};
+  options_.schedule = make_schedule();
   std::vector<StateDict> ends;
   for (const int epochs : {3, 4}) {
     options_.epochs = epochs;
     ends.push_back(run(world_).state);
   }
-  options_.average = {.kind = AverageKind::kSwa, .start = 0.5};
+  options_.average = make_average({{"kind", "swa"}, {"start", 0.5}});
   const auto averaged = run(world_);
   for (std::size_t i = 0; i < averaged.state.parameters().size(); ++i) {
     ASSERT_NEAR(averaged.state.parameters()[i], (ends[0].parameters()[i] + ends[1].parameters()[i]) / 2,
@@ -208,7 +211,7 @@ TEST_F(Training, KeepsTheBestAndStopsEarly) {
   options_.epochs = 60;
   options_.keep = Keep::kBest;
   options_.patience = 2;
-  options_.schedule = {};
+  options_.schedule = make_schedule();
   const auto trained = run(world_);
   EXPECT_EQ(trained.result.end, TrainEnd::kEarly);
   EXPECT_LT(trained.result.epochs, 60);
@@ -235,8 +238,8 @@ TEST_F(Training, FrozenParametersStayAsTheyAre) {
 }
 
 TEST_F(Training, LossThatIsNotFiniteNamesStageStepAndLayer) {
-  options_.optimizer.learning_rate = 1e30;
-  options_.schedule = {};
+  options_.optimizer = make_optimizer({{"learning_rate", 1e30}});
+  options_.schedule = make_schedule();
   for (const bool sync : {false, true}) {  // with whose statistics the ranks look for the layer together
     spec_ = small_net(4, sync);
     try {

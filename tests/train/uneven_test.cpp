@@ -30,6 +30,8 @@ class CountingObjective final : public nn::Objective {
  public:
   explicit CountingObjective(std::int64_t samples) : trained_(static_cast<std::size_t>(samples)) {}
 
+  [[nodiscard]] std::string_view kind() const override { return "counting"; }
+
   double evaluate(std::span<const float> outputs, const nn::Targets& targets, std::int64_t classes,
                   float scale, std::span<float> gradient) const override {
     for (const auto row : targets.rows) {
@@ -57,7 +59,7 @@ class Uneven : public testing::Test {
     options_.batch_size = 24;
     options_.shards = world_.size() == 3 ? 6 : 8;
     options_.seed = 11;
-    options_.optimizer = {.learning_rate = 0.05, .momentum = 0.9};
+    options_.optimizer = make_optimizer({{"learning_rate", 0.05}, {"momentum", 0.9}});
   }
 
   StateDict run(const comm::Comm& comm, const data::DatasetPtr& data, const data::DatasetPtr& validation) {
@@ -158,23 +160,19 @@ TEST_F(Uneven, SolversGiveTheSameBits) {
   spec_ = {"line", Shape{3}, 4, {{"dense", "fc", {{"units", std::int64_t{4}}}}}};
   const auto objective = nn::make_cross_entropy();
   const auto squares = nn::make_objective("mean_squared_error");
-  for (const auto kind : {SolverKind::kLeastSquares, SolverKind::kNewton, SolverKind::kLbfgs}) {
-    options_.solver = SolverOptions{.kind = kind, .ridge = 0.1, .tolerance = 0.01, .max_iterations = 50};
-    options_.l2 = kind == SolverKind::kLeastSquares ? 0 : 0.1;
+  const SolverPtr solvers[] = {make_solver({{"kind", "least_squares"}, {"ridge", 0.1}}),
+                               make_solver({{"kind", "newton"}, {"tolerance", 0.01}, {"max_iterations", 50}}),
+                               make_solver({{"kind", "lbfgs"}, {"tolerance", 0.01}, {"max_iterations", 50}})};
+  for (const auto& solver : solvers) {
+    options_.solver = solver;
+    const bool least_squares = solver->kind() == "least_squares";
+    options_.l2 = least_squares ? 0 : 0.1;
     for (const auto size : kSizes) {
       const auto data = made_up_dataset(world_, size, spec_.input, 4);
       const auto solve_on = [&](const comm::Comm& comm) {
         auto state = nn::initial_state(spec_, 3);
         train(comm, options_,
-              {spec_,
-               kind == SolverKind::kLeastSquares ? *squares : *objective,
-               data,
-               nullptr,
-               {},
-               nullptr,
-               {},
-               {}},
-              state);
+              {spec_, least_squares ? *squares : *objective, data, nullptr, {}, nullptr, {}, {}}, state);
         return state;
       };
       expect_equal(solve_on(comm::Comm::self()), solve_on(world_));

@@ -99,15 +99,16 @@ class Registry {
     table.finish();
     return made;
   }
-  /// A list of tables, in their order: [ { kind = "flip" }, ... ].
+  /// A list of kinds, by their tables or their names alone, in their order: [ "flip", { kind = "crop" } ].
   std::vector<Made> read_list(Settings& parent, std::string_view key, std::string_view text,
                               Context... context) const {
     std::vector<Made> list;
     if (parent.is_documenting()) {
-      parent.document({std::string(key), "list of tables", "", "[]", std::string(text), std::string(topic_)});
+      parent.document(
+          {std::string(key), "list of tables or names", "", "[]", std::string(text), std::string(topic_)});
       return list;
     }
-    for (auto& table : parent.tables(key)) {
+    for (auto& table : parent.kind_tables(key)) {
       const auto before = parent.problem_count();
       auto made = make(table, "", context...);
       table.finish();

@@ -135,6 +135,8 @@ class Settings {
   /// An array of tables; each is reported under its "name", when that is a word of its own, or else its
   /// position. Where documentation is made, there is one, whose settings are told under "key[]".
   std::vector<Settings> tables(std::string_view key);
+  /// The same, of tables and texts, which stand for { kind = TEXT }: [ "flip", { kind = "crop" } ].
+  std::vector<Settings> kind_tables(std::string_view key);
   /// All keys that have not been read, as they are: somebody else reads them.
   SettingTable rest();
 
@@ -157,6 +159,7 @@ class Settings {
  private:
   struct Impl;
   explicit Settings(std::shared_ptr<Impl> impl);
+  std::vector<Settings> list(std::string_view key, bool with_words);
 
   std::shared_ptr<Impl> impl_;
 };

@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
 #include <string_view>
 #include <vector>
+
+#include "impart/core/registry.hpp"
+#include "impart/core/setting_value.hpp"
 
 namespace impart::nn {
 
@@ -21,7 +23,14 @@ struct Targets {
   std::span<const float> share = {};  ///< in [0, 1]
 };
 
-struct ObjectiveOptions;
+/// What a cross entropy asks of the classes.
+struct CrossEntropyOptions {
+  /// The target becomes (1 - s) t + s / classes (Szegedy et al. 2016, section 7). In [0, 1).
+  double label_smoothing = 0;
+  /// Each class's loss is multiplied by its weight, and a batch's mean divides by the sum of the labels'
+  /// weights, as PyTorch does. One for each class, or empty: all 1.
+  std::vector<double> class_weights = {};
+};
 
 /// A loss. Pure: one object may serve several threads.
 class Objective {
@@ -38,50 +47,24 @@ class Objective {
   [[nodiscard]] virtual double weight(const Targets& targets) const {
     return static_cast<double>(targets.labels.size());
   }
+  /// Its name, in objectives() or another table of losses.
+  [[nodiscard]] virtual std::string_view kind() const = 0;
+  /// False when its slope jumps somewhere, which methods that measure curvature cannot take.
+  [[nodiscard]] virtual bool is_smooth() const { return true; }
   /// The settings, when this is a cross entropy on labels, which can be had from parts of the classes; else
   /// null.
-  [[nodiscard]] virtual const ObjectiveOptions* as_cross_entropy() const { return nullptr; }
+  [[nodiscard]] virtual const CrossEntropyOptions* as_cross_entropy() const { return nullptr; }
   /// The part that needs nothing but labels, for data of which nothing else is known.
   [[nodiscard]] virtual const Objective& on_labels() const { return *this; }
 };
 
-/// Losses of one row z with the target t: one-hot, or a mixture. Those of the first group are means over the
-/// classes k, each of which is a problem of its own.
-enum class ObjectiveKind : std::uint8_t {
-  kBinaryCrossEntropy,  ///< -t log sigmoid(z) - (1 - t) log(1 - sigmoid(z)): PyTorch's BCEWithLogitsLoss
-  kMeanSquaredError,    ///< (z - t)^2: MSELoss
-  kL1,                  ///< |z - t|: L1Loss
-  kHuber,               ///< d^2 / 2 up to |d| = delta, delta (|d| - delta / 2) beyond; d = z - t: HuberLoss
-  kHinge,               ///< t max(0, 1 - z) + (1 - t) max(0, 1 + z): one support vector machine a class
+/// Losses of one row z of outputs with the target t, one-hot or a mixture, by name.
+const Registry<std::unique_ptr<Objective>>& objectives();
 
-  kCrossEntropy,     ///< -sum t log softmax(z): CrossEntropyLoss
-  kMulticlassHinge,  ///< sum over k (not the label) of max(0, margin - z_label + z_k)^power / classes
-  kKl,               ///< KL(t || softmax(z)): cross entropy less the target's entropy
-};
-
-/// Names of the kinds, in their order: "binary_cross_entropy" ...
-std::span<const std::string_view> objective_names();
-
-struct ObjectiveOptions {
-  ObjectiveKind kind = ObjectiveKind::kCrossEntropy;
-  /// kCrossEntropy, kKl: the target becomes (1 - s) t + s / classes (Szegedy et al. 2016, section 7). In [0,
-  /// 1).
-  double label_smoothing = 0;
-  /// kCrossEntropy: each class's loss is multiplied by its weight, and a batch's mean divides by the sum of
-  /// the labels' weights, as PyTorch does. One for each class, or empty: all 1.
-  std::vector<double> class_weights = {};
-  double delta = 1;   ///< kHuber, above 0
-  double margin = 1;  ///< kMulticlassHinge
-  int power = 1;      ///< kMulticlassHinge: 1 or 2
-  /// Adds l2 / 2 times the sum of the squares of all weights (tensors of two or more extents: no biases, no
-  /// scales of a normalisation) to a batch's mean loss. The training loop does so, not the Objective.
-  double l2 = 0;
-
-  friend bool operator==(const ObjectiveOptions&, const ObjectiveOptions&) = default;
-};
-
-std::unique_ptr<Objective> make_objective(const ObjectiveOptions& options);
-/// By name, with the options' defaults. Throws Error (usage) for another word.
+/// The objective of a table { kind, its settings }; cross entropy without a kind. Throws Error (usage) for
+/// what is not in objectives(), or does not read it.
+std::unique_ptr<Objective> make_objective(const SettingTable& settings);
+/// By name, with its defaults. Throws Error (usage) for another word.
 std::unique_ptr<Objective> make_objective(std::string_view kind);
 std::unique_ptr<Objective> make_cross_entropy();
 std::unique_ptr<Objective> make_mean_squared_error();

@@ -15,11 +15,11 @@
 #include "impart/comm/reduction.hpp"
 #include "impart/core/problems.hpp"
 #include "impart/core/tensor.hpp"
-#include "impart/nn/objective.hpp"
+#include "impart/nn/objective_options.hpp"
 #include "impart/nn/spec.hpp"
 #include "impart/share/ensemble/model.hpp"
 #include "impart/share/transfer/transfer.hpp"
-#include "impart/train/optimizer.hpp"
+#include "impart/train/options.hpp"
 #include "impart/train/trainer.hpp"
 
 namespace impart::stages {
@@ -99,7 +99,7 @@ struct TrainingSettings {
   int patience = 0;                           ///< early_stopping.patience; 0: never stops early
   double min_delta = 0;                       ///< early_stopping.min_delta
   std::vector<train::ParameterGroup> groups;  ///< `freeze` becomes frozen groups
-  std::vector<data::Augmentation> augment;
+  std::vector<data::AugmentationPtr> augment;
   std::uint64_t seed = 0;  ///< default: the run's
   comm::MeshShape mesh;    ///< of the ranks of the stage
 };

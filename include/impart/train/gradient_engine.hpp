@@ -12,25 +12,33 @@
 
 #include "impart/comm/comm.hpp"
 #include "impart/comm/reduction.hpp"
+#include "impart/core/progress.hpp"
 #include "impart/core/state_dict.hpp"
 #include "impart/core/worker_team.hpp"
 #include "impart/data/batch_loader.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/nn/objective.hpp"
-#include "impart/train/optimizer.hpp"
+#include "impart/train/trained_parameters.hpp"
 
 namespace impart::train {
 
-struct EngineOptions {
-  std::int64_t batch_size = 0;  ///< global
-  int shards = 8;
-  int threads = 1;  ///< of this rank; each computes shards of its own. 1 is used with an nn::synced_layer
-  std::uint64_t seed = 0;
-  std::function<bool(const std::string& parameter)> trainable = {};  ///< as nn::NetworkOptions
-  bool has_parts = false;  ///< other ranks, that `comm` does not hold, have other parts of the tensors
+/// What a whole run decides for all that it trains.
+struct Execution {
+  int shards = 8;  ///< of a global batch
+  /// Of this rank; each computes shards of its own. 1 is used where tensors are split, or with an
+  /// nn::synced_layer.
+  int threads = 1;
   comm::Overlap overlap = comm::Overlap::kAuto;
   bool reproducible = true;  ///< false: ranks' gradients are added in any order
   int drift_check = 0;       ///< steps from one check that ranks have equal weights to the next; 0: never
+  ProgressMode progress = ProgressMode::kNone;
+};
+
+struct EngineOptions : Execution {
+  std::int64_t batch_size = 64;  ///< global
+  std::uint64_t seed = 0;
+  IsTrained trainable = {};  ///< as nn::NetworkOptions
+  bool has_parts = false;    ///< other ranks, that the engine does not know, have other parts of the tensors
 };
 
 /// Throws Error (usage) when the model has an nn::synced_layer and the shards are not a power of two.
@@ -43,7 +51,7 @@ int shards_at_once(const nn::ModelSpec& spec, const EngineOptions& options, int 
 
 /// What one global batch gave.
 struct StepResult {
-  double loss = 0;    ///< mean over the batch
+  double loss = 0;    ///< mean over the batch (0 of none)
   double weight = 0;  ///< what the mean divides by: the number of labels, or the sum of their weights
   bool stop = false;  ///< some rank asked to stop
 };
@@ -78,7 +86,7 @@ class GradientEngine {
 
   /// The shards of this rank.
   [[nodiscard]] comm::ShardRange range() const noexcept;
-  /// Mean loss of `batch` and its gradient at `state`. `want_stop`: this rank asks all to stop after this
+  /// Mean loss of `batch` and its gradient at `state`, the sum over samples divided by Batch::divisor. `want_stop`: this rank asks all to stop after this
   /// step. Throws Error when the ranks' values of `state` are no longer equal.
   StepResult compute(const StateDict& state, const data::Batch& batch, bool want_stop);
   /// The gradient that `compute` left; for buffers, the change that the batch asks for.

@@ -34,7 +34,7 @@ class LocalWorkers {
   /// `engine`: of the global batch. Borrows `comm` and `objective`. Collective. Throws as GradientEngine
   /// does.
   LocalWorkers(const comm::Comm& comm, const nn::ModelSpec& spec, const nn::Objective& objective,
-               const EngineOptions& engine, const OptimizerOptions& optimizer,
+               const EngineOptions& engine, const OptimizerRulePtr& optimizer,
                std::span<const ParameterGroup> groups,
                const std::vector<GradientTransformPtr>& transforms = {});
   ~LocalWorkers();

@@ -1,8 +1,7 @@
-// Optimizers: how a gradient changes the parameters.
+// OptimizerRule and Optimizer: how a gradient changes the parameters.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -10,40 +9,44 @@
 #include <utility>
 #include <vector>
 
+#include "impart/core/registry.hpp"
 #include "impart/core/state_dict.hpp"
 #include "impart/core/worker_team.hpp"
 #include "impart/train/trained_parameters.hpp"
 
 namespace impart::train {
 
-enum class OptimizerKind : std::uint8_t { kSgd, kAdam, kAdamW, kRmsprop, kLars, kLamb };
-
-/// Names of the kinds, in their order: "sgd" ...
-std::span<const std::string_view> optimizer_names();
-
-/// Names are PyTorch's; so are the defaults that `default_options` gives for each kind (for kLars and kLamb,
-/// those of their papers).
-struct OptimizerOptions {
-  OptimizerKind kind = OptimizerKind::kSgd;
-  double learning_rate = 0.01;
-  double momentum = 0;    ///< kSgd, kRmsprop, kLars
-  bool nesterov = false;  ///< kSgd; needs momentum > 0
-  /// kSgd, kAdam, kRmsprop, kLars: added to the gradient; kAdamW, kLamb: decoupled from it
-  double weight_decay = 0;
-  double beta1 = 0.9;     ///< kAdam, kAdamW, kLamb
-  double beta2 = 0.999;   ///< kAdam, kAdamW, kLamb
-  double epsilon = 1e-8;  ///< kAdam, kAdamW, kRmsprop, kLamb
-  double alpha = 0.99;    ///< kRmsprop: smoothing
-  bool centered = false;  ///< kRmsprop: divide by the deviation, not by the root of the mean square
-  /// kLars: the trust coefficient. LARS and LAMB give each tensor a rate by the ratio of its length to its
-  /// step's. Tensors of one extent (biases, scales) get the plain rate, and no decay, as in the authors'
-  /// code.
-  double trust = 0.001;
+/// What a rule works on: one update.
+struct OptimizerStep {
+  StateDict& state;                                    ///< changed in place
+  const StateDict& gradient;                           ///< as the transforms have left it
+  std::span<std::pair<std::string, StateDict>> slots;  ///< the rule's own, as `slot_names` says
+  double rate = 0;                                     ///< the learning rate times the schedule's factor
+  std::int64_t number = 0;                             ///< of the update, from 0
+  const TrainedParameters& parameters;
+  std::span<const double> scales;  ///< of the rate, for each parameter: its group's
 };
 
-OptimizerOptions default_options(OptimizerKind kind);
-/// Arrays of the parameters' size that an optimizer keeps.
-std::size_t optimizer_slots(const OptimizerOptions& options);
+/// How a gradient changes the parameters. A rule holds settings alone; what changes along a run is in slots,
+/// which its Optimizer keeps. Buffers are not touched. The same bits for any number of threads.
+class OptimizerRule {
+ public:
+  virtual ~OptimizerRule() = default;
+
+  [[nodiscard]] virtual std::string_view kind() const = 0;
+  [[nodiscard]] virtual double learning_rate() const = 0;
+  /// Arrays of the parameters' size that it keeps, zero at first: one name each.
+  [[nodiscard]] virtual std::vector<std::string> slot_names() const = 0;
+  virtual void update(const OptimizerStep& step) const = 0;
+};
+
+using OptimizerRulePtr = std::shared_ptr<const OptimizerRule>;
+
+/// The rules by name. Names of settings are PyTorch's; so are the defaults (of lars and lamb, those of their
+/// papers).
+const Registry<OptimizerRulePtr>& optimizers();
+/// The rule that a table { kind, ... } says; sgd without a kind. Throws Error (usage).
+OptimizerRulePtr make_optimizer(const SettingTable& table = {});
 
 /// How the parameters whose names match `pattern` are treated. Later groups win.
 struct ParameterGroup {
@@ -58,34 +61,34 @@ bool matches(std::string_view pattern, std::string_view name);
 /// The groups resolved for one parameter.
 ParameterGroup group_of(std::span<const ParameterGroup> groups, std::string_view parameter);
 
-/// Changes parameters by their gradients, and keeps a StateDict for each of its slots (momentum ...). The
-/// same bits for any number of threads.
+/// A pattern of the groups that matches none of a model's parameters, which is a typing mistake.
+struct UnusedPattern {
+  std::string key;  ///< the setting that has it: "groups" or "freeze"
+  std::string text;
+};
+std::vector<UnusedPattern> unused_patterns(std::span<const ParameterGroup> groups, const StateLayout& layout);
+
+/// A rule at work: with groups, threads and slots. The same bits for any number of threads.
 class Optimizer {
  public:
   /// `team`: the threads that share the work; borrowed; null: the calling thread alone.
   /// `sum_parts`: for tensors of which other ranks have other parts; empty: all are whole.
-  Optimizer(const OptimizerOptions& options, StateLayoutPtr layout, std::span<const ParameterGroup> groups,
+  Optimizer(OptimizerRulePtr rule, const StateLayoutPtr& layout, std::span<const ParameterGroup> groups,
             WorkerTeam* team = nullptr, SumParts sum_parts = {});
 
-  /// One update in place. `step` counts from 0; `factor` is the schedule's. Buffers are not touched.
-  void update(StateDict& state, const StateDict& gradients, double factor, std::int64_t step);
+  /// One update in place. `number` counts from 0; `factor` is the schedule's.
+  void update(StateDict& state, const StateDict& gradient, double factor, std::int64_t number);
 
   /// That it changes: those of no frozen group.
   [[nodiscard]] const TrainedParameters& parameters() const noexcept { return parameters_; }
-  [[nodiscard]] std::string_view kind() const noexcept;
+  [[nodiscard]] std::string_view kind() const { return rule_->kind(); }
   /// Name and state of each slot, to be saved and, by `restore`, taken back. Throws Error when they don't
   /// fit.
   [[nodiscard]] std::span<const std::pair<std::string, StateDict>> slots() const noexcept { return slots_; }
   void restore(std::string_view kind, std::span<const std::pair<std::string, StateDict>> slots);
 
  private:
-  struct Update;
-  using Piece = TrainedParameters::Piece;
-
-  void update_lars(const Update& update);
-  void update_lamb(const Update& update);
-
-  OptimizerOptions options_;
+  OptimizerRulePtr rule_;
   TrainedParameters parameters_;
   std::vector<double> scales_;  // of the rate, for each of them
   std::vector<std::pair<std::string, StateDict>> slots_;

@@ -3,49 +3,59 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
-#include <vector>
+#include <string_view>
+
+#include "impart/core/registry.hpp"
+#include "impart/core/settings.hpp"
 
 namespace impart::train {
 
-enum class ScheduleKind : std::uint8_t {
-  kConstant,
-  kStep,
-  kMultiStep,
-  kCosine,
-  kPolynomial,
-  kOneCycle,
-  kPlateau
+/// What the base learning rate is multiplied with. Immutable.
+class Schedule {
+ public:
+  virtual ~Schedule() = default;
+  Schedule(const Schedule&) = delete;
+  Schedule& operator=(const Schedule&) = delete;
+
+  [[nodiscard]] virtual std::string_view kind() const = 0;
+  /// In update `step` (from 0): linear from 0 to 1 in the warm-up, which all kinds can have, then as the kind
+  /// says.
+  [[nodiscard]] double factor(std::int64_t step, std::int64_t steps_per_epoch,
+                              std::int64_t total_steps) const;
+  /// True when it follows the monitored metric, which then must be measured each epoch.
+  [[nodiscard]] virtual bool is_measured() const { return false; }
+  /// What is multiplied, too, after epochs that ended with `values` of the monitored metric.
+  [[nodiscard]] virtual double measured_factor(std::span<const double> /*values*/,
+                                               bool /*lower_is_better*/) const {
+    return 1;
+  }
+
+ protected:
+  /// Reads `warmup_epochs`. A kind reads its own settings in its constructor.
+  explicit Schedule(Settings& settings);
+
+  /// Where a step is, after the warm-up.
+  struct Place {
+    double epoch = 0;   ///< since the beginning of the run: its part that is done counts, too
+    double step = 0;    ///< since the warm-up
+    double length = 1;  ///< steps from there to the end, at least 1
+    double done = 0;    ///< the part of them that is done, in [0, 1]
+  };
+
+ private:
+  [[nodiscard]] virtual double after_warmup(const Place& place) const = 0;
+
+  double warmup_epochs_ = 0;
 };
 
-struct ScheduleOptions {
-  ScheduleKind kind = ScheduleKind::kConstant;
-  double warmup_epochs = 0;  ///< linear from 0 to the full rate over so many epochs; any kind
-  double step_epochs = 1;    ///< kStep: multiply by `gamma` after each so many epochs
-  double gamma = 0.1;        ///< kStep, kMultiStep
-  double final_factor = 0;   ///< kCosine, kPolynomial: what is left of the rate at the end, in [0, 1]
-  std::vector<double> milestones = {};  ///< kMultiStep: the epochs after which to multiply by `gamma`, rising
-  double power = 1;                     ///< kPolynomial
+using SchedulePtr = std::shared_ptr<const Schedule>;
 
-  // kOneCycle (Smith and Topin 2019), as PyTorch's OneCycleLR with cosines: the learning rate is the highest.
-  double pct_start = 0.3;         ///< part of the steps in which the rate rises, in (0, 1)
-  double div_factor = 25;         ///< the first rate is the highest divided by this
-  double final_div_factor = 1e4;  ///< the last rate is the first divided by this
-
-  // kPlateau, as PyTorch's ReduceLROnPlateau with a relative threshold.
-  double factor = 0.1;      ///< what the rate is multiplied with
-  int patience = 10;        ///< after more epochs than this without an improvement
-  double threshold = 1e-4;  ///< an improvement is by more than this part of the best value
-  int cooldown = 0;         ///< epochs after a reduction in which none is counted
-  double min_factor = 0;    ///< the rate does not fall below this part of the full one
-};
-
-/// What the base learning rate is multiplied with in update `step` (from 0). kPlateau is constant here.
-double schedule_factor(const ScheduleOptions& options, std::int64_t step, std::int64_t steps_per_epoch,
-                       std::int64_t total_steps);
-
-/// What kPlateau multiplies the rate with after epochs that ended with `values` of the monitored metric; 1
-/// for other kinds.
-double plateau_factor(const ScheduleOptions& options, std::span<const double> values, bool lower_is_better);
+/// constant, step, multi_step, cosine, polynomial, one_cycle, plateau.
+const Registry<SchedulePtr>& schedules();
+inline constexpr std::string_view kDefaultSchedule = "constant";
+/// The one that a table { kind, ... } says; constant without a kind. Throws Error (usage).
+SchedulePtr make_schedule(const SettingTable& table = {});
 
 }  // namespace impart::train

@@ -2,48 +2,53 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
-#include <span>
+#include <memory>
 #include <string>
 #include <string_view>
 
+#include "impart/comm/comm.hpp"
+#include "impart/core/registry.hpp"
+#include "impart/core/state_dict.hpp"
 #include "impart/nn/objective.hpp"
 #include "impart/nn/spec.hpp"
+#include "impart/train/capabilities.hpp"
 
 namespace impart::train {
 
-enum class SolverKind : std::uint8_t {
-  /// Ridge regression on one-hot labels, exactly, from sums of products; for linear models.
-  kLeastSquares,
-  /// Logistic regression by iteratively reweighted least squares (Newton's method with step halving), one
-  /// multinomial model or one binary model a class; for linear models.
-  kNewton,
-  /// Limited-memory BFGS with a line search by the strong Wolfe conditions (Nocedal and Wright 2006, chapters
-  /// 3 and 7) on the whole training set's gradient; for any smooth model.
-  kLbfgs,
+struct TrainerOptions;
+struct TrainTask;
+struct TrainResult;
+
+/// One method, with its settings. Immutable.
+class Solver {
+ public:
+  virtual ~Solver() = default;
+
+  [[nodiscard]] virtual std::string_view kind() const = 0;
+  /// The objective that it minimises when none is named; empty: the model's.
+  [[nodiscard]] virtual std::string_view default_objective() const { return ""; }
+  /// The penalty on weights that its settings ask for; 0 where the objective has one. Solvers themselves take
+  /// TrainerOptions::l2.
+  [[nodiscard]] virtual double l2() const { return 0; }
+  /// Why it cannot find the weights of such a model; empty when it can.
+  [[nodiscard]] virtual std::string why_not(const nn::ModelSpec& spec) const = 0;
+  /// Why it cannot minimise this objective with such a penalty; empty when it can.
+  [[nodiscard]] virtual std::string why_not(const nn::Objective& objective, double l2) const = 0;
+  /// What no solver goes with, and what this one does not.
+  [[nodiscard]] virtual Capabilities capabilities() const;
+  /// Bytes that it takes on each of `ranks` ranks of `threads`, beside the data.
+  [[nodiscard]] virtual std::size_t memory(const nn::ModelSpec& spec, const nn::Objective& objective,
+                                           int shards, int ranks, int threads) const = 0;
+  /// As `train`.
+  virtual TrainResult solve(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
+                            StateDict& state) const = 0;
 };
 
-/// Names of the kinds, in their order: "least_squares" ...
-std::span<const std::string_view> solver_names();
+using SolverPtr = std::shared_ptr<const Solver>;
 
-struct SolverOptions {
-  SolverKind kind = SolverKind::kLeastSquares;
-  /// kLeastSquares: times the sum of the squares of the weights (not the biases) is added to the sum of
-  /// squared errors: scikit-learn's `alpha`. At least 0.
-  double ridge = 0;
-  /// kNewton: what TrainTask::objective is, kCrossEntropy or kBinaryCrossEntropy, plain.
-  nn::ObjectiveKind objective = nn::ObjectiveKind::kCrossEntropy;
-  /// kNewton, kLbfgs: done when no slope of the objective is larger.
-  double tolerance = 1e-8;
-  int max_iterations = 100;  ///< kNewton, kLbfgs
-  int memory = 10;           ///< kLbfgs: pairs of steps and changes of the gradient that it keeps
-};
-
-/// Why `kind` cannot find the weights of such a model; empty when it can.
-std::string why_not(SolverKind kind, const nn::ModelSpec& spec);
-
-/// Bytes that a solver takes on each of `ranks` ranks of `threads`, beside the data.
-std::size_t solver_memory(const SolverOptions& options, const nn::ModelSpec& spec, int shards, int ranks,
-                          int threads);
+/// least_squares, newton, lbfgs.
+const Registry<SolverPtr>& solvers();
+/// The one that a table { kind, ... } says. Throws Error (usage).
+SolverPtr make_solver(const SettingTable& table);
 
 }  // namespace impart::train

@@ -7,20 +7,22 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "impart/comm/comm.hpp"
 #include "impart/comm/mesh.hpp"
-#include "impart/comm/reduction.hpp"
-#include "impart/core/progress.hpp"
 #include "impart/core/state_dict.hpp"
 #include "impart/data/augment.hpp"
 #include "impart/data/dataset.hpp"
+#include "impart/data/sampler.hpp"
 #include "impart/io/checkpoint.hpp"
 #include "impart/nn/objective.hpp"
 #include "impart/nn/spec.hpp"
+#include "impart/train/average.hpp"
+#include "impart/train/capabilities.hpp"
+#include "impart/train/gradient_engine.hpp"
 #include "impart/train/optimizer.hpp"
 #include "impart/train/schedule.hpp"
 #include "impart/train/solver.hpp"
@@ -33,65 +35,50 @@ enum class Keep : std::uint8_t {
   kBest,  ///< the weights with the best value of the monitored metric
 };
 
-enum class AverageKind : std::uint8_t {
-  kNone,
-  kEma,  ///< a moving average, after each update; it is what is measured and kept
-  kSwa,  ///< the mean of the weights after the last epochs (Izmailov et al. 2018), kept at the end
-};
-
-/// Averages of the weights along a run, which are often better than its last ones.
-struct AverageOptions {
-  AverageKind kind = AverageKind::kNone;
-  /// kEma: what is left of the average at each update; less in the first ones, (1 + t) / (10 + t) in update
-  /// t. Buffers are averaged, too.
-  double decay = 0.999;
-  double start = 0.75;       ///< kSwa: the part of the epochs after which averaging starts, in [0, 1)
-  double learning_rate = 0;  ///< kSwa: constant from there on; 0: as scheduled
-};
-
-struct TrainerOptions {
+/// `batch_size`, `seed` and what a run decides are in the bases; `trainable` and `has_parts` are set here.
+struct TrainerOptions : EngineOptions {
   std::string stage;  ///< for messages and records
   int epochs = 1;
-  std::int64_t batch_size = 64;  ///< global
-  int shards = 8;
-  int threads = 1;  ///< of this rank; 1 is used where tensors are split, or with an nn::synced_layer
   /// Of the ranks. With a tensor axis, each rank trains its part of every tensor (parallel::TensorModel).
   comm::MeshShape mesh = {};
-  comm::Overlap overlap = comm::Overlap::kAuto;  ///< as EngineOptions
-  bool reproducible = true;                      ///< as EngineOptions
-  std::uint64_t seed = 0;
-  OptimizerOptions optimizer;
-  /// Finds the weights instead of the optimizer, from all the data at once. Then `epochs`, `schedule`,
-  /// `accumulate`, `average`, `augment`, `keep`, `patience` and the rates of groups have no meaning.
-  std::optional<SolverOptions> solver;
-  ScheduleOptions schedule;
+  OptimizerRulePtr optimizer = make_optimizer();
+  /// Finds the weights instead of the optimizer, from all the data at once, if there is one: what it has no use
+  /// for, its capabilities say.
+  SolverPtr solver;
+  SchedulePtr schedule = make_schedule();
   /// The schedule is that of so many epochs (0: of `epochs`), of which the first that is made here is
   /// `schedule_start`: for a training that is one of several in a row.
   int schedule_epochs = 0;
   int schedule_start = 0;
   std::vector<ParameterGroup> groups;
-  double l2 = 0;  ///< as nn::ObjectiveOptions, of solvers, too: the first of the transforms (make_l2)
+  double l2 = 0;  ///< the penalty of make_l2, which comes before the transforms; solvers have it, too
   /// What is done to the gradient of each update, in this order. Not with a solver.
   std::vector<GradientTransformPtr> transforms;
   int accumulate = 1;  ///< batches of one update, whose gradient is the mean over all their samples
   /// Above 1: local SGD (LocalWorkers). Each shard makes so many steps by itself before the shards' weights
   /// are averaged; also at the end of an epoch, so that whatever is measured, saved or left is an average.
-  /// Ranks speak to each other that much less. A weight average (kEma) moves after each of these averages.
-  /// `overlap`, `reproducible` and `drift_check` have no meaning. Not with a solver, `accumulate` or a tensor
-  /// axis.
+  /// Ranks speak to each other that much less. A running weight average moves after each of these averages.
+  /// `overlap`, `reproducible` and `drift_check` have no meaning.
   int local_steps = 1;
-  AverageOptions average;
-  std::vector<data::Augmentation> augment;  ///< of the training samples; the validation data stay as they are
+  AveragePtr average = make_average();
+  data::SamplerPtr sampler;  ///< of the training samples; null: data::kDefaultSampler
+  std::vector<data::AugmentationPtr>
+      augment;  ///< of the training samples; the validation data stay as they are
 
   std::string monitor =
       "accuracy";  ///< "accuracy", "f1_macro" (higher is better) or "loss" of the validation data
   Keep keep = Keep::kLast;
   int patience = 0;      ///< stop after so many epochs without improvement; 0: never
   double min_delta = 0;  ///< an improvement is more than this
-
-  int drift_check = 0;  ///< as EngineOptions
-  ProgressMode progress = ProgressMode::kNone;
 };
+
+/// What options ask for and rule out, for `conflicts`: without what depends on model, data and objective.
+std::vector<Capabilities> capabilities_of(const TrainerOptions& options);
+/// What of the options needs validation data.
+std::vector<Capabilities> validation_needs(const TrainerOptions& options);
+/// What an objective, and a model of which some groups are frozen, bring along.
+Capabilities capabilities_of(const nn::Objective& objective);
+Capabilities capabilities_of(const nn::ModelSpec& spec, std::span<const ParameterGroup> groups);
 
 /// One logged value: "train.loss", "validation.accuracy".
 struct TrainEvent {

@@ -1,6 +1,7 @@
 #include "impart/share/distil/distil.hpp"
 
 #include <string>
+#include <utility>
 
 #include "impart/core/error.hpp"
 
@@ -10,8 +11,10 @@ namespace {
 
 class Distillation final : public nn::Objective {
  public:
-  Distillation(const Tensor& teacher, const DistilOptions& options)
-      : teacher_(teacher), options_(options), labels_(nn::make_objective(options.labels)) {}
+  Distillation(const Tensor& teacher, const DistilOptions& options, std::unique_ptr<nn::Objective> labels)
+      : teacher_(teacher), options_(options), labels_(std::move(labels)) {}
+
+  [[nodiscard]] std::string_view kind() const override { return "distillation"; }
 
   double evaluate(std::span<const float> outputs, const nn::Targets& targets, std::int64_t classes,
                   float scale, std::span<float> gradient) const override {
@@ -43,13 +46,15 @@ class Distillation final : public nn::Objective {
 
 }  // namespace
 
-std::unique_ptr<nn::Objective> make_distillation(const Tensor& teacher, const DistilOptions& options) {
+std::unique_ptr<nn::Objective> make_distillation(const Tensor& teacher, const DistilOptions& options,
+                                                 std::unique_ptr<nn::Objective> labels) {
   if (!(options.kd_weight >= 0 && options.kd_weight <= 1)) {
     throw Error("kd_weight is outside its range", ErrorKind::kUsage)
         .expected("0 to 1")
         .got(std::to_string(options.kd_weight));
   }
-  if (options.labels.kind != nn::ObjectiveKind::kCrossEntropy || !options.labels.class_weights.empty()) {
+  const auto* plain = labels->as_cross_entropy();
+  if (plain == nullptr || !plain->class_weights.empty()) {
     throw Error("a distillation mixes plain cross entropy with its teachers", ErrorKind::kUsage)
         .hint("no other objective, and no class_weights");
   }
@@ -58,7 +63,7 @@ std::unique_ptr<nn::Objective> make_distillation(const Tensor& teacher, const Di
         .expected("above 0")
         .got(std::to_string(options.temperature));
   }
-  return std::make_unique<Distillation>(teacher, options);
+  return std::make_unique<Distillation>(teacher, options, std::move(labels));
 }
 
 }  // namespace impart::share

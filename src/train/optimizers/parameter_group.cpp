@@ -1,4 +1,8 @@
 // Which parameters a group means, and how they are treated.
+#include <fmt/format.h>
+
+#include <algorithm>
+
 #include "impart/train/optimizer.hpp"
 
 namespace impart::train {
@@ -32,6 +36,22 @@ ParameterGroup group_of(std::span<const ParameterGroup> groups, std::string_view
     if (matches(group.pattern, parameter)) result = group;
   }
   return result;
+}
+
+std::vector<UnusedPattern> unused_patterns(std::span<const ParameterGroup> groups,
+                                           const StateLayout& layout) {
+  const auto entries = layout.entries();
+  std::vector<UnusedPattern> unused;
+  for (const auto& group : groups) {
+    if (std::ranges::any_of(entries, [&](const auto& entry) { return matches(group.pattern, entry.name); }))
+      continue;
+    std::string names;
+    for (const auto& entry : entries) names += (names.empty() ? "" : ", ") + entry.name;
+    unused.push_back({group.frozen ? "freeze" : "groups",
+                      fmt::format("'{}' matches no parameter's whole name, as 'conv1.*' would ({})",
+                                  group.pattern, names)});
+  }
+  return unused;
 }
 
 }  // namespace impart::train

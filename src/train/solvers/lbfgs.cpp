@@ -13,6 +13,7 @@
 #include "impart/core/error.hpp"
 #include "impart/core/log.hpp"
 #include "impart/data/batch_loader.hpp"
+#include "impart/nn/network.hpp"
 #include "impart/train/gradient_engine.hpp"
 #include "impart/train/recalibration.hpp"
 #include "impart/train/saved_run.hpp"
@@ -39,7 +40,7 @@ struct Trial {
 };
 
 /// Where the cubic through two trials is lowest, kept away from both (N&W eq. 3.59).
-double between(const Trial& a, const Trial& b) {
+double lowest_between(const Trial& a, const Trial& b) {
   const double d1 = a.slope + b.slope - 3 * (a.loss - b.loss) / (a.at - b.at);
   const double square = d1 * d1 - a.slope * b.slope;
   const double d2 = std::copysign(std::sqrt(std::max(square, 0.0)), b.at - a.at);
@@ -50,22 +51,19 @@ double between(const Trial& a, const Trial& b) {
   return std::clamp(lowest, std::min(near, far), std::max(near, far));
 }
 
-class Lbfgs {
+/// One call of `solve`.
+class Run {
  public:
-  Lbfgs(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task, StateDict& state)
-      : comm_(comm),
+  /// `memory`: pairs of steps and changes of the gradient that are kept.
+  Run(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task, const Ending& ending,
+      int memory, StateDict& state)
+      : ending_(ending),
+        memory_(memory),
+        comm_(comm),
         options_(options),
         task_(task),
         state_(state),
-        engine_options_{
-            options.batch_size,
-            options.shards,
-            options.threads,
-            options.seed,
-            [&options](const std::string& name) { return !group_of(options.groups, name).frozen; },
-            false,
-            options.overlap,
-            options.reproducible},
+        engine_options_(options_of_engine(options)),
         engine_(comm, task.spec, task.objective, engine_options_),
         parameters_(state.layout_ptr(), engine_options_.trainable, &engine_.team()),
         penalty_(make_l2(options.l2)),
@@ -89,7 +87,7 @@ class Lbfgs {
       }
       record_.event(0, 0, "train.loss", loss_);
     }
-    while (!converged() && iteration_ < options_.solver->max_iterations && iterate()) {
+    while (!converged() && iteration_ < ending_.max_iterations && iterate()) {
       record_.event(iteration_, iteration_, "train.loss", loss_);
       if (stop_) {
         save();
@@ -119,16 +117,27 @@ class Lbfgs {
     double inverse_curvature = 0;
   };
 
+  static EngineOptions options_of_engine(const TrainerOptions& options) {
+    auto engine = static_cast<const EngineOptions&>(options);
+    engine.trainable = [&options](const std::string& name) { return !group_of(options.groups, name).frozen; };
+    engine.drift_check = 0;  // its steps count from 0 in each evaluation
+    return engine;
+  }
+
   [[nodiscard]] bool converged() const {
     float largest = 0;
     for (const float g : slope_.parameters()) largest = std::max(largest, std::abs(g));
-    return static_cast<double>(largest) <= options_.solver->tolerance;
+    return static_cast<double>(largest) <= ending_.tolerance;
   }
 
   /// The mean loss of all samples and its slope, batch by batch in the order of the data.
   double evaluate(const StateDict& state, StateDict& slope) {
-    data::BatchLoader loader(
-        task_.train, {options_.batch_size, options_.shards, engine_.range(), options_.seed, false, {}});
+    data::BatchLoader loader(task_.train, {options_.batch_size,
+                                           options_.shards,
+                                           engine_.range(),
+                                           options_.seed,
+                                           data::make_sampler("sequential"),
+                                           {}});
     std::vector<double> sums(slope.parameters().size());
     double loss = 0;
     double weight = 0;
@@ -170,7 +179,7 @@ class Lbfgs {
     if (curvature > 0) {
       pair.inverse_curvature = 1 / curvature;
       pairs_.push_back(std::move(pair));
-      if (pairs_.size() > static_cast<std::size_t>(options_.solver->memory)) pairs_.pop_front();
+      if (pairs_.size() > static_cast<std::size_t>(memory_)) pairs_.pop_front();
     }
     state_.copy_from(point_);
     slope_.copy_from(trial_slope_);
@@ -233,7 +242,8 @@ class Lbfgs {
   /// Algorithm 3.6: `low` is the lowest that decreases enough, and the step lies between the two.
   std::optional<Trial> zoom(Trial low, Trial high, const Trial& start) {
     for (int i = 0; i < kTrials; ++i) {
-      const auto trial = try_at(std::isfinite(high.loss) ? between(low, high) : (low.at + high.at) / 2);
+      const auto trial =
+          try_at(std::isfinite(high.loss) ? lowest_between(low, high) : (low.at + high.at) / 2);
       if (too_high(trial, start) || trial.loss >= low.loss) {
         high = trial;
       } else {
@@ -250,8 +260,8 @@ class Lbfgs {
   void finish() {
     if (!converged() && comm_.is_root()) {
       log::warn(fmt::format("{}: after {} iterations there is still a slope above {:g}{}", options_.stage,
-                            iteration_, options_.solver->tolerance,
-                            iteration_ < options_.solver->max_iterations
+                            iteration_, ending_.tolerance,
+                            iteration_ < ending_.max_iterations
                                 ? ", but no step goes down by more than float32 can tell"
                                 : " (see max_iterations)"));
     }
@@ -308,6 +318,8 @@ class Lbfgs {
                           path.filename().string()));
   }
 
+  const Ending& ending_;
+  int memory_;
   const comm::Comm& comm_;
   const TrainerOptions& options_;
   const TrainTask& task_;
@@ -331,11 +343,55 @@ class Lbfgs {
   bool stop_ = false;  // some rank has asked for it
 };
 
+class Lbfgs final : public Solver {
+ public:
+  explicit Lbfgs(Settings& settings)
+      : memory_(read_memory(settings)),
+        l2_(read_penalty(settings)),
+        ending_(settings, 1e-5) {}  // no more can be told of slopes in float32
+
+  [[nodiscard]] std::string_view kind() const override { return "lbfgs"; }
+  [[nodiscard]] double l2() const override { return l2_; }
+  [[nodiscard]] std::string why_not(const nn::ModelSpec& spec) const override {
+    for (const auto& layer : spec.layers) {
+      if (layer.kind == "dropout")
+        return fmt::format("layer '{}' is a dropout, which changes the function from step to step",
+                           layer.name);
+    }
+    return "";
+  }
+  [[nodiscard]] std::string why_not(const nn::Objective& objective, double) const override {
+    if (objective.is_smooth()) return "";
+    return fmt::format(
+        "lbfgs needs one whose slope changes without a jump (such as huber, or multiclass_hinge with power = "
+        "2), got {}",
+        objective.kind());
+  }
+  [[nodiscard]] std::size_t memory(const nn::ModelSpec& spec, const nn::Objective&, int, int,
+                                   int) const override {
+    const auto parameters = nn::state_layout(spec)->arena_size() * sizeof(float);
+    return parameters * (2 * static_cast<std::size_t>(memory_) + 6);
+  }
+  TrainResult solve(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
+                    StateDict& state) const override {
+    return Run(comm, options, task, ending_, memory_, state).execute();
+  }
+
+ private:
+  static int read_memory(Settings& settings) {
+    int memory = 10;
+    settings.read("memory", memory, between(1, 1000),
+                  "pairs of steps and changes of the gradient that it keeps");
+    return memory;
+  }
+
+  int memory_;
+  double l2_;
+  Ending ending_;
+};
+
 }  // namespace
 
-TrainResult solve_lbfgs(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
-                        StateDict& state) {
-  return Lbfgs(comm, options, task, state).execute();
-}
+SolverPtr make_lbfgs(Settings& settings) { return std::make_shared<Lbfgs>(settings); }
 
 }  // namespace impart::train

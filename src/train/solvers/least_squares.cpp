@@ -76,10 +76,42 @@ void add_samples(const data::Dataset& data, const VectorXd& origin, Index classe
   }
 }
 
-}  // namespace
+class LeastSquares final : public Solver {
+ public:
+  explicit LeastSquares(Settings& settings) {
+    settings.read(
+        "ridge", ridge_, at_least(0),
+        "times the sum of the squares of the weights (not the biases) is added to the sum of squared "
+        "errors: scikit-learn's alpha");
+  }
 
-TrainResult solve_least_squares(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
-                                StateDict& state) {
+  [[nodiscard]] std::string_view kind() const override { return "least_squares"; }
+  [[nodiscard]] std::string_view default_objective() const override { return "mean_squared_error"; }
+  [[nodiscard]] std::string why_not(const nn::ModelSpec& spec) const override { return why_not_linear(spec); }
+  [[nodiscard]] std::string why_not(const nn::Objective& objective, double l2) const override {
+    if (objective.kind() == "mean_squared_error" && l2 == 0) return "";
+    return "least_squares minimises mean_squared_error, and its penalty is `ridge`";
+  }
+  [[nodiscard]] Capabilities capabilities() const override {
+    auto result = Solver::capabilities();
+    result.refuses[Feature::kFreeze] = {"least_squares solves for all weights"};
+    result.refuses[Feature::kTeachers] = {"least_squares minimises an objective of labels alone", true};
+    return result;
+  }
+  [[nodiscard]] std::size_t memory(const nn::ModelSpec& spec, const nn::Objective&, int shards, int ranks,
+                                   int threads) const override {
+    const auto inputs = static_cast<std::size_t>(spec.input.elements()) + 1;
+    return sums_memory(inputs * (inputs + static_cast<std::size_t>(spec.classes)), shards, ranks, threads);
+  }
+  TrainResult solve(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
+                    StateDict& state) const override;
+
+ private:
+  double ridge_ = 0;
+};
+
+TrainResult LeastSquares::solve(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
+                                StateDict& state) const {
   const auto start = Clock::now();
   const auto model = linear_model(task.spec);
   const bool centred = !model.bias.empty();
@@ -102,7 +134,7 @@ TrainResult solve_least_squares(const comm::Comm& comm, const TrainerOptions& op
     products.selfadjointView<Eigen::Lower>().rankUpdate(mean, -n);
     cross -= n * mean * share.transpose();
   }
-  products.diagonal().array() += options.solver->ridge;
+  products.diagonal().array() += ridge_;
   const std::span<double> both(sums.values);
   const auto dependent =
       solve_symmetric(both.first(static_cast<std::size_t>(d * d)),
@@ -127,5 +159,9 @@ TrainResult solve_least_squares(const comm::Comm& comm, const TrainerOptions& op
   result.seconds.compute = seconds_since(start);
   return result;
 }
+
+}  // namespace
+
+SolverPtr make_least_squares(Settings& settings) { return std::make_shared<LeastSquares>(settings); }
 
 }  // namespace impart::train

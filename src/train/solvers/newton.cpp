@@ -26,6 +26,9 @@ using Eigen::MatrixXd;
 using Eigen::VectorXd;
 using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
+/// One model for all classes; otherwise one a class.
+bool is_multinomial(const nn::Objective& objective) { return objective.kind() == "cross_entropy"; }
+
 /// The objective at some weights: value, slope, and curvature. Multinomial: one matrix over all weights;
 /// otherwise one for each class.
 class Problem {
@@ -36,7 +39,7 @@ class Problem {
         model_(linear_model(task.spec)),
         d_(model_.inputs + (model_.bias.empty() ? 0 : 1)),
         k_(model_.outputs),
-        multinomial_(options.solver->objective == nn::ObjectiveKind::kCrossEntropy),
+        multinomial_(is_multinomial(task.objective)),
         sums_(comm, options.shards, options.threads),
         values_(static_cast<std::size_t>(1 + size() + matrices() * order() * order())) {}
 
@@ -200,10 +203,47 @@ class Problem {
       .collective();
 }
 
-}  // namespace
+class Newton final : public Solver {
+ public:
+  explicit Newton(Settings& settings) : l2_(read_penalty(settings)), ending_(settings, 1e-8) {}
 
-TrainResult solve_newton(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
-                         StateDict& state) {
+  [[nodiscard]] std::string_view kind() const override { return "newton"; }
+  [[nodiscard]] std::string_view default_objective() const override { return "cross_entropy"; }
+  [[nodiscard]] double l2() const override { return l2_; }
+  [[nodiscard]] std::string why_not(const nn::ModelSpec& spec) const override { return why_not_linear(spec); }
+  [[nodiscard]] std::string why_not(const nn::Objective& objective, double) const override {
+    const auto* options = objective.as_cross_entropy();
+    const bool plain = options == nullptr ? objective.kind() == "binary_cross_entropy"
+                                          : options->label_smoothing == 0 && options->class_weights.empty();
+    if (plain) return "";
+    return "newton minimises cross_entropy or binary_cross_entropy, without smoothing and class_weights "
+           "(lbfgs "
+           "takes any smooth one)";
+  }
+  [[nodiscard]] Capabilities capabilities() const override {
+    auto result = Solver::capabilities();
+    result.refuses[Feature::kFreeze] = {"newton solves for all weights"};
+    result.refuses[Feature::kTeachers] = {
+        "newton minimises an objective of labels alone (lbfgs takes any smooth one)", true};
+    return result;
+  }
+  [[nodiscard]] std::size_t memory(const nn::ModelSpec& spec, const nn::Objective& objective, int shards,
+                                   int ranks, int threads) const override {
+    const auto inputs = static_cast<std::size_t>(spec.input.elements()) + 1;
+    const auto outputs = static_cast<std::size_t>(spec.classes);
+    const auto matrices = is_multinomial(objective) ? outputs * outputs : outputs;
+    return sums_memory(inputs * inputs * matrices, shards, ranks, threads);
+  }
+  TrainResult solve(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
+                    StateDict& state) const override;
+
+ private:
+  double l2_;
+  Ending ending_;
+};
+
+TrainResult Newton::solve(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
+                          StateDict& state) const {
   const auto start = Clock::now();
   Problem problem(comm, options, task);
   TrainResult result;
@@ -215,8 +255,8 @@ TrainResult solve_newton(const comm::Comm& comm, const TrainerOptions& options, 
   int iteration = 0;
   bool converged = false;
   while (true) {
-    converged = problem.slope().cwiseAbs().maxCoeff() <= options.solver->tolerance;
-    if (converged || iteration == options.solver->max_iterations) break;
+    converged = problem.slope().cwiseAbs().maxCoeff() <= ending_.tolerance;
+    if (converged || iteration == ending_.max_iterations) break;
     const double value = problem.value();
     record.event(iteration, iteration, "train.loss", value);
     const VectorXd slope = problem.slope();
@@ -250,5 +290,9 @@ TrainResult solve_newton(const comm::Comm& comm, const TrainerOptions& options, 
   result.seconds.compute = seconds_since(start);
   return result;
 }
+
+}  // namespace
+
+SolverPtr make_newton(Settings& settings) { return std::make_shared<Newton>(settings); }
 
 }  // namespace impart::train

@@ -3,22 +3,26 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 
 #include "impart/comm/shards.hpp"
 #include "impart/core/error.hpp"
 #include "impart/nn/network.hpp"
 #include "impart/train/evaluator.hpp"
-#include "impart/train/gradient_engine.hpp"
 #include "train/recorder.hpp"
 
 namespace impart::train {
 
 namespace {
 
-constexpr std::array<std::string_view, 3> kNames{"least_squares", "newton", "lbfgs"};
+constexpr Registry<SolverPtr>::Entry kSolvers[] = {
+    {"least_squares", "ridge regression on one-hot labels, exactly; for linear models", make_least_squares},
+    {"newton", "logistic regression by Newton's method, multinomial or one model a class; for linear models",
+     make_newton},
+    {"lbfgs", "limited-memory BFGS on the whole training set's gradient; for any smooth model", make_lbfgs},
+};
 
-// Why a model is not linear; empty when it is.
+}  // namespace
+
 std::string why_not_linear(const nn::ModelSpec& spec) {
   const nn::LayerSpec* dense = nullptr;
   for (const auto& layer : spec.layers) {
@@ -38,17 +42,34 @@ std::string why_not_linear(const nn::ModelSpec& spec) {
   return "";
 }
 
-}  // namespace
+const Registry<SolverPtr>& solvers() {
+  static const Registry<SolverPtr> registry("solver", kSolvers);
+  return registry;
+}
 
-std::span<const std::string_view> solver_names() { return kNames; }
+SolverPtr make_solver(const SettingTable& table) {
+  return read_settings(table, "solver", [](Settings& settings) { return solvers().make(settings, ""); });
+}
 
-std::string why_not(SolverKind kind, const nn::ModelSpec& spec) {
-  if (kind != SolverKind::kLbfgs) return why_not_linear(spec);
-  for (const auto& layer : spec.layers) {
-    if (layer.kind == "dropout")
-      return fmt::format("layer '{}' is a dropout, which changes the function from step to step", layer.name);
-  }
-  return "";
+Capabilities Solver::capabilities() const {
+  const auto steps = fmt::format("{} does not work step by step, and has no use for it", kind());
+  Capabilities result{.key = "optimizer", .uses = {{Feature::kSolver, {"optimizer"}}}};
+  using enum Feature;
+  for (const auto feature : {kEpochs, kSchedule, kAccumulate, kLocalSteps, kAverage, kKeep, kEarlyStopping})
+    result.refuses[feature] = {steps};
+  result.refuses[kSampler] =
+      result.refuses[kAugment] = {fmt::format("{} sees each sample once, as it is", kind())};
+  result.refuses[kGroupRates] = {fmt::format("{} has no learning rate", kind())};
+  result.refuses[kTransforms] = {fmt::format("{} takes no gradient transforms", kind())};
+  result.refuses[kTensorAxis] = {"a solver needs the whole model on every rank: tensor = 1"};
+  return result;
+}
+
+double read_penalty(Settings& settings) {
+  double l2 = 0;
+  settings.read("l2", l2, at_least(0),
+                "times half the sum of the squares of all weights is added to the loss");
+  return l2;
 }
 
 LinearModel linear_model(const nn::ModelSpec& spec) {
@@ -60,23 +81,7 @@ LinearModel linear_model(const nn::ModelSpec& spec) {
   return {name + ".weight", bias ? name + ".bias" : "", spec.input.elements(), spec.classes};
 }
 
-std::size_t solver_memory(const SolverOptions& options, const nn::ModelSpec& spec, int shards, int ranks,
-                          int threads) {
-  const auto inputs = static_cast<std::size_t>(spec.input.elements()) + 1;
-  const auto outputs = static_cast<std::size_t>(spec.classes);
-  const auto parameters = nn::state_layout(spec)->arena_size() * sizeof(float);
-  std::size_t sum = 0;
-  switch (options.kind) {
-    case SolverKind::kLbfgs:
-      return parameters * (2 * static_cast<std::size_t>(options.memory) + 6);
-    case SolverKind::kLeastSquares:
-      sum = inputs * (inputs + outputs);
-      break;
-    case SolverKind::kNewton:
-      sum = inputs * inputs * outputs *
-            (options.objective == nn::ObjectiveKind::kCrossEntropy ? outputs : std::size_t{1});
-      break;
-  }
+std::size_t sums_memory(std::size_t values, int shards, int ranks, int threads) {
   const int mine = std::max(1, shards / std::max(1, ranks));
   const int workers = comm::largest_rank_count(mine, threads);
   int depth = 0;
@@ -84,21 +89,7 @@ std::size_t solver_memory(const SolverOptions& options, const nn::ModelSpec& spe
     depth = std::max(depth, comm::stack_depth({first, std::min(shards, first + mine / workers)}, shards));
   }
   // The workers' partial sums, their total, its exchange, and a copy that is decomposed.
-  return sum * sizeof(double) * static_cast<std::size_t>(workers * depth + 3);
-}
-
-TrainResult solve(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
-                  StateDict& state) {
-  if (task.train->size() == 0) throw Error("there is nothing to train on").at(options.stage).collective();
-  switch (options.solver->kind) {
-    case SolverKind::kLeastSquares:
-      return solve_least_squares(comm, options, task, state);
-    case SolverKind::kNewton:
-      return solve_newton(comm, options, task, state);
-    case SolverKind::kLbfgs:
-      return solve_lbfgs(comm, options, task, state);
-  }
-  throw Error("unknown solver", ErrorKind::kUsage);
+  return values * sizeof(double) * static_cast<std::size_t>(workers * depth + 3);
 }
 
 void finish_linear(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,

@@ -1,4 +1,4 @@
-// The solvers behind `train`, and what they share.
+// The solvers behind solvers(), and what they share.
 #pragma once
 
 #include <string>
@@ -22,16 +22,28 @@ LinearModel linear_model(const nn::ModelSpec& spec);
 /// Samples whose values are converted and multiplied together.
 inline constexpr std::int64_t kSampleBlock = 256;
 
-/// As `train`, by options.solver. A stopped kLbfgs continues; the others are short, and start again.
-TrainResult solve(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
-                  StateDict& state);
+/// The factories behind solvers(). A stopped lbfgs continues; the others are short, and start again.
+SolverPtr make_least_squares(Settings& settings);
+SolverPtr make_newton(Settings& settings);
+SolverPtr make_lbfgs(Settings& settings);
 
-TrainResult solve_least_squares(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
-                                StateDict& state);
-TrainResult solve_newton(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
-                         StateDict& state);
-TrainResult solve_lbfgs(const comm::Comm& comm, const TrainerOptions& options, const TrainTask& task,
-                        StateDict& state);
+/// When an iterative solver ends. Reads it.
+struct Ending {
+  Ending(Settings& settings, double least) : tolerance(least) {
+    settings.read("tolerance", tolerance, at_least(0), "done when no slope of the objective is larger");
+    settings.read("max_iterations", max_iterations, between(1, 1'000'000), "after which it ends anyway");
+  }
+  double tolerance;
+  int max_iterations = 100;
+};
+
+double read_penalty(Settings& settings);
+
+/// Why a model is not linear; empty when it is.
+std::string why_not_linear(const nn::ModelSpec& spec);
+
+/// Bytes that sums of so many values over the samples take, as Solver::memory.
+std::size_t sums_memory(std::size_t values, int shards, int ranks, int threads);
 
 /// Puts the result of `steps` steps of a linear solver into `state`, and records how good it is. `weights`:
 /// (outputs, inputs + 1), row-major; the last column are the biases. Collective.
