@@ -31,6 +31,8 @@ Capabilities settings_of(const TrainerOptions& options) {
   use(std::ranges::any_of(groups, [](const auto& group) { return group.learning_rate_scale != 1; }),
       kGroupRates, "groups");
   use(std::ranges::any_of(groups, &ParameterGroup::frozen), kFreeze, "freeze");
+  const auto& optimizer = *options.optimizer;
+  use(optimizer.kind() != "sgd" || !optimizer.slot_names().empty(), kStatefulOptimizer, "optimizer");
   use(!options.transforms.empty(), kTransforms, "transforms");
   use(options.mesh.tensor > 1, kTensorAxis, "mesh");
   return result;

@@ -165,7 +165,7 @@ TEST_F(Federating, AClientThatFailsFailsTheStageOnEveryRank) {
 TEST_F(Federating, ScaffoldGivesTheSameBitsOnAnyNumberOfRanksStoppedOrNot) {
   algorithm_ = make_algorithm("scaffold");
   options_.fraction_fit = 0.5;
-  options_.local.optimizer = {.learning_rate = 0.1};
+  options_.local.optimizer = train::make_optimizer({{"learning_rate", 0.1}});
   const auto alone = run(comm::Comm::self());
   EXPECT_GT(alone.result.metrics.at("validation.accuracy"), 0.7);
   options_.threads = 2;
@@ -182,19 +182,21 @@ TEST_F(Federating, ScaffoldGivesTheSameBitsOnAnyNumberOfRanksStoppedOrNot) {
 
 TEST_F(Federating, WhatAnAlgorithmCannotTakeIsRefused) {
   const auto refuses = [&](std::string_view kind) {
-    return make_algorithm(kind)->refuses(options_.local).has_value();
+    auto all = train::capabilities_of(options_.local);
+    all.push_back(make_algorithm(kind)->capabilities());
+    return !train::conflicts(all).empty();
   };
   EXPECT_FALSE(refuses("fedavg"));
   EXPECT_FALSE(refuses("fedprox"));
   EXPECT_TRUE(refuses("scaffold")) << "momentum";
   algorithm_ = make_algorithm("scaffold");
   EXPECT_THROW(run(world_), Error);
-  options_.local.optimizer = {.learning_rate = 0.1};
+  options_.local.optimizer = train::make_optimizer({{"learning_rate", 0.1}});
   EXPECT_FALSE(refuses("scaffold"));
   options_.local.local_steps = 2;
   EXPECT_TRUE(refuses("scaffold"));
   options_.local.local_steps = 1;
-  options_.local.solver = train::SolverOptions{};
+  options_.local.solver = train::make_solver({{"kind", "lbfgs"}});
   EXPECT_TRUE(refuses("scaffold"));
   EXPECT_TRUE(refuses("fedprox"));
 }

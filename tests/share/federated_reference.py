@@ -17,7 +17,7 @@ except ImportError as error:
 FEATURES, CLASSES, STEPS = 5, 3, 6  # of a client in a round
 SIZES = [7, 12, 5, 20, 9]
 # Who trains in each round: select_clients of federated_reference_test.cpp, which compares.
-CHOSEN = [[0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1, 2]]
+CHOSEN = [[0, 2, 4], [1, 2, 3], [1, 2, 3], [1, 3, 4]]
 RATE = 0.3
 
 

@@ -28,7 +28,7 @@ nn::ModelSpec softmax_regression() {
 struct Case {
   std::string kind;
   SettingTable settings = {};
-  train::ScheduleOptions schedule = {};
+  SettingTable schedule = {};
 };
 
 const std::map<std::string, Case>& cases() {
@@ -37,9 +37,7 @@ const std::map<std::string, Case>& cases() {
       {"fedprox", {"fedprox", {{"proximal_mu", 0.5}}}},
       {"scaffold", {"scaffold"}},
       {"scaffold_scheduled",
-       {"scaffold",
-        {{"server_learning_rate", 0.7}},
-        {.kind = train::ScheduleKind::kStep, .step_epochs = 4, .gamma = 0.5}}},
+       {"scaffold", {{"server_learning_rate", 0.7}}, {{"kind", "step"}, {"step_epochs", 4}, {"gamma", 0.5}}}},
   };
   return all;
 }
@@ -68,8 +66,8 @@ class FederatedReference : public testing::TestWithParam<std::string> {
     options.seed = 21;
     options.local.epochs = kSteps;
     options.local.batch_size = 64;  // all samples of a client
-    options.local.optimizer = {.learning_rate = 0.3};
-    options.local.schedule = cases().at(GetParam()).schedule;
+    options.local.optimizer = train::make_optimizer({{"learning_rate", 0.3}});
+    options.local.schedule = train::make_schedule(cases().at(GetParam()).schedule);
     return options;
   }
 

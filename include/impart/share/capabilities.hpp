@@ -7,7 +7,7 @@ namespace impart::share {
 
 /// Teachers beside the labels.
 train::Capabilities distillation_capabilities();
-/// One part of the data after another (VisitOrder::kCyclic).
+/// One part of the data after another (cyclic_transfer).
 train::Capabilities cyclic_capabilities();
 
 }  // namespace impart::share

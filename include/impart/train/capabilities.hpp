@@ -19,29 +19,30 @@ namespace impart::train {
 
 /// What a run may have, in the order in which conflicts are told.
 enum class Feature : std::uint8_t {
-  kEpochs,         ///< its number is said
-  kSchedule,       ///< of the learning rate
-  kAccumulate,     ///< updates of several batches
-  kLocalSteps,     ///< each shard trains by itself between two averages
-  kAverage,        ///< of the weights along the run
-  kFinalAverage,   ///< one that is kept instead of what the epochs left
-  kKeep,           ///< which epoch's weights are kept is said
-  kKeepBest,       ///< those of the best epoch
-  kEarlyStopping,  ///< when the epochs get no better
-  kPlateau,        ///< a schedule by what the epochs measured
-  kValidation,     ///< data to measure epochs on
-  kSampler,        ///< that is said
-  kAugment,        ///< random changes of samples
-  kMixing,         ///< of which some mix two samples and their labels
-  kVaryingBatch,   ///< batches of any size, as a Poisson sampler has
-  kGroupRates,     ///< learning rates of parameter groups
-  kFreeze,         ///< parameters that are not trained
-  kSolver,         ///< all the data at once, instead of step by step
-  kTransforms,     ///< of the gradient
-  kTensorAxis,     ///< tensors that are split over ranks
-  kTeachers,       ///< an objective beyond labels
-  kTaps,           ///< one that looks into the model, at several streams of data, or has parts of its own
-  kSyncedNorm,     ///< statistics of the whole batch, over all shards
+  kEpochs,             ///< its number is said
+  kSchedule,           ///< of the learning rate
+  kAccumulate,         ///< updates of several batches
+  kLocalSteps,         ///< each shard trains by itself between two averages
+  kAverage,            ///< of the weights along the run
+  kFinalAverage,       ///< one that is kept instead of what the epochs left
+  kKeep,               ///< which epoch's weights are kept is said
+  kKeepBest,           ///< those of the best epoch
+  kEarlyStopping,      ///< when the epochs get no better
+  kPlateau,            ///< a schedule by what the epochs measured
+  kValidation,         ///< data to measure epochs on
+  kSampler,            ///< that is said
+  kAugment,            ///< random changes of samples
+  kMixing,             ///< of which some mix two samples and their labels
+  kVaryingBatch,       ///< batches of any size, as a Poisson sampler has
+  kGroupRates,         ///< learning rates of parameter groups
+  kFreeze,             ///< parameters that are not trained
+  kStatefulOptimizer,  ///< whose step depends on those before: anything but plain SGD
+  kSolver,             ///< all the data at once, instead of step by step
+  kTransforms,         ///< of the gradient
+  kTensorAxis,         ///< tensors that are split over ranks
+  kTeachers,           ///< an objective beyond labels
+  kTaps,               ///< one that looks into the model, at several streams of data, or has parts of its own
+  kSyncedNorm,         ///< statistics of the whole batch, over all shards
 };
 
 /// What one method says of itself.

@@ -229,11 +229,10 @@ void SideBySide::restore_algorithm(std::vector<std::pair<std::string, StateDict>
 
 train::TrainResult federate(const comm::Comm& comm, const FederatedAlgorithm& algorithm,
                             const FederateOptions& options, const FederateTask& task, StateDict& state) {
-  if (const auto refusal = algorithm.refuses(options.local)) {
-    throw Error("the clients cannot train so", ErrorKind::kUsage)
-        .at(options.stage)
-        .got(*refusal)
-        .collective();
+  auto all = train::capabilities_of(options.local);
+  all.push_back(algorithm.capabilities());
+  if (const auto found = train::conflicts(all); !found.empty()) {
+    throw Error(found[0].text, ErrorKind::kUsage).at(found[0].key).at(options.stage).collective();
   }
   return SideBySide(comm, algorithm, options, task, state).execute();
 }

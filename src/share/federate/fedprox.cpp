@@ -15,9 +15,8 @@ class FedProx final : public FedAvg {
                   "times half the squared distance from the server's weights is added to a client's loss");
   }
 
-  [[nodiscard]] std::optional<std::string> refuses(const train::TrainerOptions& local) const override {
-    if (local.solver) return "a solver, which no gradient of the proximal term reaches";
-    return std::nullopt;
+  [[nodiscard]] train::Capabilities capabilities() const override {
+    return {.key = "algorithm", .uses = {{train::Feature::kTransforms, {"algorithm"}}}};
   }
 
   void prepare(const ServerState& /*server*/, ClientTraining& training) const override {

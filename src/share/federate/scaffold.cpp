@@ -60,17 +60,15 @@ class Scaffold final : public FederatedAlgorithm {
                   "times the mean of the clients' changes is added to the server's weights");
   }
 
-  [[nodiscard]] std::optional<std::string> refuses(const train::TrainerOptions& local) const override {
-    if (local.solver) return "a solver, where SCAFFOLD reckons with steps of plain SGD";
-    if (local.optimizer->kind() != "sgd" || !local.optimizer->slot_names().empty())
-      return "momentum or an adaptive optimizer, where SCAFFOLD reckons with plain SGD";
-    if (local.average->use() != train::Average::Use::kNone)
-      return "an average of the weights, where SCAFFOLD needs those after the last step";
-    if (local.accumulate > 1 || local.local_steps > 1)
-      return "several batches a step, where SCAFFOLD counts a step a batch";
-    return std::nullopt;
+  [[nodiscard]] train::Capabilities capabilities() const override {
+    using enum train::Feature;
+    return {.key = "algorithm",
+            .uses = {{kTransforms, {"algorithm"}}},
+            .refuses = {{kAccumulate, {"scaffold counts a step a batch"}},
+                        {kLocalSteps, {"scaffold counts a step a batch"}},
+                        {kAverage, {"scaffold needs the weights after a client's last step"}},
+                        {kStatefulOptimizer, {"scaffold reckons with steps of plain SGD: no momentum"}}}};
   }
-
   [[nodiscard]] std::vector<std::string_view> server_slots() const override { return {"c"}; }
   [[nodiscard]] std::vector<std::string_view> client_slots() const override { return {"c"}; }
   [[nodiscard]] std::size_t sums() const override { return 2; }

@@ -4,14 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
-#include <string>
 #include <string_view>
 #include <vector>
 
 #include "impart/core/registry.hpp"
 #include "impart/core/state_dict.hpp"
+#include "impart/train/capabilities.hpp"
 #include "impart/train/trainer.hpp"
 
 namespace impart::share {
@@ -44,10 +43,8 @@ class FederatedAlgorithm {
  public:
   virtual ~FederatedAlgorithm() = default;
 
-  /// What keeps clients from training so, in words; nothing when they can.
-  [[nodiscard]] virtual std::optional<std::string> refuses(const train::TrainerOptions& /*local*/) const {
-    return std::nullopt;
-  }
+  /// What it uses and rules out in the clients' training.
+  [[nodiscard]] virtual train::Capabilities capabilities() const { return {.key = "algorithm"}; }
   [[nodiscard]] virtual std::vector<std::string_view> server_slots() const { return {}; }
   [[nodiscard]] virtual std::vector<std::string_view> client_slots() const { return {}; }
   /// How many sums over the clients it needs, each as large as the model.
