@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "impart/core/error.hpp"
@@ -295,9 +296,11 @@ INSTANTIATE_TEST_SUITE_P(Table, Candidates, ::testing::ValuesIn(all_candidates()
 TEST(ChooseConvolution, ServesEveryShapeAlikeForAnyBatch) {
   for (const auto& shape : cases()) {
     for (const auto direction : kDirections) {
-      const auto& chosen = choose_convolution(geometry(shape, 1), direction);
-      EXPECT_TRUE(chosen.serves(geometry(shape, 8), direction));
-      EXPECT_EQ(chosen.name, choose_convolution(geometry(shape, 8), direction).name);
+      const auto one = geometry(shape, 1);
+      const auto eight = geometry(shape, 8);
+      const auto& chosen = choose_convolution(one, direction);
+      EXPECT_TRUE(chosen.serves(eight, direction));
+      EXPECT_EQ(chosen.name, choose_convolution(eight, direction).name);
     }
   }
 }

@@ -1,6 +1,7 @@
 // Models of the zoo: their names, shapes, counts and settings.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "impart/core/error.hpp"
