@@ -106,7 +106,8 @@ TEST_F(Training, AnySamplerGivesTheSameBitsOnAnyNumberOfRanks) {
 TEST_F(Training, EmptyBatchesAreSteps) {
   options_.batch_size = 2;
   options_.shards = 2;
-  options_.optimizer.learning_rate = 0.01;
+  options_.optimizer = make_optimizer(
+      {{"learning_rate", 0.01}, {"momentum", 0.9}, {"nesterov", true}, {"weight_decay", 1e-3}});
   if (world_.size() > 2) return;
   options_.sampler = data::make_sampler("poisson");
   data::BatchLoader loader(made_up_dataset(world_, 150, spec_.input, 4),
