@@ -27,10 +27,18 @@ ModelSpec branched() {
   return spec;
 }
 
+NetworkOptions tapped_options(std::vector<std::string> taps, bool training, bool inner = false) {
+  NetworkOptions options;
+  options.training = training;
+  options.taps = std::move(taps);
+  options.inner = inner;
+  return options;
+}
+
 struct Passes {
   explicit Passes(const ModelSpec& s, std::vector<std::string> taps = {}, bool inner = false)
       : spec(s),
-        network(spec, kBatch, {.training = true, .taps = std::move(taps), .inner = inner}),
+        network(spec, kBatch, tapped_options(std::move(taps), /*training=*/true, inner)),
         state(initial_state(spec, 3)),
         inputs(normal_values(static_cast<std::size_t>(kBatch * spec.input.elements()), 4)),
         ids(kBatch) {
@@ -142,27 +150,26 @@ TEST(Taps, WhatHasNoTapIsComputedAsBefore) {
   Passes plain(branched());
   const auto size = plain.forward().size();
   EXPECT_EQ(size, tapped.forward().size());
-  const auto taps = Network::memory_of(branched(), kBatch, {.training = true, .taps = {"tanh2"}});
-  const auto none = Network::memory_of(branched(), kBatch, {.training = true});
+  const auto taps = Network::memory_of(branched(), kBatch, tapped_options({"tanh2"}, /*training=*/true));
+  const auto none = Network::memory_of(branched(), kBatch, tapped_options({}, /*training=*/true));
   EXPECT_GE(taps.activations, none.activations);
 }
 
 TEST(Taps, NoGradientWhereBackwardDoesNotCome) {
   const auto spec = branched();
-  Network network(spec, kBatch,
-                  {.training = true,
-                   .trainable = [](const std::string& name) { return name.starts_with("dense2"); },
-                   .taps = {"tanh1", "sigmoid1"}});
+  auto options = tapped_options({"tanh1", "sigmoid1"}, /*training=*/true);
+  options.trainable = [](const std::string& name) { return name.starts_with("dense2"); };
+  Network network(spec, kBatch, std::move(options));
   EXPECT_TRUE(network.tap_gradient(0).empty());
   EXPECT_TRUE(network.tap_gradient(1).empty());
-  Network evaluating(spec, kBatch, {.taps = {"tanh1"}});
+  Network evaluating(spec, kBatch, tapped_options({"tanh1"}, /*training=*/false));
   EXPECT_TRUE(evaluating.tap_gradient(0).empty());
 }
 
 TEST(Taps, RefusesWhatIsNoLayerOrTheLast) {
   const auto refused = [](const std::string& tap, const char* wanted) {
     try {
-      const Network network(branched(), kBatch, {.taps = {tap}});
+      const Network network(branched(), kBatch, tapped_options({tap}, /*training=*/false));
       ADD_FAILURE() << "accepted " << tap;
     } catch (const Error& e) {
       EXPECT_EQ(e.kind(), ErrorKind::kUsage);
