@@ -246,7 +246,7 @@ void CheckContext::check_sync(const std::string& path, const train::Training& se
     return !train::group_of(settings.options.groups, name).frozen;
   };
   const auto layer = nn::synced_layer(spec, trainable);
-  if (!layer) return;
+  if (!layer || settings.options.local_steps > 1) return;  // which is told as a conflict
   if (mesh.data == 1 && options_.ranks_known && trainees == Trainees::kRanks) {
     problem(path, fmt::format("layer '{}': batch norm with `sync` has nothing to synchronise on one rank "
                               "(expected at least 2 that share the batch; drop `sync`, and for statistics of "

@@ -48,7 +48,7 @@ class DistilStage final : public Stage {
     return fmt::format("distil {} from {}", model_, fmt::join(teachers_, ", "));
   }
 
-  [[nodiscard]] std::string model(const Deck& /*deck*/) const override { return model_; }
+  [[nodiscard]] std::string model() const override { return model_; }
   [[nodiscard]] comm::MeshShape mesh() const override { return training_.options.mesh; }
 
   std::optional<ModelOutline> check(CheckContext& context) const override {

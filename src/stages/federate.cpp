@@ -45,7 +45,7 @@ class FederateStage final : public Stage {
     return fmt::format("federate {}, {}", counted(clients_, "client"), counted(rounds_, "round"));
   }
 
-  [[nodiscard]] std::string model(const Deck& /*deck*/) const override { return model_; }
+  [[nodiscard]] std::string model() const override { return model_; }
 
   std::optional<ModelOutline> check(CheckContext& context) const override {
     const auto* spec = context.model(path() + ".model", model_);

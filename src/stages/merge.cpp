@@ -48,6 +48,8 @@ class MergeStage final : public Stage {
     batch_size_ = std::int64_t{32} * deck.run.shards;  // statistics of 32 samples and more
     settings.read("batch_size", batch_size_, between(1, 1 << 24).in("samples"),
                   "of a batch of the recalibration");
+    const auto* first = inputs_.empty() ? nullptr : deck.find_stage(inputs_.front());  // of those before
+    if (first != nullptr) model_ = first->model();
   }
 
   [[nodiscard]] StageUses uses() const override {
@@ -64,10 +66,7 @@ class MergeStage final : public Stage {
                        data.empty() ? "" : ", recalibrated on " + data);
   }
 
-  [[nodiscard]] std::string model(const Deck& deck) const override {
-    const auto* first = inputs_.empty() ? nullptr : deck.find_stage(inputs_.front());
-    return first == nullptr ? "" : first->model(deck);
-  }
+  [[nodiscard]] std::string model() const override { return model_; }
 
   std::optional<ModelOutline> check(CheckContext& context) const override {
     const auto path = this->path() + ".inputs";
@@ -201,6 +200,7 @@ class MergeStage final : public Stage {
     context.recalibration(this->path(), spec, batch_size_);
   }
 
+  std::string model_;  // of the inputs
   std::vector<std::string> inputs_;
   std::string method_;
   std::string base_model_;

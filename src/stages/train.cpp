@@ -68,7 +68,7 @@ class TrainStage final : public Stage {
                        counted(cyclic_->rounds, "round"));
   }
 
-  [[nodiscard]] std::string model(const Deck& /*deck*/) const override { return model_; }
+  [[nodiscard]] std::string model() const override { return model_; }
   [[nodiscard]] comm::MeshShape mesh() const override { return training_.options.mesh; }
 
   std::optional<ModelOutline> check(CheckContext& context) const override {

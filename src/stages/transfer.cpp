@@ -47,7 +47,9 @@ class TransferStage final : public Stage {
         "head", head_,
         {{"auto", share::Head::kAuto}, {"replace", share::Head::kReplace}, {"keep", share::Head::kKeep}},
         "the last layer with parameters: made anew, kept, or auto: made anew when its shape differs");
-    training_ = train::read_training(settings, deck.objective_of(model(deck)), deck.run.seed);
+    const auto* source = deck.find_stage(from_);  // of those that come before
+    leaves_model_ = !model_.empty() || source == nullptr ? model_ : source->model();
+    training_ = train::read_training(settings, deck.objective_of(leaves_model_), deck.run.seed);
   }
 
   [[nodiscard]] StageUses uses() const override {
@@ -60,11 +62,7 @@ class TransferStage final : public Stage {
     return fmt::format("transfer {} to {}, {}", from_, training_.dataset, training_.effort());
   }
 
-  [[nodiscard]] std::string model(const Deck& deck) const override {
-    if (!model_.empty()) return model_;
-    const auto* source = deck.find_stage(from_);
-    return source == nullptr ? "" : source->model(deck);
-  }
+  [[nodiscard]] std::string model() const override { return leaves_model_; }
   [[nodiscard]] comm::MeshShape mesh() const override { return training_.options.mesh; }
 
   std::optional<ModelOutline> check(CheckContext& context) const override {
@@ -116,6 +114,7 @@ class TransferStage final : public Stage {
 
   std::string from_;
   std::string model_;
+  std::string leaves_model_;  // its own, or the source's
   share::Head head_ = share::Head::kAuto;
   train::Training training_;
 };

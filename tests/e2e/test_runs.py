@@ -255,7 +255,7 @@ class Commands(EndToEnd):
         self.assertEqual(process.returncode, 0, process.stderr_text)
         wanted = (self.dir / "out.csv").read_text()
         for settings in ("normalise = false", "limit = { train = 3 }",
-                         "normalise = { mean = [0.9], deviation = [0.01] }"):
+                         "normalise = { mean = [0.9], std = [0.01] }"):
             self.deck(DECK.replace('format = "idx"', 'format = "idx"\n' + settings), "other.toml")
             process = self.impart(2, *predict, "other.toml:tiny")
             self.assertEqual(process.returncode, 0, process.stderr_text)

@@ -128,9 +128,9 @@ TEST_F(Check, StagesSayWhatTheyDo) {
   };
   EXPECT_EQ(what("kind = 'train'\nmodel = 'net'\ndataset = 'rows'\norder = 'cyclic'\nparts = 2"),
             "train net on 2 parts of rows, 1 round");
-  EXPECT_EQ(what("kind = 'merge'\ninputs = ['a', 'b']"), "average of a, b");
+  EXPECT_EQ(what("kind = 'merge'\ninputs = ['a', 'b']"), "linear of a, b");
   EXPECT_EQ(what("kind = 'merge'\ninputs = ['a', 'b']\nrecalibrate = 'rows'"),
-            "average of a, b, recalibrated on rows");
+            "linear of a, b, recalibrated on rows");
   EXPECT_EQ(what("kind = 'evaluate'\nmodels = 'a'\ndataset = 'rows'"), "evaluate 1 model on rows");
   EXPECT_EQ(what("kind = 'federate'\nmodel = 'net'\ndataset = 'rows'\nclients = 2\nrounds = 3"),
             "federate 2 clients, 3 rounds");
@@ -244,15 +244,15 @@ TEST_F(Check, ANormalisationOfTheDecks) {
     std::string deck = kDeck;
     return deck.insert(deck.find("[model.net]"), "normalise = " + normalise + "\n");
   };
-  EXPECT_THAT(problems(with("{ mean = [0.5], deviation = [2] }")), IsEmpty());
-  EXPECT_THAT(problems(with("{ mean = [0.5, 1], deviation = [2, 1] }")),
+  EXPECT_THAT(problems(with("{ mean = [0.5], std = [2] }")), IsEmpty());
+  EXPECT_THAT(problems(with("{ mean = [0.5, 1], std = [2, 1] }")),
               ElementsAre(HasSubstr("`normalise` does not fit the channels: expected 1 means")));
   EXPECT_THAT(
-      problems(with("{ mean = [0.5], deviation = [2, 1] }")),
+      problems(with("{ mean = [0.5], std = [2, 1] }")),
       ElementsAre(HasSubstr("dataset.rows.normalise: expected a mean and a deviation for each channel")));
   EXPECT_THAT(problems(with("{ mean = [0.5] }")),
-              ElementsAre(HasSubstr("dataset.rows.normalise: 'deviation' is missing")));
-  EXPECT_THAT(problems(with("{ mean = [0.5], deviation = [0] }")), ElementsAre(HasSubstr("above 0")));
+              ElementsAre(HasSubstr("dataset.rows.normalise: 'std' is missing")));
+  EXPECT_THAT(problems(with("{ mean = [0.5], std = [0] }")), ElementsAre(HasSubstr("above 0")));
 }
 
 TEST_F(Check, Texts) {
@@ -312,7 +312,7 @@ TEST_F(Check, WhatDoesNotGoTogether) {
   const std::string split = "split = { train = 0.5, validation = 0.5 }\n";
   no_validation.erase(no_validation.find(split), split.size());
   EXPECT_THAT(problems(no_validation),
-              ElementsAre(HasSubstr("stage.b.schedule: dataset 'rows' has no validation")));
+              ElementsAre(HasSubstr("stage.b.schedule: needs validation data")));
 }
 
 TEST_F(Check, AModelWithoutLayers) {
@@ -555,7 +555,8 @@ TEST_F(Check, SaysWhichSettingsHaveChanged) {
   EXPECT_THAT(changed_settings(settings(text), settings(text)), IsEmpty());
   EXPECT_THAT(changed_settings(settings(text), settings(other)),
               ElementsAre("stage.epochs 1 -> 2", "models.net.layers.0.units 4 -> 5",
-                          "stage.augment.0.kind nothing -> \"noise\""));
+                          "stage.augment.0.kind nothing -> \"noise\"",
+                          "stage.augment.0.probability nothing -> 1.0", "stage.augment.0.std nothing -> 0.1"));
 }
 
 TEST_F(Check, DatasetsWithoutLabelsAreForPredictionsOnly) {

@@ -52,7 +52,7 @@ TEST(Capabilities, TheLayerIsNamed) {
   all.push_back(capabilities_of(spec, options.groups));
   EXPECT_THAT(conflicts(all), IsEmpty());
   for (auto& layer : spec.layers) {
-    if (layer.kind == "batch_norm") layer.settings.emplace_back("sync", true);
+    if (layer.kind == "batch_norm") put_setting(layer.settings, "sync", true);
   }
   all.back() = capabilities_of(spec, options.groups);
   const auto found = conflicts(all);

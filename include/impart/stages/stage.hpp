@@ -106,8 +106,8 @@ class Stage {
   /// What it does, in a few words for the closing table: "distil small from ensemble".
   [[nodiscard]] virtual std::string describe() const = 0;
   [[nodiscard]] virtual ArtifactType leaves() const { return ArtifactType::kModel; }
-  /// Name of the [model.*] whose weights it leaves; empty when the deck does not say it.
-  [[nodiscard]] virtual std::string model(const Deck& /*deck*/) const { return ""; }
+  /// Name of the [model.*] whose weights it leaves; empty when the deck does not say it, as far as it is read.
+  [[nodiscard]] virtual std::string model() const { return ""; }
   /// How it lays a model over its ranks.
   [[nodiscard]] virtual comm::MeshShape mesh() const { return {}; }
   /// Adds what is wrong to the context's problems. Returns what the stage will leave; nothing when it leaves
