@@ -81,7 +81,8 @@ void write_hdf5(const fs::path& path, const Predictions& predictions) {
 }  // namespace
 
 std::string predict(const comm::Comm& comm, const Options& options) {
-  const auto [deck, name] = deck_argument(comm, options.data, "--data");
+  const auto [deck, named] = deck_argument(comm, options.data, "--data");
+  const auto& name = named;  // for the closure below
   const auto* dataset = deck.find_dataset(name);
   if (dataset == nullptr) {
     throw Error("there is no [dataset." + name + "]", ErrorKind::kUsage).at(deck.path.string()).collective();

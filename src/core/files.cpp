@@ -23,8 +23,7 @@ namespace fs = std::filesystem;
 // Of the last call that failed.
 Error failure(const char* what) {
   const int code = errno;
-  Error error(what);
-  std::move(error).got(std::strerror(code));
+  auto error = Error(what).got(std::strerror(code));
   if (code == ENOSPC || code == EDQUOT) return std::move(error).hint("free some space");
   if (code == EFBIG) return std::move(error).hint("raise `ulimit -f`");
   if (code == EACCES || code == EPERM || code == EROFS) return std::move(error).hint("check permissions");

@@ -304,7 +304,9 @@ Handle open_file(const std::filesystem::path& path) {
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(path, ignored)) {
     const bool directory = std::filesystem::is_directory(path, ignored);
-    throw Error("cannot open the file").expected("a regular file").got(directory ? "a directory" : "a special file");
+    throw Error("cannot open the file")
+        .expected("a regular file")
+        .got(directory ? "a directory" : "a special file");
   }
   const auto access = file_access();
   return {checked("cannot open as HDF5", [&] { return H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.id()); }),

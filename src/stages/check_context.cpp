@@ -213,12 +213,12 @@ std::optional<comm::MeshShape> CheckContext::check_mesh(const std::string& path,
   const int wanted = wanted_ranks(stage, options_.ranks, shards);
   if (wanted > options_.ranks) return std::nullopt;  // told where the stage says it
   try {
-    const auto mesh =
-        comm::fit_mesh(settings.options.mesh, wanted > 0 ? wanted : comm::largest_rank_count(shards, options_.ranks));
+    const auto mesh = comm::fit_mesh(settings.options.mesh,
+                                     wanted > 0 ? wanted : comm::largest_rank_count(shards, options_.ranks));
     const auto why = why_not_ranks(mesh.data, shards,
-                                   settings.options.mesh.data > 0     ? "mesh.data"
-                                   : stage.common().ranks > 0 ? "`ranks`"
-                                                              : "`mpirun -n`");
+                                   settings.options.mesh.data > 0 ? "mesh.data"
+                                   : stage.common().ranks > 0     ? "`ranks`"
+                                                                  : "`mpirun -n`");
     if (why.empty()) return mesh;
     const bool told = mesh.tensor == 1 && (stage.common().ranks >= 1 || !splits_tensors(deck_));
     if (!told) problem(path + ".mesh", "ranks of the data axis: " + why);
@@ -351,8 +351,8 @@ void CheckContext::check_samples(const std::string& path, const train::Training&
                                  const DatasetOutline& data) {
   const auto& [index, of] = training.part;
   if (data.has_part[0] && data.train_samples < of) {
-    problem(path + ".train_part", fmt::format("expected at most one slice a training sample, {}, got {}",
-                                              data.train_samples, of));
+    problem(path + ".train_part",
+            fmt::format("expected at most one slice a training sample, {}, got {}", data.train_samples, of));
   }
   const auto& options = training.options;
   try {
@@ -388,7 +388,7 @@ void CheckContext::check_methods(const std::string& path, const train::Training&
                                  const nn::ModelSpec& spec, const DatasetOutline* data) {
   const auto& options = training.options;
   for (const auto& [key, text] : train::unused_patterns(options.groups, *nn::state_layout(spec)))
-    problem(path + "." + key, text);
+    problem(fmt::format("{}.{}", path, key), text);
   auto all = train::capabilities_of(options);
   all.push_back(train::capabilities_of(*training.objective));
   all.push_back(train::capabilities_of(spec, options.groups));
@@ -397,7 +397,7 @@ void CheckContext::check_methods(const std::string& path, const train::Training&
     if (data->has_part[static_cast<std::size_t>(data::Part::kValidation)])
       all.push_back({.key = "dataset", .uses = {{train::Feature::kValidation, {"dataset"}}}});
   }
-  for (const auto& [key, text] : train::conflicts(all)) problem(path + "." + key, text);
+  for (const auto& [key, text] : train::conflicts(all)) problem(fmt::format("{}.{}", path, key), text);
   const auto* entropy = training.objective->as_cross_entropy();
   const auto weights = entropy == nullptr ? 0 : entropy->class_weights.size();
   if (weights != 0 && weights != static_cast<std::size_t>(spec.classes)) {
@@ -406,8 +406,8 @@ void CheckContext::check_methods(const std::string& path, const train::Training&
   }
   if (!options.solver) return;
   if (const auto reason = options.solver->why_not(spec); !reason.empty()) {
-    problem(path + ".optimizer", fmt::format("{} cannot solve for model '{}': {}", options.solver->kind(),
-                                             spec.name, reason));
+    problem(path + ".optimizer",
+            fmt::format("{} cannot solve for model '{}': {}", options.solver->kind(), spec.name, reason));
   }
 }
 

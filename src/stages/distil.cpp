@@ -7,8 +7,8 @@
 #include <memory>
 
 #include "impart/core/clock.hpp"
-#include "impart/nn/network.hpp"
 #include "impart/core/error.hpp"
+#include "impart/nn/network.hpp"
 #include "impart/share/capabilities.hpp"
 #include "impart/share/distil/distil_loss.hpp"
 #include "impart/stages/check_context.hpp"
@@ -113,8 +113,9 @@ class DistilStage final : public Stage {
     const auto& losses = share::distil_losses();
     constexpr std::string_view kDefault = "hinton";
     if (settings.has("loss") || settings.is_documenting()) {
-      loss_ = losses.read(settings, "loss", kDefault,
-                          "how the student learns from its teachers; of the default, the settings may stand here");
+      loss_ = losses.read(
+          settings, "loss", kDefault,
+          "how the student learns from its teachers; of the default, the settings may stand here");
     }
     if (!settings.has("loss")) loss_ = losses.get(kDefault).make(settings);
   }
@@ -125,7 +126,8 @@ class DistilStage final : public Stage {
       const auto* outline = context.artifact(path() + ".teachers", teacher);
       if (outline == nullptr || outline->members.empty()) return;  // told already
       if (outline->is_ensemble() && !loss_->table_temperature()) {
-        context.problem(path() + ".teachers", fmt::format("expected one network, got the ensemble '{}'", teacher));
+        context.problem(path() + ".teachers",
+                        fmt::format("expected one network, got the ensemble '{}'", teacher));
         return;
       }
       specs.push_back(&outline->spec());

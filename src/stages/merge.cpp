@@ -29,8 +29,7 @@ void recalibrate(RunContext& context, const std::string& name, std::int64_t batc
   const auto& run = context.deck().run;
   const auto objective = nn::make_cross_entropy();
   train::recalibrate_batch_norm(context.comm(), member.spec, *objective,
-                                {context.execution(), batch_size, run.seed},
-                                samples, model.state);
+                                {context.execution(), batch_size, run.seed}, samples, model.state);
 }
 
 class MergeStage final : public Stage {

@@ -211,8 +211,7 @@ int least_training_ranks(const train::Training& settings, const nn::ModelSpec& s
 }
 
 double training_cost(RunContext& context, const train::Training& settings, const nn::ModelSpec& spec) {
-  const auto samples =
-      context.data(settings.dataset).part(data::Part::kTrain)->size() / settings.part.of;
+  const auto samples = context.data(settings.dataset).part(data::Part::kTrain)->size() / settings.part.of;
   const auto shard = std::max<std::int64_t>(2, settings.options.batch_size / context.deck().run.shards);
   return static_cast<double>(samples * settings.options.epochs) * context.seconds_per_sample(spec, shard);
 }

@@ -47,8 +47,9 @@ class TrainStage final : public Stage {
     const auto objective = deck.objective_of(model_);
     if (cyclic) {
       read_cyclic(settings, deck);
-      training_ = train::read_training(settings, objective, deck.run.seed,
-                                       {"local_epochs", "local_batch_size"}, std::array{share::cyclic_capabilities()});
+      training_ =
+          train::read_training(settings, objective, deck.run.seed, {"local_epochs", "local_batch_size"},
+                               std::array{share::cyclic_capabilities()});
     } else {
       training_ = train::read_training(settings, objective, deck.run.seed);
       for (const auto key : kCyclicKeys) settings.refuse(key, "only with order = \"cyclic\"");
@@ -105,8 +106,8 @@ class TrainStage final : public Stage {
       return federate_model(context, name(), training_, spec, std::move(options), nullptr, parts(context),
                             std::move(state));
     }
-    return train_model(context, name(), training_, spec, *training_.objective, context.training_data(training_),
-                       std::move(state));
+    return train_model(context, name(), training_, spec, *training_.objective,
+                       context.training_data(training_), std::move(state));
   }
 
  private:
@@ -133,7 +134,8 @@ class TrainStage final : public Stage {
           .got(std::to_string(count))
           .collective();
     }
-    return cut(context.comm(), data, [&] { return data::partition_iid(*data, count, training_.options.seed); });
+    return cut(context.comm(), data,
+               [&] { return data::partition_iid(*data, count, training_.options.seed); });
   }
 
   std::string model_;

@@ -60,10 +60,9 @@ TrainingNeeds training_needs(const train::Training& training, const nn::ModelSpe
   // At other times, the copies of the whole model before and after training on a tensor axis take no more.
   needs.checkpoint = 2 * saved;
   needs.gradients = arena;
-  needs.optimizer =
-      options.solver
-          ? options.solver->memory(spec, *training.objective, shards, mesh.data, workers)
-          : arena * (saved_slots(options) + (options.accumulate > 1 ? 1 : 0));
+  needs.optimizer = options.solver
+                        ? options.solver->memory(spec, *training.objective, shards, mesh.data, workers)
+                        : arena * (saved_slots(options) + (options.accumulate > 1 ? 1 : 0));
   const auto slots = options.optimizer->slot_names().size() + train::transform_slots(options.transforms);
   const bool local = options.local_steps > 1;
   if (local) {  // the shards of a rank have weights and slots of their own

@@ -396,8 +396,8 @@ EngineMemory engine_memory(const nn::ModelSpec& spec, const EngineOptions& optio
                            const nn::ObjectiveNeeds& needs) {
   const auto [threads, shards] = plan_threads(spec, options, ranks);
   const int at_once = shards_at_once(spec, options, ranks, needs);
-  const auto one = nn::Network::memory_of(spec, shard_size(options) * at_once,
-                                          replica_options(options, needs, at_once));
+  const auto one =
+      nn::Network::memory_of(spec, shard_size(options) * at_once, replica_options(options, needs, at_once));
   const auto arena = training_layout(spec, needs)->arena_size() * sizeof(float);
   const auto each = static_cast<std::size_t>(threads);
   int depth = 0;

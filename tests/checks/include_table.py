@@ -18,6 +18,7 @@ BASE = {
     "metrics": {"core"},
     "io": {"core", "comm"},
     "nn": {"core"},
+    "deck": {"core"},
     "data": {"core", "comm", "io"},
     "parallel": {"core", "comm", "nn"},
     "train": {"core", "comm", "metrics", "io", "nn", "data", "parallel"},

@@ -101,7 +101,7 @@ std::vector<float> slopes(Passes& p, std::size_t taps, std::span<float> values) 
 
 TEST(Taps, ValuesAreThoseThatTheLayersCompute) {
   const auto spec = branched();
-  const std::vector<std::string> names{"conv1", "bn1",      "tanh1",    "bn2",    "add1",
+  const std::vector<std::string> names{"conv1", "bn1",   "tanh1",    "bn2",    "add1",
                                        "tanh2", "pool1", "flatten1", "dense1", "sigmoid1"};
   for (const auto& name : names) {
     SCOPED_TRACE(name);

@@ -374,9 +374,8 @@ TEST(Deck, TooManyLevelsAreTold) {
 }
 
 TEST(Deck, NamesOfStagesGoWithTheFilesOfTheRun) {
-  EXPECT_THAT(
-      read(replaced(kDeck, "\"student\"", "\"run.json\"")).problems,
-      ElementsAre(HasSubstr("dir/t.toml:32: stage[2]: 'run.json' is the name of a file of the run")));
+  EXPECT_THAT(read(replaced(kDeck, "\"student\"", "\"run.json\"")).problems,
+              ElementsAre(HasSubstr("dir/t.toml:32: stage[2]: 'run.json' is the name of a file of the run")));
   EXPECT_THAT(read(replaced(kDeck, "\"student\"", "\"" + std::string(300, 'x') + "\"")).problems,
               ElementsAre(HasSubstr("expected a name of at most 200 letters, got 300")));
 }

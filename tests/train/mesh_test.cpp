@@ -69,8 +69,9 @@ class OnAMesh : public testing::Test {
     return trained;
   }
 
-  /// The loss of each step against that on one rank.
-  void expect_same_losses(const Trained& alone, const Trained& together, double tolerance = 1e-5) {
+  /// The loss of each step against that on one rank. Other orders of sums round differently, which grows with the
+  /// steps; how much depends on oneDNN's version, too.
+  void expect_same_losses(const Trained& alone, const Trained& together, double tolerance = 3e-5) {
     const auto& expected = alone.result.history.at("train.loss");
     const auto& got = together.result.history.at("train.loss");
     ASSERT_EQ(expected.size(), got.size());

@@ -144,7 +144,8 @@ TEST(ReadTraining, AClientHasNoEpochsOfAllTheData) {
   const auto client = read({{"local_epochs", 2}}, "cross_entropy", keys);
   EXPECT_THAT(client.problems, IsEmpty());
   EXPECT_EQ(client.training.options.epochs, 2);
-  EXPECT_THAT(read({{"keep", "best"}}, "cross_entropy", keys).problems, Contains(HasSubstr("unknown key 'keep'")));
+  EXPECT_THAT(read({{"keep", "best"}}, "cross_entropy", keys).problems,
+              Contains(HasSubstr("unknown key 'keep'")));
 }
 
 TEST(ReadTraining, EverySettingIsDocumented) {

@@ -11,7 +11,8 @@ namespace {
 
 class Distillation final : public nn::Objective {
  public:
-  Distillation(const Tensor& teacher, const DistilOptions& options, std::shared_ptr<const nn::Objective> labels)
+  Distillation(const Tensor& teacher, const DistilOptions& options,
+               std::shared_ptr<const nn::Objective> labels)
       : teacher_(teacher), options_(options), labels_(std::move(labels)) {}
 
   [[nodiscard]] std::string_view kind() const override { return "distillation"; }

@@ -103,7 +103,8 @@ class HintWorker final : public nn::ObjectiveWorker {
 /// linear (Romero et al. 2015, "FitNets: hints for thin deep nets", eq. 3).
 class Hint final : public nn::JointObjective {
  public:
-  Hint(HintOptions options, Teacher teacher, nn::ModelSpec projection, std::shared_ptr<const nn::Objective> labels)
+  Hint(HintOptions options, Teacher teacher, nn::ModelSpec projection,
+       std::shared_ptr<const nn::Objective> labels)
       : JointObjective(std::move(labels)),
         options_(std::move(options)),
         teacher_(teacher),
