@@ -19,6 +19,7 @@
 #include "impart/app/commands.hpp"
 #include "impart/app/options.hpp"
 #include "impart/app/process.hpp"
+#include "impart/app/reference.hpp"
 #include "impart/comm/comm.hpp"
 #include "impart/comm/watch.hpp"
 #include "impart/core/counted.hpp"
@@ -117,6 +118,9 @@ int run_command(const comm::Comm* world, int argc, char** argv) {
       return argc < 2 ? kWrongUsage : kDone;
     case app::Command::kVersion:
       print(runner::version_line() + "\n");
+      return kDone;
+    case app::Command::kReference:
+      print(options.markdown ? app::reference_page() : app::help(options.topic));
       return kDone;
     case app::Command::kCheck:
       return check(options);

@@ -19,6 +19,7 @@ constexpr std::string_view kUsage =
        impart check DECK       find what is wrong with a deck, without MPI
        impart bench            measure training on synthetic data
        impart predict CHECKPOINT --data DECK:DATASET --output FILE.h5|.csv
+       impart help [TOPIC]     the settings of decks: impart help adam; --markdown: all, as a page
        impart COMMAND --help   the options of a command
 )";
 
@@ -29,10 +30,9 @@ struct CommandName {
 };
 
 constexpr CommandName kCommands[] = {
-    {"run", Command::kRun, "DECK"},
-    {"check", Command::kCheck, "DECK"},
-    {"bench", Command::kBench, ""},
-    {"predict", Command::kPredict, "CHECKPOINT"},
+    {"run", Command::kRun, "DECK"},    {"check", Command::kCheck, "DECK"},
+    {"bench", Command::kBench, ""},    {"predict", Command::kPredict, "CHECKPOINT"},
+    {"help", Command::kReference, ""},
 };
 
 Error usage(const std::string& what) { return Error(what, ErrorKind::kUsage); }
@@ -44,7 +44,7 @@ const CommandName& find_command(std::string_view word) {
     known.push_back(command.name);
   }
   throw usage("unknown command")
-      .expected("run, check, bench or predict")
+      .expected("run, check, bench, predict or help")
       .got("'" + std::string(word) + "'")
       .hint(suggestion(word, known));
 }
@@ -92,7 +92,7 @@ po::options_description describe(Command command, Options& options) {
                       "KEY=VALUE: change the deck, as --set stage.teacher.epochs=1")(
         "output", po::value<std::string>(), "directory in which the run directory is made");
   }
-  if (command != Command::kCheck) {
+  if (command != Command::kCheck && command != Command::kReference) {
     all.add_options()("threads", po::value(&options.threads),
                       "threads of each rank; default: the cores it may use");
   }
@@ -121,6 +121,9 @@ po::options_description describe(Command command, Options& options) {
         "FILE: measure all kernels on the model's convolutions, and write the fastest to a wisdom file")(
         "layers", po::bool_switch(&options.layers), "a table of the layers, with their kernels")(
         "json", po::bool_switch(&options.json), "print one JSON object");
+  }
+  if (command == Command::kReference) {
+    all.add_options()("markdown", po::bool_switch(&options.markdown), "all of it, as a page of Markdown");
   }
   if (command == Command::kPredict) {
     all.add_options()("data", po::value(&options.data), "DECK:DATASET")(
@@ -184,7 +187,8 @@ bool runs_without_mpi(int argc, char** argv) {
     const std::string_view word = argv[i];
     if (word == "--help" || word == "-h" || word == "--version") return true;
   }
-  return std::string_view(argv[1]) == "check";
+  const std::string_view command = argv[1];
+  return command == "check" || command == "help";
 }
 
 Options parse_options(int argc, char** argv) {
@@ -192,7 +196,7 @@ Options parse_options(int argc, char** argv) {
   options.help = kUsage;
   if (argc < 2) return options;
   const std::string_view word = argv[1];
-  if (word == "--help" || word == "-h" || word == "help") return options;
+  if (word == "--help" || word == "-h") return options;
   if (word == "--version") {
     options.command = Command::kVersion;
     return options;
@@ -203,7 +207,7 @@ Options parse_options(int argc, char** argv) {
   po::options_description all;
   all.add(visible).add_options()("file", po::value<std::string>());
   po::positional_options_description positional;
-  if (!command.positional.empty()) positional.add("file", 1);
+  if (!command.positional.empty() || command.command == Command::kReference) positional.add("file", 1);
   po::variables_map values;
   try {
     po::store(po::command_line_parser(argc - 1, argv + 1).options(all).positional(positional).run(), values);
@@ -220,6 +224,8 @@ Options parse_options(int argc, char** argv) {
     options.help = text.str();
     return options;
   }
+  if (command.command == Command::kReference && values.count("file") != 0)
+    options.topic = values["file"].as<std::string>();
   take_positional(command, values, options);
   take_values(values, options);
   return options;

@@ -69,6 +69,9 @@ TEST(Options, HelpIsForEachCommand) {
   const auto help = parse({"run", "--help"});
   EXPECT_EQ(help.command, Command::kHelp);
   EXPECT_THAT(help.help, HasSubstr("--fresh"));
+  EXPECT_EQ(parse({"help", "adam"}).command, Command::kReference);
+  EXPECT_EQ(parse({"help", "adam"}).topic, "adam");
+  EXPECT_TRUE(parse({"help", "--markdown"}).markdown);
 }
 
 TEST(Options, WhatIsWrongIsTold) {

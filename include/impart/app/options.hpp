@@ -12,7 +12,7 @@
 
 namespace impart::app {
 
-enum class Command : std::uint8_t { kHelp, kVersion, kRun, kCheck, kBench, kPredict };
+enum class Command : std::uint8_t { kHelp, kVersion, kRun, kCheck, kBench, kPredict, kReference };
 
 struct Options {
   Command command = Command::kHelp;
@@ -40,6 +40,9 @@ struct Options {
   std::filesystem::path tune;                    ///< bench: the wisdom file to write
   bool layers = false;                           ///< bench: a table of layers, too
   bool json = false;                             ///< bench
+
+  std::string topic;      ///< help: a word, or empty
+  bool markdown = false;  ///< help: all of it, as a page
 
   std::filesystem::path checkpoint;  ///< predict
   std::string data;                  ///< predict: DECK:DATASET

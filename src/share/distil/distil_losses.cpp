@@ -14,7 +14,7 @@ constexpr DistilLosses::Entry kLosses[] = {
 }  // namespace
 
 const DistilLosses& distil_losses() {
-  static const DistilLosses registry("distillation loss", kLosses);
+  static const DistilLosses registry("loss", kLosses);
   return registry;
 }
 

@@ -14,7 +14,7 @@ constexpr Registry<std::unique_ptr<FederatedAlgorithm>>::Entry kAlgorithms[] = {
 }  // namespace
 
 const Registry<std::unique_ptr<FederatedAlgorithm>>& federated_algorithms() {
-  static const Registry<std::unique_ptr<FederatedAlgorithm>> registry("federated algorithm", kAlgorithms);
+  static const Registry<std::unique_ptr<FederatedAlgorithm>> registry("algorithm", kAlgorithms);
   return registry;
 }
 
