@@ -276,6 +276,15 @@ void CheckContext::check_shards(const std::string& path, const char* key, std::i
   }
 }
 
+void CheckContext::few_samples(const std::string& path, std::int64_t samples, const nn::ModelSpec& spec,
+                               std::span<const train::ParameterGroup> groups) {
+  if (const auto layer = lonely_batch_norm(spec, groups, samples, samples)) {
+    problem(path, fmt::format("training on {} gives layer '{}' one value a channel, which has no statistics "
+                              "(expected at least 2 samples, or freeze the layer)",
+                              counted(samples, "sample"), *layer));
+  }
+}
+
 std::size_t CheckContext::memory_limit() const {
   if (options_.memory_per_rank != 0) return options_.memory_per_rank;
   return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));

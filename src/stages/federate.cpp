@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <array>
+
 #include "impart/core/counted.hpp"
 #include "impart/data/partition.hpp"
 #include "impart/nn/network.hpp"
@@ -28,10 +30,11 @@ class FederateStage final : public Stage {
                   "after each of which models are averaged");
     settings.read("fraction_fit", fraction_fit_, above_up_to(0, 1),
                   "part of the clients that trains in a round");
-    training_ = train::read_training(settings, deck.objective_of(model_), deck.run.seed,
-                                     {.epochs = "local_epochs", .is_client = true});
     algorithm_ = share::federated_algorithms().read(
         settings, "algorithm", "fedavg", "what clients train with, and what the server makes of it");
+    training_ = train::read_training(settings, deck.objective_of(model_), deck.run.seed,
+                                     {.epochs = "local_epochs", .is_client = true},
+                                     std::array{algorithm_->capabilities()});
     read_partition(settings.kind_table("partition"));
   }
 
@@ -52,15 +55,8 @@ class FederateStage final : public Stage {
     if (spec == nullptr) return std::nullopt;
     context.init(path() + ".init", init_, *spec);
     context.training(path(), training_, *spec, Trainees::kClients);
-    const auto* data = context.dataset(path() + ".dataset", training_.dataset);
-    if (data != nullptr && data->train_samples < clients_) {
-      context.problem(path() + ".clients",
-                      fmt::format("expected at most one client a training sample, {}, got {}",
-                                  data->train_samples, clients_));
-    }
-    if (data != nullptr && data->labels_per_sample > 1 && partition_ == Partition::kDirichlet) {
-      context.problem(path() + ".partition", "deals samples by their class, which sequences do not have");
-    }
+    if (const auto* data = context.dataset(path() + ".dataset", training_.dataset))
+      check_partition(context, *data, *spec);
     return ModelOutline{{*spec}};
   }
 
@@ -91,6 +87,29 @@ class FederateStage final : public Stage {
                     "of dirichlet: that each client has");
     }
     settings.finish();
+  }
+
+  void check_partition(CheckContext& context, const DatasetOutline& data, const nn::ModelSpec& spec) const {
+    const auto each = data.train_samples / clients_;
+    if (each == 0) {
+      context.problem(path() + ".clients",
+                      fmt::format("expected at most one client a training sample, {}, got {}",
+                                  data.train_samples, clients_));
+      return;
+    }
+    if (partition_ == Partition::kIid) {
+      context.few_samples(path() + ".clients", each, spec, training_.options.groups);
+      return;
+    }
+    if (each < min_samples_) {
+      context.problem(
+          path() + ".partition.min_samples",
+          fmt::format("expected at most {}, for {} of {}, got {}", each, counted(clients_, "client"),
+                      counted(data.train_samples, "training sample"), min_samples_));
+    }
+    context.few_samples(path() + ".partition.min_samples", min_samples_, spec, training_.options.groups);
+    if (data.labels_per_sample > 1)
+      context.problem(path() + ".partition", "deals samples by their class, which sequences do not have");
   }
 
   [[nodiscard]] std::vector<data::DatasetPtr> clients(const RunContext& context,

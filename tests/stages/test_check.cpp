@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include <filesystem>
 #include <fstream>
 
@@ -392,6 +395,48 @@ TEST_F(Check, AnEpochOfOneUpdateIsNoted) {
                          "update an epoch")));
   EXPECT_THAT(notes(text + "train_part = { of = 2 }\n"),
               Contains(HasSubstr("stage.b.batch_size: an update takes 8")));
+}
+
+/// FLamby #260, FedScale #57: not in the first round of the run.
+TEST_F(Check, ClientsHaveSamplesEnough) {
+  const auto federation = [](const std::string& settings, bool normed) {
+    std::string text = std::string(kDeck) + "[[stage]]\nname = 'f'\nkind = 'federate'\nmodel = 'net'\n" +
+                       "dataset = 'rows'\nbatch_size = 4\n" + settings;
+    if (normed) text.replace(text.find("{ kind = \"relu\" }"), 17, "{ kind = 'batch_norm' }");
+    return text;
+  };
+  const auto only = [](const std::vector<std::string>& all) {
+    std::vector<std::string> found;
+    std::ranges::copy_if(all, std::back_inserter(found),
+                         [](const auto& line) { return line.find("stage.f") != std::string::npos; });
+    return found;
+  };
+  const auto of = [&](const std::string& settings, bool normed) {
+    return only(problems(federation(settings, normed)));
+  };
+  EXPECT_THAT(of("clients = 8\n", false), IsEmpty());
+  EXPECT_THAT(of("clients = 8\n", true), ElementsAre(AllOf(HasSubstr("stage.f.clients: training on 1 sample"),
+                                                           HasSubstr("layer 'bn1'"))));
+  EXPECT_THAT(of("clients = 8\nfreeze = 'bn1.*'\n", true), IsEmpty());
+  EXPECT_THAT(of("clients = 2\n", true), IsEmpty());
+  const std::string dealt = "partition = { kind = 'dirichlet', min_samples = ";
+  EXPECT_THAT(of("clients = 4\n" + dealt + "10 }\n", false),
+              ElementsAre(HasSubstr("stage.f.partition.min_samples: expected at most")));
+  EXPECT_THAT(of("clients = 4\n" + dealt + "2 }\n", true), IsEmpty());
+  EXPECT_THAT(of("clients = 4\n" + dealt + "1 }\n", true),
+              ElementsAre(HasSubstr("stage.f.partition.min_samples: training on 1 sample")));
+}
+
+TEST_F(Check, AlgorithmsOfAFederationRefuseWhatTheyCannotTake) {
+  const auto with = [](const std::string& settings) {
+    return std::string(kDeck) +
+           "[[stage]]\nname = 'f'\nkind = 'federate'\nmodel = 'net'\ndataset = 'rows'\n" +
+           "clients = 2\nbatch_size = 4\n" + settings;
+  };
+  EXPECT_THAT(problems(with("algorithm = 'scaffold'\n")), IsEmpty());
+  EXPECT_THAT(problems(with("algorithm = 'scaffold'\noptimizer = { kind = 'sgd', momentum = 0.9 }\n")),
+              ElementsAre(AllOf(HasSubstr("stage.f.optimizer: "), HasSubstr("plain SGD"))));
+  EXPECT_THAT(problems(with("algorithm = 'fedprux'\n")), ElementsAre(HasSubstr("did you mean 'fedprox'?")));
 }
 
 TEST_F(Check, RanksOfANodeShareItsMemory) {

@@ -69,6 +69,10 @@ class CheckContext {
                  data::Part part);
   /// The dataset, if one is named, on whose validation part a model of `spec` is measured.
   void measured(const std::string& path, const std::string& dataset_name, const nn::ModelSpec& spec);
+  /// A training of `spec` that has so few samples in all, as the setting at `path` brings with it: whether a
+  /// batch norm can take statistics of them.
+  void few_samples(const std::string& path, std::int64_t samples, const nn::ModelSpec& spec,
+                   std::span<const train::ParameterGroup> groups);
   /// The model that `reference` names, if any, as the start of one that must be of the same architecture.
   void init(const std::string& path, const std::string& reference, const nn::ModelSpec& spec);
   /// Training of `spec` at the stage `path`: dataset, shapes, batch, mesh, memory.
