@@ -9,6 +9,7 @@
 #include "impart/data/dataset_settings.hpp"
 #include "impart/data/sampler.hpp"
 #include "impart/io/data_format.hpp"
+#include "impart/metrics/metric.hpp"
 #include "impart/nn/layer.hpp"
 #include "impart/nn/objective.hpp"
 #include "impart/nn/zoo.hpp"
@@ -77,6 +78,8 @@ std::vector<Topic> topics() {
   all.push_back(topic_of(train::gradient_transforms(), "of `transforms`, what is done to gradients", {}));
   all.push_back(topic_of(data::samplers(), "which samples make each step", {}));
   all.push_back(topic_of(data::augmentations(), "of `augment`, random changes of training samples", {}));
+  all.push_back(
+      topic_of(metrics::classification_metrics(), "of an evaluation's `metrics`, beside the loss", {}));
   all.push_back(topic_of(share::combiners(), "as a merge's `method`, whose settings stand in the stage", {}));
   all.push_back(topic_of(share::distil_losses(), "as a distillation's `loss`", {}));
   all.push_back(topic_of(share::federated_algorithms(), "as a federation's `algorithm`", {}));

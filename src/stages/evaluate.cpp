@@ -4,6 +4,8 @@
 #include <fmt/ranges.h>
 
 #include "impart/core/counted.hpp"
+#include "impart/core/error.hpp"
+#include "impart/metrics/metric.hpp"
 #include "impart/stages/check_context.hpp"
 #include "impart/stages/run_context.hpp"
 #include "stages/kinds.hpp"
@@ -23,6 +25,7 @@ class EvaluateStage final : public Stage {
                      {"test", data::Part::kTest},
                      {"all", data::Part::kAll}},
                     "of each dataset");
+    metrics_ = metrics::read_metrics(settings, "metrics");
   }
 
   [[nodiscard]] ArtifactType leaves() const override { return ArtifactType::kTable; }
@@ -54,6 +57,13 @@ class EvaluateStage final : public Stage {
         const auto* data = context.dataset(path() + ".dataset", dataset);
         if (data != nullptr) context.match(path() + ".models", outline->spec(), *data, dataset);
       }
+      for (const auto& metric : metrics_) {
+        try {
+          metric->check(outline->spec().classes);
+        } catch (const Error& e) {
+          context.problem(path() + ".metrics", e.what());
+        }
+      }
     }
     return ModelOutline{};
   }
@@ -64,8 +74,8 @@ class EvaluateStage final : public Stage {
     for (const auto& dataset : datasets_) {
       const auto& samples = context.data(dataset).part(part_);
       for (const auto& model : models_) {
-        auto metrics =
-            share::evaluate(context.comm(), context.model(model), samples, context.options().threads);
+        auto metrics = share::evaluate(context.comm(), context.model(model), samples,
+                                       context.options().threads, metrics_);
         for (const auto& [metric, value] : metrics) {
           result.metrics[fmt::format("{}.{}.{}.{}", model, dataset, part, metric)] = value;
         }
@@ -78,6 +88,7 @@ class EvaluateStage final : public Stage {
  private:
   std::vector<std::string> models_;
   std::vector<std::string> datasets_;
+  std::vector<metrics::MetricPtr> metrics_;
   data::Part part_ = data::Part::kValidation;
 };
 

@@ -427,6 +427,17 @@ TEST_F(Check, ClientsHaveSamplesEnough) {
               ElementsAre(HasSubstr("stage.f.partition.min_samples: training on 1 sample")));
 }
 
+TEST_F(Check, MetricsOfAnEvaluation) {
+  const auto with = [](const std::string& metrics) {
+    return std::string(kDeck) + "[[stage]]\nname = 'e'\nkind = 'evaluate'\nmodels = 'a'\ndataset = 'rows'\n" +
+           "metrics = " + metrics + "\n";
+  };
+  EXPECT_THAT(problems(with("['accuracy', { kind = 'top_k_accuracy', k = 1 }]")), IsEmpty());
+  EXPECT_THAT(problems(with("['acuracy']")), ElementsAre(HasSubstr("did you mean 'accuracy'?")));
+  EXPECT_THAT(problems(with("[{ kind = 'top_k_accuracy', k = 5 }]")),
+              ElementsAre(HasSubstr("stage.e.metrics: ")));
+}
+
 TEST_F(Check, AlgorithmsOfAFederationRefuseWhatTheyCannotTake) {
   const auto with = [](const std::string& settings) {
     return std::string(kDeck) +
