@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks the #include lines of include/impart/ and src/ against the table of modules.
+"""Checks the #include lines of include/impart/ and src/ against the table of modules in src/README.md.
 
 usage: include_table.py ROOT
 
@@ -11,32 +11,21 @@ import pathlib
 import re
 import sys
 
-# A module may include itself and what its row says. `main` are the files that lie in src/ itself.
-BASE = {
-    "core": set(),
-    "comm": {"core"},
-    "metrics": {"core"},
-    "io": {"core", "comm"},
-    "nn": {"core"},
-    "deck": {"core"},
-    "data": {"core", "comm", "io"},
-    "parallel": {"core", "comm", "nn"},
-    "train": {"core", "comm", "metrics", "io", "nn", "data", "parallel"},
-}
-TABLE = {
-    **BASE,
-    "share": set(BASE),
-    "stages": set(BASE) | {"share"},
-    "runner": set(BASE) | {"share", "stages"},
-    "app": set(BASE) | {"share", "stages", "runner"},
-    "main": {"core", "comm", "stages", "runner", "app"},
-}
+ROW = re.compile(r"^\| (\w+) \|.*\| ([\w, -]+) \|$")
 
 # They cost seconds in each file that includes them, and none of their types belongs to a public interface.
 HEAVY = re.compile(r"^(toml\+\+|boost|Eigen|nlohmann|oneapi|fmt|spdlog)/|^(hdf5|H5\w+|dnnl\w*|sodium|cblas|zlib)\.h(pp)?$")
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]')
 SUFFIXES = {".hpp", ".cpp", ".inl"}
+
+
+def read_table(root):
+    """Module -> modules that it may include, besides itself. `main` are the files that lie in src/ itself."""
+    text = (root / "src/README.md").read_text(encoding="utf-8")
+    section = text.split("| may include |", 1)[1].split("\n\n", 1)[0]
+    rows = filter(None, map(ROW.match, section.splitlines()))
+    return {row.group(1): set(re.findall(r"\w+", row.group(2))) for row in rows}
 
 
 def module_of(path, root):
@@ -47,7 +36,7 @@ def module_of(path, root):
     return (parts[1] if len(parts) > 2 else "main"), False
 
 
-def problem_of(target, module, public, folder, root):
+def problem_of(target, module, public, folder, root, table):
     """What is wrong with `#include target` in a file of `module` that lies in `folder`, or None."""
     if HEAVY.search(target):
         return f"a public header must not include <{target}>" if public else None
@@ -56,9 +45,9 @@ def problem_of(target, module, public, folder, root):
         return f'"{target}" climbs out of its folder'
     if parts[0] == "impart":
         other = parts[1]
-        if other not in TABLE:
+        if other not in table:
             return f"'{other}' has no row in the table"
-        if other != module and other not in TABLE[module]:
+        if other != module and other not in table[module]:
             return f"'{module}' may not include '{other}' ({target})"
         return None
     owner = None
@@ -76,17 +65,18 @@ def problem_of(target, module, public, folder, root):
 def problems(root):
     """All problems of the tree, as lines, and the number of files that were read."""
     root = pathlib.Path(root)
+    table = read_table(root)
     files = sorted(path for top in ("include/impart", "src") for path in (root / top).rglob("*")
                    if path.suffix in SUFFIXES)
     found = []
     for path in files:
         module, public = module_of(path, root)
-        if module not in TABLE:
+        if module not in table:
             found.append(f"{path.relative_to(root)}: '{module}' has no row in the table")
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             match = INCLUDE.match(line)
-            problem = match and problem_of(match.group(2), module, public, path.parent, root)
+            problem = match and problem_of(match.group(2), module, public, path.parent, root, table)
             if problem:
                 found.append(f"{path.relative_to(root)}:{number}: {problem}")
     return found, len(files)

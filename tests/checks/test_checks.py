@@ -33,6 +33,18 @@ class Tree(unittest.TestCase):
 class IncludeTable(Tree):
     def setUp(self):
         super().setUp()
+        self.write("src/README.md", """# Modules
+
+| module | holds | may include |
+|---|---|---|
+| core | errors, and | more | - |
+| io | files | core |
+| stages | decks | core, io |
+| train | training | core, io |
+| main | `main.cpp` | core, stages |
+
+| another | table |
+""")
         self.write("include/impart/core/error.hpp", "#include <string>\n")
         self.write("include/impart/io/checkpoint.hpp", '#include "impart/core/error.hpp"\n')
         self.write("src/io/handle.hpp", "#include <hdf5.h>\n")
