@@ -21,7 +21,7 @@ constexpr DataFormats::Entry kFormats[] = {
 }  // namespace
 
 const DataFormats& data_formats() {
-  static const DataFormats registry("format", kFormats);
+  static const DataFormats registry("dataset", kFormats);
   return registry;
 }
 
