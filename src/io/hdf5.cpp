@@ -137,9 +137,27 @@ Handle create_dataset(const Handle& parent, const std::string& name, hid_t type,
           H5Dclose};
 }
 
+// Where types differ, HDF5 converts values in a buffer, which it clears each time: 1 MiB, however few there are.
+Handle transfer_of(const Handle& dataset, hid_t memory_type) {
+  const auto where = name_of(dataset);
+  constexpr std::size_t kDefaultBytes = std::size_t{1} << 20;
+  Handle transfer(checked("cannot set up HDF5", [] { return H5Pcreate(H5P_DATASET_XFER); }), H5Pclose);
+  const Handle type(checked("cannot read the type", where, [&] { return H5Dget_type(dataset.id()); }),
+                    H5Tclose);
+  const Handle space(checked("cannot read the extents", where, [&] { return H5Dget_space(dataset.id()); }),
+                     H5Sclose);
+  const auto values = H5Sget_simple_extent_npoints(space.id());
+  const auto each = std::max({H5Tget_size(type.id()), H5Tget_size(memory_type), std::size_t{1}});
+  if (values < 0 || std::cmp_greater(values, kDefaultBytes / each)) return transfer;
+  const auto bytes = each * std::max<std::size_t>(1, static_cast<std::size_t>(values));
+  checked("cannot set up HDF5", [&] { return H5Pset_buffer(transfer.id(), bytes, nullptr, nullptr); });
+  return transfer;
+}
+
 void write_values(const Handle& dataset, hid_t type, const void* values) {
+  const auto transfer = transfer_of(dataset, type);
   checked("cannot write the dataset", name_of(dataset),
-          [&] { return H5Dwrite(dataset.id(), type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values); });
+          [&] { return H5Dwrite(dataset.id(), type, H5S_ALL, H5S_ALL, transfer.id(), values); });
 }
 
 void write_attribute(const Handle& object, const std::string& name, hid_t file_type, hid_t memory_type,
@@ -437,8 +455,9 @@ Handle write_array(const Handle& parent, const std::string& name, const Shape& s
 }
 
 void read_values(const Handle& dataset, hid_t memory_type, void* values) {
+  const auto transfer = transfer_of(dataset, memory_type);
   checked("cannot read the values", name_of(dataset),
-          [&] { return H5Dread(dataset.id(), memory_type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values); });
+          [&] { return H5Dread(dataset.id(), memory_type, H5S_ALL, H5S_ALL, transfer.id(), values); });
 }
 
 void write_text(const Handle& object, const std::string& name, std::string_view text) {

@@ -130,6 +130,28 @@ StageRecord from_json(const Json& json) {
   return stage;
 }
 
+// Whether a line of metrics.jsonl is plainly of none of `stages`: runs of many stages have many lines, and reading
+// each one for each of the stages would take most of their time.
+bool is_of_others(std::string_view line, const std::set<std::string>& stages) {
+  constexpr std::string_view kBegin = "{\"stage\":\"";
+  if (!line.starts_with(kBegin) || !line.ends_with("}\n")) return false;
+  line.remove_prefix(kBegin.size());
+  const auto end = line.find_first_of("\"\\");
+  return end != std::string_view::npos && line[end] == '"' &&
+         !stages.contains(std::string(line.substr(0, end)));
+}
+
+// All lines so many spaces further in. Texts in JSON have no ends of lines.
+std::string indented(const std::string& text, std::size_t spaces) {
+  const std::string before(spaces, ' ');
+  auto result = before;
+  for (const char c : text) {
+    result += c;
+    if (c == '\n') result += before;
+  }
+  return result;
+}
+
 // ISO 8601, UTC.
 std::string time_now() { return fmt::format("{:%FT%TZ}", fmt::gmtime(std::time(nullptr))); }
 
@@ -213,11 +235,12 @@ void RunRecord::load() {
     const auto run = Json::parse(read_file(path, kMaxRecordBytes));
     for (const auto& entry : run.at("stages")) {
       auto stage = from_json(entry);
-      if (std::ranges::find(order_, stage.name) != order_.end()) stages_[stage.name] = std::move(stage);
+      if (std::ranges::find(order_, stage.name) != order_.end()) keep(std::move(stage));
     }
   } catch (const std::exception& e) {
     log::warn(path.string() + " is not a run record, so nothing is reused: " + e.what());
     stages_.clear();
+    texts_.clear();
   }
 }
 
@@ -227,20 +250,32 @@ const StageRecord* RunRecord::find(const std::string& stage) const {
 }
 
 void RunRecord::put(StageRecord record) {
-  stages_[record.name] = std::move(record);
+  keep(std::move(record));
   write();
 }
 
+void RunRecord::keep(StageRecord record) {
+  texts_[record.name] = indented(to_json(record).dump(1), 2);
+  stages_[record.name] = std::move(record);
+}
+
 void RunRecord::write() const {
-  Json stages = Json::array();
-  for (const auto& name : order_) {
-    if (const auto found = stages_.find(name); found != stages_.end())
-      stages.push_back(to_json(found->second));
-  }
   const Json run = {
-      {"name", name_},   {"deck", deck_},       {"set", overrides_},         {"started", started_},
-      {"ranks", ranks_}, {"threads", threads_}, {"version", IMPART_VERSION}, {"stages", stages}};
-  write_file_atomically(directory_ / "run.json", run.dump(1) + "\n");
+      {"name", name_},   {"deck", deck_},       {"set", overrides_},        {"started", started_},
+      {"ranks", ranks_}, {"threads", threads_}, {"version", IMPART_VERSION}};
+  auto text = run.dump(1);
+  text.resize(text.rfind('\n'));
+  text += ",\n \"stages\": [";
+  bool first = true;
+  for (const auto& name : order_) {
+    const auto found = texts_.find(name);
+    if (found == texts_.end()) continue;
+    text += first ? "\n" : ",\n";
+    text += found->second;
+    first = false;
+  }
+  text += "\n ]\n}\n";
+  write_file_atomically(directory_ / "run.json", text);
 }
 
 void RunRecord::open_log() {
@@ -254,8 +289,10 @@ void RunRecord::open_log() {
 }
 
 void RunRecord::complete_log(const std::string& lines) {
+  std::set<std::string> stages;
+  for_lines(lines, [&](std::string_view line) { stages.insert(Json::parse(line).at("stage")); });
   std::set<std::tuple<std::string, std::int64_t, std::string>> known;
-  filter_log([&](const std::string& stage, std::int64_t step, const std::string& name) {
+  filter_log(stages, [&](const std::string& stage, std::int64_t step, const std::string& name) {
     known.emplace(stage, step, name);
     return true;
   });
@@ -293,17 +330,18 @@ void RunRecord::clear_log() {
 }
 
 void RunRecord::forget_log(const std::string& stage) {
-  filter_log([&](const std::string& of, std::int64_t, const std::string&) { return of != stage; });
+  filter_log({stage}, [](const std::string&, std::int64_t, const std::string&) { return false; });
 }
 
 void RunRecord::merge_log(const std::string& stage) {
   std::set<std::pair<std::int64_t, std::string>> seen;
-  filter_log([&](const std::string& of, std::int64_t step, const std::string& name) {
-    return of != stage || seen.emplace(step, name).second;
+  filter_log({stage}, [&](const std::string&, std::int64_t step, const std::string& name) {
+    return seen.emplace(step, name).second;
   });
 }
 
 void RunRecord::filter_log(
+    const std::set<std::string>& stages,
     const std::function<bool(const std::string&, std::int64_t, const std::string&)>& wanted) {
   const auto path = directory_ / "metrics.jsonl";
   if (!fs::exists(path)) return;
@@ -315,10 +353,16 @@ void RunRecord::filter_log(
     const auto begin = before == std::string::npos ? 0 : before + 1;
     auto line = text.substr(begin, end - begin);
     end = begin;
+    if (is_of_others(line, stages)) {
+      bytes += line.size();
+      kept.push_back(std::move(line));
+      continue;
+    }
     // A process that is killed may leave a part of a line.
     const auto json = Json::parse(line, nullptr, false);
     if (!json.is_object() || !line.ends_with('\n')) continue;
-    if (!wanted(json.value("stage", ""), json.value("step", std::int64_t{0}), json.value("name", "")))
+    const auto stage = json.value("stage", "");
+    if (stages.contains(stage) && !wanted(stage, json.value("step", std::int64_t{0}), json.value("name", "")))
       continue;
     bytes += line.size();
     kept.push_back(std::move(line));

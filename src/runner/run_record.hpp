@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -69,10 +70,12 @@ class RunRecord {
   void merge_log(const std::string& stage);
 
  private:
+  void keep(StageRecord record);
   void write() const;
-  /// Leaves the lines of metrics.jsonl that `wanted` (stage, step, name) says, which is asked of the last one
-  /// first.
-  void filter_log(const std::function<bool(const std::string&, std::int64_t, const std::string&)>& wanted);
+  /// Leaves the lines of `stages` in metrics.jsonl that `wanted` (stage, step, name) says, which is asked of the
+  /// last one first, and all of other stages. What is no line is dropped.
+  void filter_log(const std::set<std::string>& stages,
+                  const std::function<bool(const std::string&, std::int64_t, const std::string&)>& wanted);
 
   std::filesystem::path directory_;
   std::string name_;
@@ -83,6 +86,7 @@ class RunRecord {
   int threads_;
   std::vector<std::string> order_;
   std::map<std::string, StageRecord> stages_;
+  std::map<std::string, std::string> texts_;  // of stages_, as the file has them: runs may have very many
 };
 
 /// metrics.jsonl, to which the first rank of every group of ranks writes lines as they come.
